@@ -1,0 +1,389 @@
+"""The path from a Paddle model to a bundle: load, repair, optimize, and check before success.
+
+The self-check runs the unrepaired model on the server engine and the converted one on the x86
+engine, on the same samples. A conversion whose numbers are wrong leaves no bundle.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lite_opt.compare import Report, compare
+from lite_opt.optimize import TARGETS, optimize
+from lite_opt.program import ModelFiles, Program
+from lite_opt.recipe import Recipe
+from lite_opt.recipe import recipe as find_recipe
+from lite_opt.repair import Change, repair
+from py_runner import checksum
+from py_runner.bundle import Bundle, Model, Target, TensorSpec, save_samples
+from py_runner.dataset import Sample, dataset, read_labels
+from py_runner.engines import lite
+from py_runner.errors import UsageError
+from py_runner.folder import check_free, whole_folder
+from py_runner.image import ImageSpec, image_spec, read_inference_yml
+from py_runner.nb import NbFile
+from py_runner.run import Run, run
+
+__all__ = ["Conversion", "Source", "convert", "random_samples"]
+
+_CHECK_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert` did. `bool(conversion)` is whether there is a bundle.
+
+    `bundle` is None where the self-check failed; `report` is its verdict, None without a check.
+    """
+
+    bundle: Bundle | None
+    report: Report | None
+    changes: tuple[Change, ...]
+
+    def __bool__(self) -> bool:
+        return self.bundle is not None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source model with what lies beside it: how to preprocess, and the names of the classes."""
+
+    files: ModelFiles
+    inputs: tuple[TensorSpec, ...]
+    image: ImageSpec | None
+    labels: tuple[str, ...] | None
+
+    @classmethod
+    def of(
+        cls,
+        program: Program,
+        *,
+        image: str | Path | None = None,
+        labels: str | Path | None = None,
+    ) -> Source:
+        """Preprocessing and labels as given, or else from `inference.yml` beside the model."""
+        beside = program.files.model.with_name("inference.yml")
+        spec, names = (None, None)
+        if beside.is_file() and (image is None or labels is None):
+            spec, names = read_inference_yml(beside)
+        if image is not None:
+            spec = image_spec(image)
+        if labels is not None:
+            names = read_labels(labels)
+        return cls(
+            program.files,
+            tuple(program.inputs),
+            spec,
+            None if names is None else tuple(names),
+        )
+
+    def model(self, folder: Path, *, sha256: str | None = None) -> Model:
+        """The model as the server engine takes it; old forms are rewritten into `folder`."""
+        files = self.files
+        if files.model.suffix not in (".pdmodel", ".json") or files.params is None:
+            files = Program.load(files.model, params=files.params).save(folder)
+        assert files.params is not None
+        return Model(
+            _name(self.files),
+            sha256 or self.files.sha256(),
+            "fp32",
+            (files.model, files.params),
+            self.inputs,
+        )
+
+
+def convert(
+    model: str | Path,
+    out: str | Path,
+    *,
+    recipe: str = "fp32",
+    target: Sequence[str] = TARGETS,
+    params: str | Path | None = None,
+    image: str | Path | None = None,
+    labels: str | Path | None = None,
+    samples: str | Path | None = None,
+    check_samples: int = _CHECK_SAMPLES,
+    input_shape: Mapping[str, tuple[int, ...]] | None = None,
+    check_shape: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
+    check: bool = True,
+    force: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Conversion:
+    """Make a bundle of a Paddle inference model.
+
+    Args:
+        model: a folder or file of a Paddle inference model.
+        out: the bundle's folder; it must not exist unless `force`.
+        recipe: the precision, a name in `recipe.RECIPES`.
+        target: which `.nb` files to make, of "arm" and "x86".
+        params: the parameter file or folder, where it is not found by its name.
+        image: preprocessing: an `inference.yml`, a preset or a SPEC, see `image.image_spec`;
+            by default the `inference.yml` beside the model.
+        labels: a file with one class name a line.
+        samples: a data set to check with; by default seeded random tensors.
+        check_samples: how many of them the bundle keeps and the check uses.
+        input_shape: fixes dimensions of inputs, by name; -1 leaves one dynamic.
+        check_shape: shapes of the random tensors, by input, where dimensions are dynamic.
+        check: run the result and compare it with the server before there is a bundle.
+        progress: called with a line of text at each step.
+
+    Raises:
+        UsageError, ModelError, DataError: the call, the model or the data are at fault.
+        ConvertError: the optimizer cannot make this model run.
+        EngineError: an engine is not installed or died.
+    """
+    say = progress or (lambda text: None)
+    out = Path(out)
+    chosen = find_recipe(recipe)
+    unknown = [t for t in target if t not in TARGETS]
+    if unknown or not target:
+        raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
+    check_free(out, force=force)
+    lite.interpreter()
+
+    say(f"reading {model}")
+    program = Program.load(model, params=params)
+    _fix_shapes(program, input_shape or {})
+    source = Source.of(program, image=image, labels=labels)
+    outputs = tuple(program.outputs)
+    _check_labels(source, outputs)
+    picked: list[Sample] = []
+    if samples is not None:
+        data = dataset(
+            samples,
+            inputs=source.inputs,
+            image=source.image,
+            labels=source.labels,
+            limit=check_samples,
+        )
+        picked = list(data)
+    elif check:
+        picked = random_samples(
+            source.inputs, count=check_samples, image=source.image, shapes=check_shape
+        )
+
+    operators = len(program.ops)
+    changes = tuple(repair(program))
+    say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
+    try:
+        with whole_folder(out, force=force) as folder:
+            bundle = _bundle_of(folder, program, source, chosen, target, changes, say)
+            bundle = replace(bundle, path=out, outputs=outputs)
+            report = None
+            if picked:
+                bundle, reference = _add_reference(bundle, folder, source, picked, say)
+            if check:
+                candidate = _run_twin(bundle, folder, program, chosen, picked, say)
+                report = compare(reference, candidate)
+                if not report:
+                    raise _CheckFailedError(report)
+                bundle = replace(bundle, check=_verdict(report, candidate, target))
+            bundle.write(folder)
+    except _CheckFailedError as failed:
+        return Conversion(None, failed.report, changes)
+    return Conversion(Bundle.open(out), report, changes)
+
+
+class _CheckFailedError(Exception):
+    """Leaves `whole_folder` without a bundle; never leaves this module."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
+
+
+def _bundle_of(
+    folder: Path,
+    program: Program,
+    source: Source,
+    recipe: Recipe,
+    target: Sequence[str],
+    changes: Sequence[Change],
+    say: Callable[[str], None],
+) -> Bundle:
+    """Optimize a repaired program for each target into `folder`, and describe what was made."""
+    with (
+        tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary,
+        # Checksums of large files overlap with the optimizer's work.
+        ThreadPoolExecutor(max_workers=2) as pool,
+    ):
+        digest = pool.submit(source.files.sha256)
+        staged = program.stage(temporary)
+        made: dict[str, Future[Target]] = {}
+        for name in target:
+            say(f"optimizing for {name}")
+            nb = optimize(staged, name, folder / f"model.{name}.nb", recipe=recipe)
+            made[name] = pool.submit(_target, nb, recipe)
+        return Bundle(
+            path=folder,
+            name=_name(source.files),
+            source={
+                "file": source.files.model.name,
+                "sha256": digest.result(),
+                "ir": source.files.ir,
+                "paddle_version": program.paddle_version,
+            },
+            recipe=recipe.to_json(),
+            repairs=tuple(str(change) for change in changes),
+            targets={name: entry.result() for name, entry in made.items()},
+            inputs=source.inputs,
+            outputs=(),
+            image=source.image,
+            labels=source.labels,
+            check={"status": "skipped"},
+        )
+
+
+def _add_reference(
+    bundle: Bundle,
+    folder: Path,
+    source: Source,
+    samples: Sequence[Sample],
+    say: Callable[[str], None],
+) -> tuple[Bundle, Run]:
+    """Keep the samples, and what the unrepaired model answers to them on the server engine."""
+    say("running the source model on the server engine")
+    with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+        model = source.model(Path(temporary), sha256=bundle.source["sha256"])
+        reference = run(model, samples, engine="paddle")
+    (folder / "reference").mkdir()
+    reference.write(folder / "reference")
+    return replace(bundle, samples=save_samples(folder, samples)), reference
+
+
+def _run_twin(
+    bundle: Bundle,
+    folder: Path,
+    program: Program,
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    say: Callable[[str], None],
+) -> Run:
+    """Run the x86 file, or where the bundle has none, one made to judge the repairs by."""
+    say("running the converted model on the x86 engine")
+    with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+        file = folder / "model.x86.nb"
+        if not file.exists():
+            file = Path(temporary, "twin.x86.nb")
+            optimize(program.stage(temporary), "x86", file, recipe=recipe)
+        model = Model(bundle.name, bundle.source["sha256"], recipe.name, (file,), bundle.inputs)
+        return run(model, samples, engine="lite")
+
+
+def random_samples(
+    inputs: Sequence[TensorSpec],
+    *,
+    count: int = _CHECK_SAMPLES,
+    image: ImageSpec | None = None,
+    shapes: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
+    seed: int = 0,
+) -> list[Sample]:
+    """Seeded random tensors that fit the inputs: normal floats, integers 0 to 9.
+
+    Dynamic dimensions come from `shapes` (input name -> shapes used in turn), else from the
+    ImageSpec; a dynamic first dimension is a batch of 1. Raises UsageError where one stays open.
+    """
+    generator = np.random.default_rng(seed)
+    samples = []
+    for index in range(count):
+        feeds = {}
+        for spec in inputs:
+            wanted = (shapes or {}).get(spec.name)
+            shape = _closed(spec, image, wanted[index % len(wanted)] if wanted else None)
+            if np.issubdtype(np.dtype(spec.dtype), np.floating):
+                feeds[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
+            else:
+                feeds[spec.name] = generator.integers(0, 10, shape).astype(spec.dtype)
+        samples.append(Sample(f"random[{index}]", feeds))
+    return samples
+
+
+def _closed(
+    spec: TensorSpec, image: ImageSpec | None, wanted: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    if wanted is None:
+        wanted = spec.shape
+        if len(wanted) == 4 and image is not None:
+            wanted = image.output_shape
+        if wanted[:1] == (-1,):
+            wanted = (1, *wanted[1:])
+    if -1 in wanted:
+        raise UsageError(
+            f"input '{spec.name}' is {spec}: say at which shape to check it, such as "
+            f"--check-shape {spec.name}=1,3,224,224, or give --samples or --image"
+        )
+    wrong = spec.mismatch(np.empty(wanted, spec.dtype))
+    if wrong:
+        raise UsageError(wrong)
+    return wanted
+
+
+def _fix_shapes(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    inputs = {spec.name: spec for spec in program.inputs}
+    for name, shape in shapes.items():
+        if name not in inputs:
+            raise UsageError(f"the model has no input '{name}', only {', '.join(inputs)}")
+        have = inputs[name].shape
+        if len(have) != len(shape) or any(
+            h not in (-1, s) or s == 0 or s < -1 for h, s in zip(have, shape)
+        ):
+            raise UsageError(
+                f"input '{name}' is {inputs[name]}: it cannot be fixed to {list(shape)}"
+            )
+        program.var(name).shape = tuple(shape)
+
+
+def _check_labels(source: Source, outputs: Sequence[TensorSpec]) -> None:
+    classes = outputs[0].shape[-1] if outputs[0].shape else -1
+    if source.labels is not None and classes > 0 and len(source.labels) != classes:
+        raise UsageError(
+            f"{len(source.labels)} labels for a model of {classes} classes: "
+            "give the right file with --labels"
+        )
+
+
+def _name(files: ModelFiles) -> str:
+    """The file's own name, or the folder's where every model file is called alike."""
+    stem = files.model.stem
+    plain = ("inference", "model", "__model__")
+    return files.model.absolute().parent.name if stem in plain else stem
+
+
+def _target(nb: NbFile, recipe: Recipe) -> Target:
+    return Target(
+        file=nb.path.name,
+        sha256=checksum.sha256(nb.path),
+        crc32=checksum.crc32(nb.path),
+        bytes=nb.bytes,
+        opt_version=nb.opt_version,
+        ops=len(nb.ops),
+        kernels={f"{t}/{p}": count for (t, p), count in nb.kernels.most_common()},
+        precision=recipe.name,
+    )
+
+
+def _verdict(report: Report, candidate: Run, target: Sequence[str]) -> dict[str, Any]:
+    """What the manifest says of the self-check. No engine here runs ARM code: say so."""
+    return {
+        "status": "passed" if report else "failed",
+        "engine": f"{candidate.engine} {candidate.engine_version}",
+        "targets": {
+            name: "passed"
+            if name == "x86"
+            else "not run: no ARM engine here; the same repaired model passed on x86"
+            for name in target
+        },
+        "samples": report.samples,
+        "outputs": [
+            {"name": o.name, "cosine": o.cosine, "max_probability_diff": o.max_probability_diff}
+            for o in report.outputs
+        ],
+        "warnings": list(report.warnings),
+    }

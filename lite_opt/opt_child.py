@@ -1,0 +1,35 @@
+"""Paddle Lite's optimizer on one model for one target: the child of optimize.py.
+
+A script of its own, run as `python opt_child.py JSON` by whatever interpreter has paddlelite:
+standard library only. One Opt object a process: a second use of one gives a different file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+sys.path.pop(0)  # this file's folder: its modules are not for this interpreter
+
+
+def main() -> None:
+    """Run the optimizer as the JSON in the first argument says."""
+    config = json.loads(sys.argv[1])
+    from paddlelite.lite import Opt
+
+    opt = Opt()
+    opt.set_model_file(config["model"])
+    opt.set_param_file(config["params"])
+    if config["fp16"]:
+        opt.enable_fp16()  # has no effect after set_valid_places
+    opt.set_valid_places(config["target"])
+    if config["quant_type"]:
+        opt.set_quant_model(True)
+        opt.set_quant_type(config["quant_type"])
+    opt.set_model_type("naive_buffer")
+    opt.set_optimize_out(config["out"])
+    opt.run()
+
+
+if __name__ == "__main__":
+    main()

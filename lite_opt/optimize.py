@@ -1,0 +1,111 @@
+"""Program -> `.nb`: Paddle Lite's optimizer, in a process of its own because it aborts.
+
+The optimizer fails by LOG(FATAL) or CHECK, which kill the process with SIGABRT, or by a
+segmentation fault. Each such death becomes a ConvertError with its last words and our advice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from lite_opt.program import ModelFiles
+from lite_opt.recipe import Recipe
+from py_runner.child import how_it_ended, last_words
+from py_runner.engines import lite
+from py_runner.errors import ConvertError, EngineError
+from py_runner.nb import NbFile, read_nb
+
+__all__ = ["TARGETS", "optimize"]
+
+TARGETS = ("arm", "x86")
+# The optimizer takes seconds; only a hang reaches this.
+_TIME_LIMIT_S = 1800.0
+
+# A pattern in the optimizer's last words -> what it means and what to do.
+_ADVICE: tuple[tuple[str, str], ...] = (
+    (
+        r"[Nn]o kernels? (?:found|can be picked)|Error! op\s+(\S+)|is not supported",
+        "Paddle Lite has no kernel for an operator of this model on this target: "
+        "replace that layer in the network and export again",
+    ),
+    (
+        r"No attributes? called (\S+) found",
+        "the exporter left out an attribute that Paddle Lite needs and no repair rule adds: "
+        "please report the model",
+    ),
+    (
+        r"required type is \S+ not match",
+        "an attribute has another integer type than Paddle Lite reads: please report the model",
+    ),
+    (r"partial data|ReachEnd", "the parameters are not those of this model"),
+    (r"[Mm]emory|bad_alloc", "there was not enough memory: close other programs and try again"),
+)
+
+
+def optimize(
+    files: ModelFiles,
+    target: str,
+    out: Path,
+    *,
+    recipe: Recipe,
+    time_limit_s: float = _TIME_LIMIT_S,
+) -> NbFile:
+    """Write `out` (a path that ends in .nb) for a target, and read it back.
+
+    Raises:
+        EngineError: paddlelite is not to be had.
+        ConvertError: the optimizer died, hung, wrote nothing, or wrote another target's file.
+    """
+    config = {
+        "model": str(files.model),
+        "params": str(files.params or ""),
+        "target": target,
+        "out": str(out.with_suffix("")),
+        "fp16": recipe.fp16,
+        "quant_type": recipe.quant_type,
+    }
+    argv = [
+        lite.interpreter(),
+        str(Path(__file__).with_name("opt_child.py")),
+        json.dumps(config),
+    ]
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=time_limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        words = last_words(error.stdout or b"")
+        raise ConvertError(
+            f"the optimizer for {target} took longer than {time_limit_s:g} s and was stopped; "
+            f"its last words: {words}"
+        ) from None
+    except OSError as error:
+        raise EngineError(f"{argv[0]}: cannot be started: {error.strerror}") from None
+    if b"ImportError" in done.stdout or b"ModuleNotFoundError" in done.stdout:
+        raise EngineError(f"{lite.missing(argv[0])}: {last_words(done.stdout)}")
+    if done.returncode != 0 or not out.is_file():
+        raise ConvertError(_why(target, done.returncode, done.stdout))
+    made = read_nb(out)
+    if made.target not in (target, "host"):
+        raise ConvertError(
+            f"the optimizer was asked for {target} and made a file for {made.target}"
+        )
+    return made
+
+
+def _why(target: str, returncode: int, log: bytes) -> str:
+    words = last_words(log)
+    ended = how_it_ended(returncode) if returncode else "ended without writing a file"
+    advice = next((text for pattern, text in _ADVICE if re.search(pattern, words)), None)
+    return (
+        f"Paddle Lite's optimizer for {target} {ended}; its last words: {words}"
+        f"; {advice or 'no repair rule covers this yet: please report the model'}"
+    )

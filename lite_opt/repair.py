@@ -1,0 +1,228 @@
+"""Rules that make a Program acceptable to Paddle Lite 2.13's optimizer and loader.
+
+Each rule is a function `rule(program) -> list[Change]` that edits the program in place, changes
+no number that it computes, and finds nothing to do on its own result. `repair` applies them in
+the order of RULES. What Lite does is read in its sources (tag v2.13-rc); the file is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lite_opt.program import Op, Program, Var
+
+__all__ = ["RULES", "Change", "repair"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a rule did: the rule's name, the operator ("conv2d 'relu_0.tmp_0'"), and the edit."""
+
+    rule: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.where}: {self.what}"
+
+
+Rule = Callable[[Program], "list[Change]"]
+
+
+def _change(rule: Rule, op: Op, what: str) -> Change:
+    return Change(rule.__name__, f"{op.type} '{op.layer}'", what)
+
+
+def drop_callstack(program: Program) -> list[Change]:
+    """Python stack traces of the exporter, several times the size of the topology itself."""
+    count = 0
+    for block in program.blocks:
+        for op in block.ops:
+            count += op.attrs.pop("op_callstack", None) is not None
+    return [Change("drop_callstack", f"{count} operators", "dropped op_callstack")] if count else []
+
+
+_XSHAPE_OPS = ("flatten_contiguous_range", "reshape2", "transpose2", "squeeze2", "unsqueeze2")
+
+
+def add_xshape(program: Program) -> list[Change]:
+    """Paddle >= 2.6 omits the output XShape; lite/operators/flatten_op.cc dereferences it."""
+    changes = []
+    for block in program.blocks:
+        for op in block.ops:
+            if op.type not in _XSHAPE_OPS or op.output("XShape"):
+                continue
+            name = program.new_name(f"{op.layer}.xshape")
+            x = block.vars.get(op.input("X") or "")
+            shape = (0, *x.shape) if x else (0,)
+            block.vars[name] = Var(name, x.dtype if x else "float32", shape)
+            op.outputs["XShape"] = [name]
+            changes.append(_change(add_xshape, op, "added the output XShape"))
+    return changes
+
+
+# Attributes that Lite reads without asking whether they are there (GetAttr without HasAttr in
+# lite/operators/*_op.cc), with the defaults of Paddle's operator definitions (op_compat.yaml,
+# ops.yaml). Paddle >= 2.6 does not write the ones at their default.
+_DEFAULTS: dict[str, dict[str, bool | int | float]] = {
+    "relu6": {"threshold": 6.0},
+    "swish": {"beta": 1.0},
+    "hard_swish": {"threshold": 6.0, "scale": 6.0, "offset": 3.0},
+    "hard_sigmoid": {"slope": 0.2, "offset": 0.5},
+    "leaky_relu": {"alpha": 0.02},
+    "elu": {"alpha": 1.0},
+    "softplus": {"beta": 1.0, "threshold": 20.0},
+    "mish": {"threshold": 20.0},
+    "thresholded_relu": {"threshold": 1.0},
+    "matmul": {"transpose_X": False, "transpose_Y": False, "alpha": 1.0},
+    "matmul_v2": {"trans_x": False, "trans_y": False},
+    "flatten_contiguous_range": {"start_axis": 1, "stop_axis": 1},
+    "scale": {"scale": 1.0, "bias": 0.0, "bias_after_scale": True},
+    "softmax": {"axis": -1},
+    "elementwise_add": {"axis": -1},
+    "elementwise_sub": {"axis": -1},
+    "elementwise_mul": {"axis": -1},
+    "elementwise_div": {"axis": -1},
+}
+
+
+def fill_defaults(program: Program) -> list[Change]:
+    """Write the attributes that Lite demands and newer exporters leave out at their default."""
+    changes = []
+    for block in program.blocks:
+        for op in block.ops:
+            for name, value in _DEFAULTS.get(op.type, {}).items():
+                if name not in op.attrs:
+                    op.set(name, value)
+                    changes.append(_change(fill_defaults, op, f"added {name} = {value}"))
+    return changes
+
+
+# The attributes that Lite reads as 64-bit (GetAttr<int64_t> and vectors of it); all others 32-bit.
+_WIDE: dict[str, tuple[str, ...]] = {
+    "arg_max": ("axis",),
+    "arg_min": ("axis",),
+    "assign_value": ("int64_values",),
+    "fill_constant": ("shape",),
+    "gaussian_random": ("shape",),
+    "lookup_table": ("padding_idx",),
+    "lookup_table_v2": ("padding_idx",),
+    "roll": ("axis", "shifts"),
+    "set_value": (
+        "starts", "ends", "steps", "axes", "decrease_axes", "none_axes", "shape", "int64_values",
+    ),
+    "uniform_random": ("shape",),
+}  # fmt: skip
+_NARROW = {"LONGS": "INTS", "LONG": "INT"}
+
+
+def narrow_integers(program: Program) -> list[Change]:
+    """Newer exporters write some attributes as 64-bit; Lite aborts unless the type is its own."""
+    changes = []
+    for block in program.blocks:
+        for op in block.ops:
+            for name, attr in op.attrs.items():
+                if attr.type not in _NARROW or name in _WIDE.get(op.type, ()):
+                    continue
+                # "to the end" is written as the largest int64: the largest int32 says the same.
+                limit = np.iinfo(np.int32)
+                value = (
+                    [min(max(v, limit.min), limit.max) for v in attr.value]
+                    if isinstance(attr.value, list)
+                    else min(max(attr.value, limit.min), limit.max)
+                )
+                op.set(name, value, _NARROW[attr.type])
+                what = f"narrowed {name} from {attr.type} to {_NARROW[attr.type]}"
+                changes.append(_change(narrow_integers, op, what))
+    return changes
+
+
+def matmul_to_mul(program: Program) -> list[Change]:
+    """`matmul` with a 2-D parameter -> `mul`: opt quantises the weights of both, but the loader
+    (LightPredictor::DequantizeWeight in lite/api/light_api.cc) restores only those of `mul`."""
+    changes = []
+    transposed: dict[str, str] = {}
+    for op in program.ops:
+        flags = {"matmul_v2": ("trans_x", "trans_y"), "matmul": ("transpose_X", "transpose_Y")}
+        if op.type not in flags or op.get("alpha", 1.0) != 1.0:
+            continue
+        trans_x, trans_y = (bool(op.get(name, False)) for name in flags[op.type])
+        x, y = op.input("X"), op.input("Y")
+        weight = program.params.get(y or "")
+        if trans_x or x is None or y is None or weight is None or weight.ndim != 2:
+            continue
+        rank = len(program.var(x).shape)
+        if rank < 2:
+            continue
+        if trans_y:
+            if y not in transposed:
+                transposed[y] = program.new_name(f"{y}.transposed")
+                program.set_param(transposed[y], np.ascontiguousarray(weight.T))
+            op.inputs["Y"] = [transposed[y]]
+        changes.append(_change(matmul_to_mul, op, "replaced by mul"))
+        op.type = "mul"
+        for name in (*flags["matmul"], *flags["matmul_v2"], "alpha"):
+            op.attrs.pop(name, None)
+        op.set("x_num_col_dims", rank - 1)
+        op.set("y_num_col_dims", 1)
+    return changes
+
+
+_ELEMENTWISE = ("elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div")
+
+
+def fold_bias_reshape(program: Program) -> list[Change]:
+    """reshape2(bias [C] -> [1,C,1,1]) + elementwise(axis=-1) -> elementwise(axis=1), which Lite's
+    conv_elementwise_fuser.cc needs (it fuses 1-D biases only)."""
+    changes = []
+    consumers = program.consumers()
+    removed = []
+    for reshape in [op for op in program.ops if op.type == "reshape2"]:
+        bias, out = reshape.input("X"), reshape.output("Out")
+        if bias not in program.params or out is None or program.params[bias].ndim != 1:
+            continue
+        shape = program.var(out).shape
+        size = program.params[bias].size
+        axis = next((i for i, d in enumerate(shape) if d == size), None)
+        users = consumers.get(out, [])
+        if axis is None or sum(d != 1 for d in shape) > 1 or not users:
+            continue
+        if size == 1:
+            axis = min(1, len(shape) - 1)  # any axis is right; 1 is the one that fuses
+        ranks = [len(program.var(u.input("X") or out).shape) for u in users]
+        if any(
+            u.type not in _ELEMENTWISE
+            or u.input("Y") != out
+            or u.input("X") == out
+            or u.get("axis", -1) not in (-1, 0)
+            or rank != len(shape)
+            for u, rank in zip(users, ranks)
+        ):
+            continue
+        for user in users:
+            user.inputs["Y"] = [bias]
+            user.set("axis", axis)
+            changes.append(_change(fold_bias_reshape, user, f"bias '{bias}' on axis {axis}"))
+        removed.append(reshape)
+    program.blocks[0].ops = [op for op in program.ops if not any(op is r for r in removed)]
+    return changes
+
+
+RULES: tuple[Rule, ...] = (
+    drop_callstack,
+    narrow_integers,
+    fill_defaults,
+    fold_bias_reshape,
+    matmul_to_mul,
+    add_xshape,
+)
+
+
+def repair(program: Program) -> list[Change]:
+    """Apply all rules to a program, in place, and return every change."""
+    changes = [change for rule in RULES for change in rule(program)]
+    program.remove_unused()
+    return changes

@@ -1,0 +1,191 @@
+"""Tables for a terminal and the HTML page of a comparison. Nothing here computes a verdict."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from py_runner.errors import UsageError
+from py_runner.run import Run
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lite_opt.compare import Report
+
+__all__ = ["html_page", "latency_rows", "predictions", "rows_of", "table"]
+
+Row = Sequence[str]
+
+
+def table(title: str, header: Row, rows: Sequence[Row]) -> Table:
+    """A table for a terminal: the first column to the left, the others to the right."""
+    from rich import box
+    from rich.table import Table
+
+    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for number, name in enumerate(header):
+        result.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage."""
+    return "-" if share is None else f"{share:.2%}"
+
+
+def size(count: float) -> str:
+    """Bytes in MB (10^6) or KB."""
+    return f"{count / 1e6:.2f} MB" if count >= 1e5 else f"{count / 1e3:.1f} KB"
+
+
+LATENCY_HEADER = (
+    "latency", "p50 ms", "p90 ms", "p99 ms", "mean ms", "per second", "count", "threads", "memory",
+)  # fmt: skip
+
+
+def latency_rows(runs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """One row for each run summary (`Run.summary()`), by the names given."""
+    return [
+        (
+            name,
+            *(f"{run['latency'][key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms", "mean_ms")),
+            f"{run['latency']['throughput_per_s']:.1f}",
+            str(run["latency"]["count"]),
+            str(run["threads"]),
+            size(run["peak_memory_bytes"]),
+        )
+        for name, run in runs.items()
+    ]
+
+
+def _about(run: Mapping[str, Any]) -> str:
+    return f"{run['engine']} {run['engine_version']} ({run['device']}, {run['precision']})"
+
+
+def rows_of(report: Report) -> dict[str, tuple[Row, list[Row]]]:
+    """A report as named tables: title -> (header, rows)."""
+    names = [f"server: {_about(report.reference)}", f"edge: {_about(report.candidate)}"]
+    tables: dict[str, tuple[Row, list[Row]]] = {
+        "Differences": (
+            ("output", "kind", "max |d|", "mean |d|", "max |dp|", "cosine", "worst", "moves"),
+            [
+                (
+                    o.name,
+                    o.kind,
+                    f"{o.max_abs_diff:.2e}",
+                    f"{o.mean_abs_diff:.2e}",
+                    f"{o.max_probability_diff:.2e}",
+                    f"{o.cosine:.7f}",
+                    f"{o.cosine_min:.5f} {o.worst}",
+                    "-" if o.response is None else f"{o.response:.3f}",
+                )
+                for o in report.outputs
+            ],
+        )
+    }
+    if report.top1_agreement is not None:
+        accuracy = report.accuracy or {}
+        top5 = [percent(accuracy.get(f"{who}_top5")) for who in ("reference", "candidate")]
+        tables["Answers"] = (
+            ("", "top-1", "top-5"),
+            [
+                (names[0], percent(accuracy.get("reference_top1")), top5[0]),
+                (names[1], percent(accuracy.get("candidate_top1")), top5[1]),
+                ("agreement", percent(report.top1_agreement), percent(report.top5_agreement)),
+            ],
+        )
+    tables["Latency"] = (
+        LATENCY_HEADER,
+        latency_rows(dict(zip(names, (report.reference, report.candidate)))),
+    )
+    return tables
+
+
+def verdict(report: Report) -> str:
+    """The outcome in one line."""
+    if report:
+        return f"PASSED on {report.samples} samples"
+    return f"FAILED on {report.samples} samples: " + "; ".join(report.failures)
+
+
+def predictions(
+    run: Run, labels: Sequence[str] | None = None, *, top: int = 5
+) -> list[dict[str, Any]]:
+    """The best classes of each sample: [{id, label, top: [{index, name, score}]}].
+
+    Scores are the output's own values. Empty where the first output is not one row of scores.
+    """
+    if top < 1:
+        raise UsageError("top is at least 1")
+    values = next(iter(run.outputs.values()), [])
+    result = []
+    for sample, value in zip(run.samples, values):
+        if value.ndim < 1 or value.size != value.shape[-1] or value.size < 2:
+            return []
+        scores = value.ravel()
+        best = np.argsort(-scores, kind="stable")[:top]
+        result.append(
+            {
+                "id": sample.id,
+                "label": sample.label,
+                "top": [
+                    {
+                        "index": int(i),
+                        "name": labels[i] if labels and i < len(labels) else None,
+                        "score": float(scores[i]),
+                    }
+                    for i in best
+                ],
+            }
+        )
+    return result
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1c1e21; background: #fff }
+table { border-collapse: collapse; margin: 1rem 0 } caption { text-align: left; font-weight: 600 }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right }
+th:first-child, td:first-child { text-align: left }
+.passed { color: #0a7a33 } .failed { color: #b3261e }
+@media (prefers-color-scheme: dark) {
+  body { color: #e4e6eb; background: #18191a } th, td { border-color: #3a3b3c }
+  .passed { color: #4cc777 } .failed { color: #ff8a80 } }
+"""
+
+
+def html_page(report: Report) -> str:
+    """A page of its own (no scripts, nothing loaded) with all that the report says."""
+    escape = html.escape
+    parts = [
+        "<!doctype html><html lang='en'><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width'>",
+        f"<title>{escape(report.reference['model']['name'])}: comparison</title>",
+        f"<style>{_STYLE}</style>",
+        f"<h1>{escape(report.reference['model']['name'])}</h1>",
+        f"<p class='{'passed' if report else 'failed'}'><b>{escape(verdict(report))}</b></p>",
+    ]
+    parts += [f"<p>Warning: {escape(text)}</p>" for text in report.warnings]
+    for title, (header, rows) in rows_of(report).items():
+        cells = "".join(f"<th scope='col'>{escape(name)}</th>" for name in header)
+        lines = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        )
+        parts.append(
+            f"<table><caption>{escape(title)}</caption><thead><tr>{cells}</tr></thead>"
+            f"<tbody>{lines}</tbody></table>"
+        )
+    if report.disagreeing:
+        items = "".join(f"<li>{escape(id_)}</li>" for id_ in report.disagreeing)
+        parts.append(f"<h2>Samples that disagree</h2><ul>{items}</ul>")
+    limits = ", ".join(
+        f"{name} {value:g}" for name, value in vars(report.limits).items() if value is not None
+    )
+    parts.append(f"<p>Limits: {escape(limits)}. Candidate made {report.candidate['created']}.</p>")
+    return "\n".join(parts) + "</html>\n"

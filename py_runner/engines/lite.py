@@ -1,0 +1,93 @@
+"""Engine `lite`: Paddle Lite's x86 engine in the paddlelite wheel, running an x86 `.nb`.
+
+It serves as the checker of a conversion, not as the product: its kernels are the slow ones.
+The interpreter that has the wheel is `PADDLE_EDGE_LITE_PYTHON`, or the one that runs this kit.
+The top level of this file imports the standard library only: see serve.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shutil
+import sys
+from typing import Any
+
+__all__ = ["PYTHON_VARIABLE", "interpreter", "missing", "open_session"]
+
+PYTHON_VARIABLE = "PADDLE_EDGE_LITE_PYTHON"
+
+
+def interpreter() -> str:
+    """The Python that has paddlelite. Raises EngineError, in words, where there is none."""
+    from py_runner.errors import EngineError
+
+    named = os.environ.get(PYTHON_VARIABLE)
+    if not named:
+        if importlib.util.find_spec("paddlelite") is None:
+            raise EngineError(missing(sys.executable))
+        return sys.executable
+    found = shutil.which(named)
+    if found is None:
+        raise EngineError(f"{PYTHON_VARIABLE}={named}: no such interpreter")
+    return found
+
+
+def missing(python: str) -> str:
+    """What to do where an interpreter has no paddlelite."""
+    return (
+        f"paddlelite is not installed in {python}: its wheels are for x86-64 Linux and CPython "
+        "3.8 to 3.10; make an environment with CPython 3.10, `pip install paddlelite==2.13rc0 "
+        f"'numpy<2'` there, and set {PYTHON_VARIABLE} to its python"
+    )
+
+
+def _engine() -> Any:
+    import numpy as np
+
+    try:
+        module = importlib.import_module("paddlelite.lite")
+    except ImportError:
+        raise ImportError(missing(sys.executable)) from None
+    if int(np.__version__.split(".", maxsplit=1)[0]) >= 2:
+        # Measured: Tensor.from_numpy then reads garbage and says nothing.
+        raise ImportError(
+            f"paddlelite silently computes nonsense with NumPy {np.__version__}: "
+            f"`pip install 'numpy<2'` into the environment of {sys.executable}"
+        )
+    return module
+
+
+class _Session:
+    def __init__(self, config: dict[str, Any]) -> None:
+        lite = _engine()
+        settings = lite.MobileConfig()
+        settings.set_model_from_file(config["files"][0])
+        self._predictor = lite.create_paddle_predictor(settings)
+        self.version = self._predictor.get_version()
+        known = self._predictor.get_input_names()
+        # get_input_by_name of an unknown name returns a bogus tensor instead of an error.
+        missing = [name for name in config["inputs"] if name not in known]
+        if missing:
+            raise ValueError(f"the .nb file has no input '{missing[0]}', only {known}")
+        self._inputs = [(n, self._predictor.get_input(known.index(n))) for n in config["inputs"]]
+        self._outputs = self._predictor.get_output_names()
+
+    def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        for name, tensor in self._inputs:
+            tensor.from_numpy(feeds[name])
+        self._predictor.run()
+        outputs = {}
+        for index, name in enumerate(self._outputs):
+            value = self._predictor.get_output(index).numpy()
+            if value.flags.owndata and value.size:
+                # A live view does not own its data; what was never computed does.
+                raise RuntimeError(f"the engine computed nothing for output '{name}'")
+            outputs[name] = value.copy()
+        return outputs
+
+
+def open_session(config: dict[str, Any]) -> _Session:
+    """A session on `config["files"][0]`, an x86 `.nb`. Called in the child."""
+    return _Session(config)

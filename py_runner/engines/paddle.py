@@ -1,0 +1,86 @@
+"""Engine `paddle`: Paddle Inference, the server that an edge engine is judged against.
+
+Devices: `cpu`, `gpu`, `gpu:1`; on a GPU optionally TensorRT, in fp32 or fp16.
+The top level of this file imports the standard library only: see serve.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+__all__ = ["open_session"]
+
+
+def _paddle() -> Any:
+    try:
+        return importlib.import_module("paddle")
+    except ImportError as error:
+        raise ImportError(
+            f"paddlepaddle cannot be imported by CPython {sys.version.split()[0]} ({error}): "
+            "`pip install paddlepaddle==3.3.1 setuptools`, or paddlepaddle-gpu for a GPU"
+        ) from None
+
+
+def _configure(paddle: Any, config: dict[str, Any]) -> Any:
+    inference = paddle.inference
+    settings = inference.Config(*config["files"])
+    settings.disable_glog_info()
+    settings.switch_ir_optim(True)
+    kind, _, number = config["device"].partition(":")
+    if kind == "cpu":
+        settings.disable_gpu()
+        settings.set_cpu_math_library_num_threads(config["threads"])
+        return settings
+    if not paddle.is_compiled_with_cuda():
+        raise RuntimeError(
+            f"device {config['device']}: this paddlepaddle {paddle.__version__} is a CPU build; "
+            "replace it by paddlepaddle-gpu as Paddle's install page says, or use --device cpu"
+        )
+    index = int(number or 0)
+    count = paddle.device.cuda.device_count()
+    if index >= count:
+        raise RuntimeError(f"device {config['device']}: this machine has {count} GPUs")
+    precision = {
+        "fp32": inference.PrecisionType.Float32,
+        "fp16": inference.PrecisionType.Half,
+    }[config["precision"]]
+    settings.enable_use_gpu(256, index, precision)  # 256 MB of memory to begin with
+    settings.enable_memory_optim()
+    if config["tensorrt"]:
+        settings.enable_tensorrt_engine(
+            workspace_size=1 << 30,
+            max_batch_size=1,
+            min_subgraph_size=3,
+            precision_mode=precision,
+            use_static=False,
+            use_calib_mode=False,
+        )
+        dynamic = {n: s for n, s in config["shapes"].items() if -1 in s["model"]}
+        if dynamic:
+            # TensorRT builds its engines for a range of shapes; ours is the one sample's.
+            shape = {name: s["sample"] for name, s in dynamic.items()}
+            settings.set_trt_dynamic_shape_info(shape, shape, shape)
+    return settings
+
+
+class _Session:
+    def __init__(self, config: dict[str, Any]) -> None:
+        paddle = _paddle()
+        self.version = paddle.__version__
+        self._predictor = paddle.inference.create_predictor(_configure(paddle, config))
+        self._inputs = [(n, self._predictor.get_input_handle(n)) for n in config["inputs"]]
+        names = self._predictor.get_output_names()
+        self._outputs = [(n, self._predictor.get_output_handle(n)) for n in names]
+
+    def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        for name, handle in self._inputs:
+            handle.copy_from_cpu(feeds[name])
+        self._predictor.run()
+        return {name: handle.copy_to_cpu() for name, handle in self._outputs}
+
+
+def open_session(config: dict[str, Any]) -> _Session:
+    """A session on `config["files"]`: model file and parameter file. Called in the child."""
+    return _Session(config)

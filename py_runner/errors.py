@@ -1,0 +1,50 @@
+"""Every error that paddle-edge raises on purpose.
+
+    PaddleEdgeError          base; the message says what, which file, what to do
+    ├── UsageError           the call is wrong: unknown recipe, impossible combination  (exit 2)
+    ├── ModelError           a model, .nb, bundle or run that cannot be read            (exit 3)
+    ├── DataError            an image, array, list file or label file at fault          (exit 3)
+    ├── EngineError          an engine is missing, refused, or died while running       (exit 3)
+    └── ConvertError         the model is readable, but cannot be made to run on ARM    (exit 3)
+
+A failed check or comparison is not an error: it is a Report whose truth value is False (exit 1).
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConvertError",
+    "DataError",
+    "EngineError",
+    "ModelError",
+    "PaddleEdgeError",
+    "UsageError",
+]
+
+
+class PaddleEdgeError(Exception):
+    """Base of all errors of the kit. `exit_code` is what the command returns for it."""
+
+    exit_code = 3
+
+
+class UsageError(PaddleEdgeError):
+    """The caller asked for something that does not exist or cannot be combined."""
+
+    exit_code = 2
+
+
+class ModelError(PaddleEdgeError):
+    """A model, `.nb` file, bundle or run is missing, damaged or of an unknown format."""
+
+
+class DataError(PaddleEdgeError):
+    """Images, arrays, list files or labels are missing, damaged or do not fit the model."""
+
+
+class EngineError(PaddleEdgeError):
+    """An engine is not installed, refuses the model, or died while running it."""
+
+
+class ConvertError(PaddleEdgeError):
+    """A readable model that cannot be converted, with the engine's last words where it died."""

@@ -1,0 +1,67 @@
+"""Folders that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from py_runner.errors import UsageError
+
+__all__ = ["check_free", "whole_folder"]
+
+
+def check_free(path: str | Path, *, force: bool = False) -> None:
+    """Raise UsageError where `whole_folder(path)` would: call it before long work, not after."""
+    path = Path(path)
+    if (path.exists() or path.is_symlink()) and not force:
+        raise UsageError(f"{path}: exists already; choose another name or pass --force")
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path}: is a file, and a folder is to be written there")
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {parent}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: the folder {parent} cannot be written to")
+
+
+@contextmanager
+def whole_folder(path: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """A new empty folder beside `path` that takes its name when the block ends without an error.
+
+    A reader therefore sees the old folder or the whole new one, never a part. After an error
+    nothing is left; after `kill -9` a folder named `.<name>.partial-...` may be, which no reader
+    takes for a whole one.
+    """
+    path = Path(path)
+    check_free(path, force=force)
+    parent = path.absolute().parent
+    try:
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=parent))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    try:
+        partial.chmod(0o777 & ~_umask())  # mkdtemp makes it private; a bundle is to be shared
+        yield partial
+        old = None
+        if path.exists():
+            old = partial.with_name(partial.name + ".old")
+            path.rename(old)
+        partial.rename(path)
+        if old is not None:
+            shutil.rmtree(old)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,449 @@
+"""Run a model on an engine, and keep what it answered and how fast.
+
+RUN/
+  run.json       engine, device, samples with hashes, latency statistics in ms, peak memory
+  latency.csv    every measured inference: sample id, repeat, milliseconds
+  output_<i>.npy the answers, samples stacked on a new axis 0; where shapes vary between
+                 samples, output_<i>/<sample>.npy instead
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from py_runner.bundle import Model
+from py_runner.child import Worker, serve_script
+from py_runner.dataset import Sample, sample_hash
+from py_runner.engines import lite, paddle
+from py_runner.errors import DataError, EngineError, ModelError, UsageError
+from py_runner.folder import whole_folder
+from py_runner.nb import read_nb
+
+__all__ = ["ENGINES", "FORMAT", "Run", "SampleInfo", "latency_statistics", "run"]
+
+FORMAT = 1
+ENGINES = ("lite", "paddle")
+_MANIFEST = "run.json"
+# The fields of a Run that run.json holds as they are.
+_PLAIN = (
+    "engine", "engine_version", "device", "machine", "threads", "precision", "model", "warmup",
+    "peak_memory_bytes", "wall_s", "created",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SampleInfo:
+    """Which sample was fed: its id, the hash of its tensors, its label or None."""
+
+    id: str
+    sha256: str
+    label: int | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one engine on one device answered to which samples, and how fast.
+
+    `outputs` maps an output's name to one array a sample, in the order of `samples`;
+    `latency_ms[i][r]` is repeat `r` of sample `i`: copy in, inference, copy out.
+    `wall_s` is the time of everything: starting the engine, reading the data, warm-up.
+    `model` is {name, sha256}; `precision` is the recipe's name.
+    """
+
+    engine: str
+    engine_version: str
+    device: str
+    machine: str
+    threads: int
+    precision: str
+    model: dict[str, str]
+    samples: tuple[SampleInfo, ...]
+    outputs: dict[str, list[np.ndarray[Any, Any]]]
+    latency_ms: list[list[float]]
+    warmup: int
+    peak_memory_bytes: int
+    wall_s: float
+    created: str
+
+    def __post_init__(self) -> None:
+        ids = [s.id for s in self.samples]
+        if len(set(ids)) != len(ids):
+            twice = next(i for i in ids if ids.count(i) > 1)
+            raise UsageError(f"a run holds sample '{twice}' twice")
+
+    @property
+    def latency(self) -> dict[str, float]:
+        """Statistics over all measured inferences: see `latency_statistics`."""
+        return latency_statistics([ms for repeats in self.latency_ms for ms in repeats])
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the arrays, as run.json has it."""
+        return {
+            "format": FORMAT,
+            **{name: getattr(self, name) for name in _PLAIN},
+            "latency": self.latency,
+            "outputs": [
+                {
+                    "name": name,
+                    "dtype": str(values[0].dtype),
+                    "shape": list(values[0].shape) if _alike(values) else None,
+                }
+                for name, values in self.outputs.items()
+            ],
+            "samples": [{"id": s.id, "sha256": s.sha256, "label": s.label} for s in self.samples],
+        }
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write a Run folder, whole or not at all. Raises UsageError where `path` is taken."""
+        path = Path(path)
+        with whole_folder(path, force=force) as folder:
+            self.write(folder)
+        return path
+
+    def write(self, folder: Path) -> None:
+        """Write the files of a Run into an existing folder."""
+        for index, values in enumerate(self.outputs.values()):
+            if _alike(values):
+                np.save(folder / f"output_{index}.npy", np.stack(values), allow_pickle=False)
+                continue
+            (folder / f"output_{index}").mkdir()
+            for number, value in enumerate(values):
+                file = folder / f"output_{index}" / f"{number:06d}.npy"
+                np.save(file, value, allow_pickle=False)
+        with (folder / "latency.csv").open("w", newline="", encoding="utf-8") as file_:
+            writer = csv.writer(file_)
+            writer.writerow(["sample", "repeat", "ms"])
+            for sample, repeats in zip(self.samples, self.latency_ms):
+                for number, ms in enumerate(repeats):
+                    writer.writerow([sample.id, number, f"{ms:.6f}"])
+        text = json.dumps(self.summary(), indent=1, ensure_ascii=False)
+        (folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Read a Run folder; arrays stay on disk until used. Raises ModelError otherwise."""
+        path = Path(path)
+        manifest = path / _MANIFEST
+        try:
+            document = json.loads(manifest.read_bytes())
+        except FileNotFoundError:
+            missing = "no such folder" if not path.exists() else f"no {_MANIFEST} in it"
+            raise ModelError(f"{path}: not a run: {missing}") from None
+        except OSError as error:
+            raise ModelError(f"{manifest}: cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError):
+            raise ModelError(f"{manifest}: damaged: not JSON; run again") from None
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ModelError(f"{manifest}: not a run of format {FORMAT}; run again")
+        try:
+            samples = tuple(SampleInfo(**entry) for entry in document["samples"])
+            outputs = {
+                entry["name"]: _read_output(path, index, entry, len(samples))
+                for index, entry in enumerate(document["outputs"])
+            }
+            return cls(
+                **{name: document[name] for name in _PLAIN},
+                samples=samples,
+                outputs=outputs,
+                latency_ms=_read_latency(path / "latency.csv", samples),
+            )
+        except ModelError:
+            raise
+        except (KeyError, TypeError, ValueError, OSError, EOFError, AttributeError) as error:
+            what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ModelError(f"{path}: damaged run: {what}; run again") from None
+
+    @classmethod
+    def merge(cls, runs: Sequence[Run]) -> Run:
+        """One run of the samples of all: how several devices share a data set.
+
+        Raises UsageError unless all ran the same model to the same outputs on disjoint samples.
+        Where devices differ, the fields list them; latencies stay those of each sample.
+        """
+        if not runs:
+            raise UsageError("no runs to merge")
+        first = runs[0]
+        for other in runs[1:]:
+            if other.model != first.model or list(other.outputs) != list(first.outputs):
+                raise UsageError(
+                    f"these runs are of different models: {first.model['name']} "
+                    f"{first.model['sha256'][:12]}, {other.model['name']} "
+                    f"{other.model['sha256'][:12]}"
+                )
+        return cls(
+            engine=_joined(r.engine for r in runs),
+            engine_version=_joined(r.engine_version for r in runs),
+            device=_joined(r.device for r in runs),
+            machine=_joined(r.machine for r in runs),
+            threads=max(r.threads for r in runs),
+            precision=first.precision,
+            model=first.model,
+            samples=tuple(s for r in runs for s in r.samples),
+            outputs={n: [v for r in runs for v in r.outputs[n]] for n in first.outputs},
+            latency_ms=[ms for r in runs for ms in r.latency_ms],
+            warmup=min(r.warmup for r in runs),
+            peak_memory_bytes=max(r.peak_memory_bytes for r in runs),
+            wall_s=sum(r.wall_s for r in runs),
+            created=max(r.created for r in runs),
+        )
+
+
+def latency_statistics(latency_ms: Sequence[float]) -> dict[str, float]:
+    """count, mean, p50, p90, p99, min, max (ms; percentiles interpolate linearly between ranks)
+    and throughput_per_s, the inferences a second that the mean allows."""
+    values = np.asarray(latency_ms, np.float64)
+    p50, p90, p99 = np.percentile(values, [50, 90, 99])
+    mean = float(values.mean())
+    return {
+        "count": len(values),
+        "mean_ms": mean,
+        "p50_ms": float(p50),
+        "p90_ms": float(p90),
+        "p99_ms": float(p99),
+        "min_ms": float(values.min()),
+        "max_ms": float(values.max()),
+        "throughput_per_s": 1e3 / mean if mean else 0.0,
+    }
+
+
+def run(
+    model: Model,
+    samples: Iterable[Sample],
+    *,
+    engine: str = "lite",
+    device: str = "cpu",
+    threads: int = 1,
+    warmup: int = 1,
+    repeat: int = 1,
+    tensorrt: bool = False,
+    precision: str = "fp32",
+    time_limit_s: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Run:
+    """Feed samples to a model on an engine, which works in a process of its own.
+
+    Args:
+        model: what to run: `Bundle.model("x86")` for engine `lite`, a source model for `paddle`.
+        samples: consumed once, ahead of the engine by as much as fits a pipe.
+        engine: "lite" or "paddle".
+        device: "cpu", or for engine `paddle` also "gpu" and "gpu:N".
+        threads: CPU threads of the engine.
+        warmup: unmeasured inferences of the first sample.
+        repeat: measured inferences a sample; the answer of the last one is kept.
+        tensorrt, precision: for engine `paddle` on a GPU: TensorRT, "fp32" or "fp16".
+        time_limit_s: how long one sample may take, repeats included.
+        progress: called with the number of samples answered so far.
+
+    Raises:
+        UsageError: an unknown engine, or options that it does not have.
+        EngineError: the engine is not installed, or died; names the sample and its last words.
+        DataError: a sample does not fit the model's inputs, or there is none.
+    """
+    _check_options(model, engine, device, threads, warmup, repeat, tensorrt, precision)
+    # The sample's shape is part of TensorRT's configuration, and an empty data set needs no engine.
+    pending = iter(samples)
+    first = next(pending, None)
+    if first is None:
+        raise DataError("there are no samples to run")
+    config: dict[str, Any] = {
+        "files": [str(f) for f in model.files],
+        "inputs": [spec.name for spec in model.inputs],
+        "device": device,
+        "threads": threads,
+        "warmup": warmup,
+        "repeat": repeat,
+        "tensorrt": tensorrt,
+        "precision": precision,
+        "shapes": {
+            spec.name: {"model": spec.shape, "sample": first.feeds[spec.name].shape}
+            for spec in model.inputs
+            if spec.name in first.feeds
+        },
+    }
+    python, module = (lite.interpreter(), lite) if engine == "lite" else (sys.executable, paddle)
+    argv = [python, "-W", "ignore", serve_script(), str(module.__file__)]
+    # Neither engine on x86 takes every thread count through its API; their OpenMP does.
+    env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    infos: list[SampleInfo] = []
+    outputs: dict[str, list[np.ndarray[Any, Any]]] = {}
+    latency_ms: list[list[float]] = []
+    peak = 0
+    start = time.perf_counter()
+    try:
+        worker = Worker(argv, config, name=engine, env=env)
+    except EngineError as error:
+        raise EngineError(f"{model.files[0]}: {error}") from None
+    with worker, _Sender(worker, _with_first(first, pending), model, infos) as sender:
+        while True:
+            sender.wait_for(len(latency_ms))
+            if sender.done and len(latency_ms) == len(infos):
+                break
+            try:
+                header, answer = worker.receive(time_limit_s=time_limit_s)
+            except EngineError as error:
+                sample = infos[len(latency_ms)].id
+                raise EngineError(f"{model.files[0]}: sample '{sample}': {error}") from None
+            for name, value in answer.items():
+                outputs.setdefault(name, []).append(value)
+            latency_ms.append(header["latency_ms"])
+            peak = max(peak, header["peak_memory_bytes"])
+            if progress:
+                progress(len(latency_ms))
+        if sender.error is not None:
+            raise sender.error
+    return Run(
+        engine=engine,
+        engine_version=str(worker.ready["version"]),
+        device=device + ("+tensorrt" if tensorrt else ""),
+        machine=f"{platform.system()} {platform.machine()}",
+        threads=threads,
+        precision=model.precision if device == "cpu" else precision,
+        model={"name": model.name, "sha256": model.sha256},
+        samples=tuple(infos),
+        outputs=outputs,
+        latency_ms=latency_ms,
+        warmup=warmup,
+        peak_memory_bytes=peak,
+        wall_s=time.perf_counter() - start,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+class _Sender:
+    """Sends samples from a thread, so that the next is there before the engine asks for it.
+
+    `infos` grows before a sample is sent; `wait_for(n)` returns when the n-th has been, or when
+    there are no more. Leaving kills the worker, whose answers have been received or given up.
+    """
+
+    def __init__(
+        self, worker: Worker, samples: Iterator[Sample], model: Model, infos: list[SampleInfo]
+    ) -> None:
+        self._worker, self._samples, self._model, self._infos = worker, samples, model, infos
+        self._changed = threading.Condition()
+        self.done = False
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._send_all, name="samples", daemon=True)
+
+    def _send_all(self) -> None:
+        try:
+            for sample in self._samples:
+                _check_feeds(sample, self._model)
+                info = SampleInfo(sample.id, sample_hash(sample), sample.label)
+                with self._changed:
+                    self._infos.append(info)
+                    self._changed.notify()
+                self._worker.send({}, {s.name: sample.feeds[s.name] for s in self._model.inputs})
+        except BaseException as error:  # raised again by run(), in its own thread
+            self.error = error
+        finally:
+            with self._changed:
+                self.done = True
+                self._changed.notify()
+
+    def wait_for(self, count: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._infos) > count or self.done)
+
+    def __enter__(self) -> _Sender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.kill()  # a thread that still writes gets a broken pipe
+        self._thread.join()
+
+
+def _with_first(first: Sample, others: Iterator[Sample]) -> Iterator[Sample]:
+    yield first
+    yield from others
+
+
+def _check_options(
+    model: Model,
+    engine: str,
+    device: str,
+    threads: int,
+    warmup: int,
+    repeat: int,
+    tensorrt: bool,
+    precision: str,
+) -> None:
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine '{engine}': choose {' or '.join(ENGINES)}")
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "gpu") or (number and not number.isdecimal()) or device == "cpu:":
+        raise UsageError(f"unknown device '{device}': choose cpu, gpu or gpu:N")
+    if engine == "lite" and device != "cpu":
+        raise UsageError("engine lite runs on device cpu only")
+    if precision not in ("fp32", "fp16"):
+        raise UsageError(f"unknown precision '{precision}': choose fp32 or fp16")
+    if kind == "cpu" and (tensorrt or precision != "fp32"):
+        raise UsageError("TensorRT and fp16 belong to engine paddle on a GPU: add --device gpu")
+    if threads < 1 or repeat < 1 or warmup < 0:
+        raise UsageError("threads and repeat are at least 1, warmup at least 0")
+    if engine == "lite":
+        if model.files[0].suffix != ".nb":
+            raise UsageError(f"{model.files[0]}: engine lite runs bundles: convert the model first")
+        target = read_nb(model.files[0]).target
+        if target not in ("x86", "host"):
+            # Measured: it "runs", exits 0, and leaves the outputs uninitialised.
+            raise EngineError(
+                f"{model.files[0]}: is made for {target}, and the engine here is x86: "
+                "convert with --target x86 as well"
+            )
+    elif model.files[0].suffix == ".nb":
+        raise UsageError(f"{model.files[0]}: engine paddle runs the source model: name that one")
+
+
+def _check_feeds(sample: Sample, model: Model) -> None:
+    for spec in model.inputs:
+        if spec.name not in sample.feeds:
+            raise DataError(f"sample '{sample.id}': nothing for input '{spec.name}'")
+        wrong = spec.mismatch(sample.feeds[spec.name])
+        if wrong:
+            # An engine that is fed it all the same reads garbage and says nothing.
+            raise DataError(f"sample '{sample.id}': {wrong}")
+
+
+def _alike(values: Sequence[np.ndarray[Any, Any]]) -> bool:
+    return all(v.shape == values[0].shape and v.dtype == values[0].dtype for v in values)
+
+
+def _joined(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _read_output(
+    path: Path, index: int, entry: dict[str, Any], count: int
+) -> list[np.ndarray[Any, Any]]:
+    stacked = path / f"output_{index}.npy"
+    if entry["shape"] is not None:
+        values = np.load(stacked, mmap_mode="r", allow_pickle=False)
+        if len(values) != count or str(values.dtype) != entry["dtype"]:
+            raise ModelError(f"{stacked}: damaged: does not hold the {count} samples of run.json")
+        return [np.asarray(value) for value in values]
+    folder = path / f"output_{index}"
+    return [np.load(folder / f"{n:06d}.npy", allow_pickle=False) for n in range(count)]
+
+
+def _read_latency(path: Path, samples: Sequence[SampleInfo]) -> list[list[float]]:
+    latency: dict[str, list[float]] = {s.id: [] for s in samples}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            latency[row["sample"]].append(float(row["ms"]))
+    if not all(latency.values()):
+        raise ModelError(f"{path}: damaged: not every sample has a latency")
+    return list(latency.values())

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lite_opt.recipe import LIMITS, Limits
+from lite_opt.recipe import Limits, limits_for
 from py_runner.errors import DataError
 from py_runner.run import Run
 
@@ -87,13 +87,13 @@ def compare(reference: Run, candidate: Run, *, limits: Limits | None = None) -> 
     """Judge `candidate` against `reference` on the samples that both have.
 
     Args:
-        limits: the defaults are those of the candidate's precision, see `recipe.LIMITS`.
+        limits: the defaults are those of the candidate's precision, see `recipe.limits_for`.
 
     Raises DataError where the runs have no sample in common, were fed different tensors under
     one id, or have outputs of different number or shape.
     """
     if limits is None:
-        limits = LIMITS.get(candidate.precision, LIMITS["fp32"])
+        limits = limits_for(candidate.precision)
     pairs, warnings = _pairs(reference, candidate)
     if len(reference.outputs) != len(candidate.outputs):
         raise DataError(
@@ -343,8 +343,3 @@ def _rank(pairs: Sequence[tuple[_Array, _Array]], labels: Sequence[int | None]) 
 def _top(rows: _Array, count: int) -> _Array:
     """Indices of the largest values of each row, largest first; ties by the lower index."""
     return np.argsort(-rows, axis=-1, kind="stable")[:, :count]
-
-
-def with_overrides(limits: Limits, **overrides: float | None) -> Limits:
-    """Limits with those that are not None replaced."""
-    return replace(limits, **{k: v for k, v in overrides.items() if v is not None})

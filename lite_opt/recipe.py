@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from py_runner.errors import UsageError
 
-__all__ = ["LIMITS", "RECIPES", "Limits", "Recipe", "recipe"]
+__all__ = ["LIMITS", "RECIPES", "Limits", "Recipe", "limits_for", "recipe"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,12 @@ LIMITS: dict[str, Limits] = {
     "int8-weights": Limits(0.999),
     "int8": Limits(0.99, top1_drop=1.0),
 }
+
+
+def limits_for(precision: str, **overrides: float | None) -> Limits:
+    """The limits of a precision (of fp32 where it is unknown), with those given replaced."""
+    limits = LIMITS.get(precision, LIMITS["fp32"])
+    return replace(limits, **{k: v for k, v in overrides.items() if v is not None})
 
 
 @dataclass(frozen=True)

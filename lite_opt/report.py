@@ -16,19 +16,33 @@ if TYPE_CHECKING:
 
     from lite_opt.compare import Report
 
-__all__ = ["html_page", "latency_rows", "predictions", "rows_of", "table"]
+__all__ = [
+    "ANSWER_HEADER",
+    "LATENCY_HEADER",
+    "answer_rows",
+    "facts",
+    "html_page",
+    "latency_rows",
+    "percent",
+    "predictions",
+    "rows_of",
+    "side_by_side",
+    "size",
+    "table",
+    "verdict",
+]
 
 Row = Sequence[str]
 
 
-def table(title: str, header: Row, rows: Sequence[Row]) -> Table:
-    """A table for a terminal: the first column to the left, the others to the right."""
+def table(title: str, header: Row, rows: Sequence[Row], *, left: int = 1) -> Table:
+    """A table for a terminal: the first `left` columns to the left, the others to the right."""
     from rich import box
     from rich.table import Table
 
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
     for number, name in enumerate(header):
-        result.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        result.add_column(name, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
         result.add_row(*row)
     return result
@@ -145,6 +159,57 @@ def predictions(
             }
         )
     return result
+
+
+ANSWER_HEADER = ("sample", "label", "best classes")
+
+
+def answer_rows(answers: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Rows for `predictions`."""
+    return [
+        (a["id"], "-" if a["label"] is None else str(a["label"]), _classes(a["top"]))
+        for a in answers
+    ]
+
+
+def _classes(top: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(
+        f"{c['index'] if c['name'] is None else c['name']} {c['score']:.3f}" for c in top
+    )
+
+
+def side_by_side(
+    answers: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+) -> tuple[Row, list[Row]]:
+    """Header and rows: for each sample the best classes of two runs, one class a row."""
+    rows: list[Row] = []
+    for server, edge in answers:
+        for number, (a, b) in enumerate(zip(server["top"], edge["top"])):
+            rows.append(("" if number else server["id"], _classes([a]), _classes([b])))
+    return ("image", "server", "edge"), rows
+
+
+def facts(document: Mapping[str, Any], prefix: str = "") -> list[Row]:
+    """Rows of name and value for a nested document; long lists are counted."""
+    rows: list[Row] = []
+    for name, value in document.items():
+        if isinstance(value, dict) and value:
+            rows += facts(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+            shown = value if len(value) <= 8 else value[:8]
+            for index, item in enumerate(shown):
+                rows.append((f"{prefix}{name}[{index}]", _brief(item)))
+            if len(value) > len(shown):
+                rows.append((f"{prefix}{name}", f"... {len(value)} in all"))
+        elif isinstance(value, list) and len(value) > 8:
+            rows.append((f"{prefix}{name}", f"{len(value)}: {value[0]}, ..."))
+        else:
+            rows.append((f"{prefix}{name}", "-" if value is None else str(value)))
+    return rows
+
+
+def _brief(item: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {'-' if v is None else v}" for name, v in item.items())
 
 
 _STYLE = """

@@ -50,9 +50,6 @@ def threads() -> int:
     return sum(thread.name.startswith("paddle-edge-dataset") for thread in threading.enumerate())
 
 
-# --- images ---
-
-
 def test_a_flat_folder(tmp_path: Path) -> None:
     images(tmp_path, "b.png", "a.PNG", "ä ö.png", ".hidden.png", ".cache/c.png")
     (tmp_path / "README.txt").write_text("not an image")
@@ -216,9 +213,6 @@ def test_a_size_that_only_the_image_tells_is_checked_per_sample(tmp_path: Path) 
         next(iterator)
 
 
-# --- bad images ---
-
-
 def with_bad_ones(folder: Path) -> Path:
     images(folder, *(f"{i:02}.png" for i in range(20)))
     (folder / "05.png").write_bytes((folder / "05.png").read_bytes()[:40])
@@ -265,9 +259,6 @@ def test_nothing_but_bad_images_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(DataError, match=r"all 1 images are bad.*a\.png"):
         list(of_images(tmp_path, skip_bad=True))
-
-
-# --- arrays ---
 
 
 def test_npy(tmp_path: Path) -> None:
@@ -317,7 +308,9 @@ def test_npz(tmp_path: Path) -> None:
         (np.zeros((3, 8, 8), np.float32), r"float32 \[1, 8, 8\]"),
     ],
 )
-def test_arrays_that_do_not_fit_the_input(tmp_path: Path, array: np.ndarray, actual: str) -> None:
+def test_arrays_that_do_not_fit_the_input(
+    tmp_path: Path, array: np.ndarray[Any, Any], actual: str
+) -> None:
     np.save(tmp_path / "s.npy", array)
     np.savez(tmp_path / "s.npz", x=array)
     for name in ("s.npy", "s.npz"):
@@ -375,9 +368,6 @@ def test_an_empty_npy(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", np.zeros((0, 3, 8, 8), np.float32))
     with pytest.raises(DataError, match=r"s\.npy"):
         dataset(tmp_path / "s.npy", inputs=INPUTS)
-
-
-# --- threads ---
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -440,9 +430,6 @@ def test_two_iterations_at_once(tmp_path: Path) -> None:
     images(tmp_path, *(f"{i:02}.png" for i in range(12)))
     data = of_images(tmp_path, workers=2)
     assert [(a.id, b.id) for a, b in zip(data, data)] == [(name, name) for name in data.ids]
-
-
-# --- hashes and labels ---
 
 
 def test_sample_hash_is_what_its_docstring_says() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import io
@@ -31,7 +32,7 @@ from py_runner.image import (
 cv2 = pytest.importorskip("cv2")
 
 
-def pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
+def pixels(height: int, width: int, seed: int = 0) -> np.ndarray[Any, Any]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -67,9 +68,6 @@ def text_cls() -> Any:
     return foreign("rapidocr_paddle", "ch_ppocr_cls.text_cls")
 
 
-# --- cv2-linear ---
-
-
 def seeded_sizes() -> list[tuple[int, int, int, int]]:
     rng = np.random.default_rng(20)
     sizes = [tuple(int(x) for x in rng.integers(1, top + 1, 4)) for top in (6, 40, 300) * 200]
@@ -100,6 +98,11 @@ def test_resize_equals_opencv_on_seeded_sizes() -> None:
         ((4000, 1), (1, 3000)),
         ((1, 4000), (7, 4001)),
         ((341, 256), (2111, 1777)),
+        # where source / destination differs from 1 / (destination / source) in a weight
+        ((3, 3827), (4, 4096)),
+        ((3981, 3), (4096, 4)),
+        # where the two rounded weights at the border do not add up to 2048
+        ((7, 1), (9, 5791)),
     ],
 )
 def test_resize_equals_opencv_on_large_images(
@@ -132,8 +135,6 @@ def test_a_window_is_a_part_of_the_whole_resize() -> None:
         whole = resize_cv2_linear(image, height, width)
         assert np.array_equal(part, whole[top : top + rows, left : left + columns])
 
-
-# --- whole transforms ---
 
 PHOTO_SIZES = [(375, 500), (500, 333), (256, 256), (512, 600), (224, 1999), (64, 48), (1067, 711)]
 
@@ -201,6 +202,11 @@ def test_ppocr_cls_equals_rapidocr(text_cls: Any) -> None:
         bgr = np.ascontiguousarray(rgb[:, :, ::-1])
         expected = text_cls.TextClassifier.resize_norm_img(settings, bgr)
         assert np.array_equal(PRESETS["ppocr-cls"].apply(rgb)[0], expected)
+    # 49 * 9 / 7 is 63, but 49 * (9 / 7) is a little more, and ceil() makes it 64
+    settings = types.SimpleNamespace(cls_image_shape=[3, 49, 200])
+    expected = text_cls.TextClassifier.resize_norm_img(settings, pixels(7, 9)[:, :, ::-1].copy())
+    spec = dataclasses.replace(PRESETS["ppocr-cls"], size=(49, 200))
+    assert np.array_equal(spec.apply(pixels(7, 9))[0], expected)
 
 
 def test_padding_is_zero_after_normalisation() -> None:
@@ -254,9 +260,6 @@ def test_extreme_aspect_ratio(interpolation: str) -> None:
         whole.apply(image)
     if interpolation == "cv2-linear":  # computes the crop only
         assert PRESETS["paddleclas"].apply(image).shape == (1, 3, 224, 224)
-
-
-# --- the spec as data ---
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -343,8 +346,6 @@ def test_spec_text_that_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         image_spec(text)
 
-
-# --- inference.yml ---
 
 PADDLEX = """
 Global: {model_name: PP-LCNet_x1_0}
@@ -462,10 +463,7 @@ def test_yml_that_is_not_there(tmp_path: Path) -> None:
         read_inference_yml(tmp_path)
 
 
-# --- open_image ---
-
-
-def read_cv2(path: Path) -> np.ndarray:
+def read_cv2(path: Path) -> np.ndarray[Any, Any]:
     return np.asarray(cv2.imread(str(path)))[:, :, ::-1]
 
 

@@ -1,0 +1,706 @@
+"""The command `paddle-edge`: parse, call one library function, print.
+
+Results go to standard output, progress and errors to standard error. With --json standard output
+holds one JSON object and nothing else, also for errors: {"error": "...", "exit_code": 3}.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+import click
+
+from py_runner.errors import PaddleEdgeError, UsageError
+
+if TYPE_CHECKING:
+    from py_runner.bundle import Bundle, Model
+    from py_runner.dataset import Sample
+
+__all__ = ["main"]
+
+_DONE, _FAILED, _USAGE, _FAULT, _INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main() -> None:
+    """The entry point of the command; exits with the codes that DESIGN promises."""
+    arguments = sys.argv[1:]
+    as_json, debug = "--json" in arguments, "--debug" in arguments
+    try:
+        with suppress(click.exceptions.Exit):
+            code = _paddle_edge.main(arguments, "paddle-edge", standalone_mode=False)
+            sys.exit(code or _DONE)
+        sys.exit(_DONE)
+    except click.ClickException as error:
+        error.show()
+        _report_error(error.format_message(), _USAGE, as_json)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output is gone, as after `| head`: not an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_DONE)
+    except PaddleEdgeError as error:
+        if debug:
+            raise
+        click.echo(f"paddle-edge: {error}", err=True)
+        _report_error(str(error), error.exit_code, as_json)
+    except Exception as error:
+        if debug:
+            raise
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        click.echo(
+            f"paddle-edge: internal error: {text}; run again with --debug and report it", err=True
+        )
+        _report_error(text, _FAULT, as_json)
+
+
+def _report_error(text: str, code: int, as_json: bool) -> None:
+    if as_json:
+        _print_json({"error": text, "exit_code": code})
+    sys.exit(code)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(_plain(document), ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN or Inf: null says that there is no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _quiet(text: str) -> None:
+    pass
+
+
+def _show(*renderables: Any) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # A pipe or a file has no width: do not fold cells at 80 columns.
+        console = Console(highlight=False, width=200)
+    for renderable in renderables:
+        console.print(renderable)
+
+
+@contextmanager
+def _progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, shown only where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+class _Shape(click.ParamType):  # type: ignore[type-arg]
+    """`x=1,3,224,224`; `?` or -1 is a dimension that stays dynamic."""
+
+    name = "NAME=SHAPE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, tuple[int, ...]]:
+        name, _, dims = str(value).rpartition("=")
+        with suppress(ValueError):
+            shape = tuple(-1 if d.strip() == "?" else int(d) for d in dims.split(","))
+            if name and all(d == -1 or d > 0 for d in shape):
+                return name, shape
+        self.fail(f"'{value}' is not of the form x=1,3,224,224", param, ctx)
+
+
+class _Numbers(click.ParamType):  # type: ignore[type-arg]
+    """`1,2,4`."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        with suppress(ValueError):
+            numbers = tuple(int(text) for text in str(value).split(","))
+            if all(n > 0 for n in numbers):
+                return numbers
+        self.fail(f"'{value}' is not a list of positive numbers such as 1,2,4", param, ctx)
+
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _options(*options: _Decorator) -> _Decorator:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
+)
+_DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+_FORCE = click.option("--force", is_flag=True, help="Overwrite what exists.")
+_PARAMS = click.option(
+    "--params",
+    type=click.Path(),
+    help="Parameter file or folder of MODEL, where its name does not tell.",
+)
+_IMAGE = click.option(
+    "--image",
+    metavar="SPEC",
+    help="Preprocessing: an inference.yml, a preset (paddleclas, darknet53, ppocr-cls, "
+    "efficientnet-lite), or KEY=VALUE,... such as resize=short:256,crop=224. "
+    "Default: the inference.yml beside MODEL.",
+)
+_LABELS = click.option("--labels", type=click.Path(), help="Class names, one a line.")
+_ENGINE = click.option(
+    "--engine",
+    help="lite (the x86 engine of the paddlelite wheel; default for bundles) or "
+    "paddle (Paddle Inference; default for models).",
+)
+_THREADS = click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")
+_ON_SERVER = _options(
+    click.option(
+        "--device", default="cpu", show_default=True, help="cpu, or for engine paddle gpu or gpu:N."
+    ),
+    click.option("--tensorrt", is_flag=True, help="Use TensorRT (engine paddle on a GPU)."),
+    click.option(
+        "--precision",
+        default="fp32",
+        show_default=True,
+        help="fp32 or fp16 (engine paddle on a GPU).",
+    ),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(metadata.version("paddle-edge"), prog_name="paddle-edge")
+def _paddle_edge() -> None:
+    """Takes any Paddle model to ARM devices and proves that it still gives the right answers.
+
+    \b
+    Examples:
+      paddle-edge demo                                  see the whole path on real models
+      paddle-edge convert inference/ -o cat.bundle      a model folder becomes a bundle
+      paddle-edge run cat.bundle --data photos -o edge  what the edge engine answers
+      paddle-edge run inference/ --data photos -o server
+      paddle-edge compare server edge                   do they agree?
+
+    Exit codes: 0 done, 1 a check or comparison failed, 2 usage, 3 the model, a file or an engine
+    is at fault.
+    """
+
+
+@_paddle_edge.command()
+@click.argument("model", type=click.Path())
+@click.option("-o", "--out", type=click.Path(), required=True, help="The bundle to make.")
+@click.option("--recipe", default="fp32", show_default=True, help="The precision: fp32.")
+@click.option("--target", default="arm,x86", show_default=True, help="Targets, comma separated.")
+@_PARAMS
+@_IMAGE
+@_LABELS
+@click.option(
+    "--samples",
+    type=click.Path(),
+    help="Data to check with: images, a list file, a folder, .npy. Default: random tensors.",
+)
+@click.option(
+    "--check-samples", type=int, default=4, show_default=True, help="How many the bundle keeps."
+)
+@click.option(
+    "--input-shape", type=_Shape(), multiple=True, help="Fix an input's dimensions. Repeatable."
+)
+@click.option(
+    "--check-shape",
+    type=_Shape(),
+    multiple=True,
+    help="Shape of the random tensors where dimensions are dynamic. Repeat it for several shapes.",
+)
+@click.option("--check/--no-check", default=True, help="Compare with the server before success.")
+@_FORCE
+@_JSON
+@_DEBUG
+def convert(
+    model: str,
+    out: str,
+    recipe: str,
+    target: str,
+    params: str | None,
+    image: str | None,
+    labels: str | None,
+    samples: str | None,
+    check_samples: int,
+    input_shape: Sequence[tuple[str, tuple[int, ...]]],
+    check_shape: Sequence[tuple[str, tuple[int, ...]]],
+    check: bool,
+    force: bool,
+    as_json: bool,
+    debug: bool,
+) -> int:
+    """Make a bundle for ARM of a Paddle inference model, and check it against the server.
+
+    MODEL is a folder or file that Paddle saved: .pdmodel with .pdiparams, or a folder with
+    __model__. An inference.yml beside it gives preprocessing and labels.
+
+    \b
+    Examples:
+      paddle-edge convert inference/ -o cat.bundle
+      paddle-edge convert cls.pdmodel -o cls.bundle --image ppocr-cls --labels names.txt
+      paddle-edge convert det/ -o det.bundle --check-shape x=1,3,320,320
+    """
+    from lite_opt.convert import convert as make
+
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for name, shape in check_shape:
+        shapes.setdefault(name, []).append(shape)
+    done = make(
+        model,
+        out,
+        recipe=recipe,
+        target=[t.strip() for t in target.split(",")],
+        params=params,
+        image=image,
+        labels=labels,
+        samples=samples,
+        check_samples=check_samples,
+        input_shape=dict(input_shape),
+        check_shape=shapes,
+        check=check,
+        force=force,
+        progress=_quiet if as_json else _say,
+    )
+    code = _DONE if done else _FAILED
+    if as_json:
+        _print_json(
+            {
+                "bundle": str(done.bundle.path) if done.bundle else None,
+                "changes": [str(change) for change in done.changes],
+                "check": done.bundle.check if done.bundle else None,
+                "report": done.report.to_json() if done.report else None,
+            }
+        )
+        return code
+    from lite_opt import report
+
+    rules: dict[str, list[str]] = {}
+    for change in done.changes:
+        rules.setdefault(change.rule, []).append(f"{change.where}: {change.what}")
+    if rules:
+        rows = [(rule, str(len(edits)), edits[0]) for rule, edits in rules.items()]
+        _show(report.table("Repairs", ("rule", "changes", "the first"), rows, left=3))
+    if done.report:
+        header, lines = report.rows_of(done.report)["Differences"]
+        _show(report.table("Self-check: server against x86 engine", header, lines))
+        for warning in done.report.warnings:
+            _say(f"warning: {warning}")
+    if done.bundle is None:
+        assert done.report is not None
+        _say(f"paddle-edge: {report.verdict(done.report)}; no bundle was written")
+        return code
+    files = [
+        (
+            name,
+            t.file,
+            report.size(t.bytes),
+            str(t.ops),
+            done.bundle.check.get("targets", {}).get(name, "not checked"),
+        )
+        for name, t in done.bundle.targets.items()
+    ]
+    _show(
+        report.table(f"Bundle {out}", ("target", "file", "size", "operators", "self-check"), files)
+    )
+    return code
+
+
+@_paddle_edge.command()
+@click.argument("path", type=click.Path())
+@_PARAMS
+@_JSON
+@_DEBUG
+def inspect(path: str, params: str | None, as_json: bool, debug: bool) -> int:
+    """Say what a model, a .nb file, a bundle or a run is, without running it.
+
+    \b
+    Examples:
+      paddle-edge inspect inference/
+      paddle-edge inspect cat.bundle/model.arm.nb
+    """
+    from lite_opt.describe import describe
+
+    document = describe(path, params=params)
+    if as_json:
+        _print_json(document)
+        return _DONE
+    from lite_opt import report
+
+    facts = report.facts(document)
+    _show(report.table(f"{document['kind']} {path}", ("", "value"), facts, left=2))
+    return _DONE
+
+
+@_paddle_edge.command()
+@click.argument("model", metavar="BUNDLE|MODEL", type=click.Path())
+@click.option("-o", "--out", type=click.Path(), required=True, help="The run to write.")
+@click.option(
+    "--data",
+    type=click.Path(),
+    help="Images, a list file `path label`, one folder a class, .npy or .npz. "
+    "Default: the bundle's samples, or random tensors for a model.",
+)
+@_ENGINE
+@_ON_SERVER
+@_THREADS
+@click.option("--warmup", type=int, default=1, show_default=True, help="Unmeasured inferences.")
+@click.option("--repeat", type=int, default=1, show_default=True, help="Inferences a sample.")
+@click.option("--limit", type=int, help="Only the first samples.")
+@click.option("--skip-bad", is_flag=True, help="Skip images that cannot be read, and name them.")
+@click.option("--time-limit", "time_limit_s", type=float, help="Seconds that a sample may take.")
+@click.option("--top", type=int, default=1, show_default=True, help="Classes to show a sample.")
+@_PARAMS
+@_IMAGE
+@_LABELS
+@click.option("--check-shape", type=_Shape(), multiple=True, help="Shape of random tensors.")
+@_FORCE
+@_JSON
+@_DEBUG
+def run(
+    model: str,
+    out: str,
+    data: str | None,
+    engine: str | None,
+    device: str,
+    tensorrt: bool,
+    precision: str,
+    threads: int,
+    warmup: int,
+    repeat: int,
+    limit: int | None,
+    skip_bad: bool,
+    time_limit_s: float | None,
+    top: int,
+    params: str | None,
+    image: str | None,
+    labels: str | None,
+    check_shape: Sequence[tuple[str, tuple[int, ...]]],
+    force: bool,
+    as_json: bool,
+    debug: bool,
+) -> int:
+    """Run a bundle on the edge engine, or a source model on the server engine.
+
+    \b
+    Examples:
+      paddle-edge run cat.bundle --data photos/ -o edge.run
+      paddle-edge run inference/ --data photos/ -o server.run --threads 2
+      paddle-edge run inference/ --data photos/ -o gpu.run --device gpu --tensorrt --precision fp16
+    """
+    from py_runner.folder import check_free
+    from py_runner.run import run as measure
+
+    check_free(out, force=force)
+    with _opened(model, engine, params, image, labels) as opened:
+        samples = opened.samples(data, check_shape, limit=limit, skip_bad=skip_bad)
+        with _progress(f"engine {opened.engine}", len(samples)) as progress:
+            done = measure(
+                opened.model,
+                samples,
+                engine=opened.engine,
+                device=device,
+                threads=threads,
+                warmup=warmup,
+                repeat=repeat,
+                tensorrt=tensorrt,
+                precision=precision,
+                time_limit_s=time_limit_s,
+                progress=progress,
+            )
+    done.save(out, force=force)
+    from lite_opt import report
+
+    skipped = list(getattr(samples, "skipped", ()))
+    answers = report.predictions(done, opened.labels, top=top)
+    if as_json:
+        _print_json(
+            {
+                "run": out,
+                **done.summary(),
+                "skipped": [{"id": id_, "reason": reason} for id_, reason in skipped],
+                "predictions": answers,
+            }
+        )
+        return _DONE
+    for id_, reason in skipped:
+        _say(f"skipped {id_}: {reason}")
+    if answers:
+        title = f"Answers (first {min(len(answers), 10)} of {len(answers)})"
+        _show(report.table(title, report.ANSWER_HEADER, report.answer_rows(answers[:10]), left=3))
+    rows = report.latency_rows({f"{done.engine} {done.engine_version}": done.summary()})
+    _show(report.table(f"Run {out}: {len(done.samples)} samples", report.LATENCY_HEADER, rows))
+    return _DONE
+
+
+@_paddle_edge.command()
+@click.argument("reference", metavar="REFERENCE_RUN", type=click.Path())
+@click.argument("candidate", metavar="CANDIDATE_RUN", type=click.Path())
+@click.option("--cosine", type=float, help="Least cosine of the centred logits.")
+@click.option("--max-abs-diff", type=float, help="Largest difference of probabilities.")
+@click.option("--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points.")
+@click.option("--html", type=click.Path(), help="Write the report as a page, too.")
+@_FORCE
+@_JSON
+@_DEBUG
+def compare(
+    reference: str,
+    candidate: str,
+    cosine: float | None,
+    max_abs_diff: float | None,
+    top1_drop: float | None,
+    html: str | None,
+    force: bool,
+    as_json: bool,
+    debug: bool,
+) -> int:
+    """Judge one run against another: does the edge say what the server says?
+
+    Exits 1 where a limit is broken. The default limits follow from the candidate's precision.
+
+    \b
+    Examples:
+      paddle-edge compare server.run edge.run
+      paddle-edge compare server.run edge.run --top1-drop 0.5 --html report.html
+      paddle-edge compare cat.bundle/reference edge.run
+    """
+    from lite_opt import report
+    from lite_opt.compare import compare as judge
+    from lite_opt.recipe import limits_for
+    from py_runner.run import Run
+
+    page = Path(html) if html else None
+    if page and page.exists() and not force:
+        raise UsageError(f"{page}: exists already; choose another name or pass --force")
+    edge = Run.open(candidate)
+    limits = limits_for(
+        edge.precision, cosine=cosine, max_abs_diff=max_abs_diff, top1_drop=top1_drop
+    )
+    outcome = judge(Run.open(reference), edge, limits=limits)
+    if page:
+        try:
+            page.write_text(report.html_page(outcome), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{page}: cannot be written: {error.strerror}") from None
+    code = _DONE if outcome else _FAILED
+    if as_json:
+        _print_json(outcome.to_json())
+        return code
+    _show(*(report.table(title, *rows) for title, rows in report.rows_of(outcome).items()))
+    if outcome.disagreeing:
+        names = ", ".join(outcome.disagreeing[:20])
+        more = len(outcome.disagreeing) - 20
+        _show(f"disagree: {names}" + (f" and {more} more" if more > 0 else ""))
+    for warning in outcome.warnings:
+        _say(f"warning: {warning}")
+    _show(report.verdict(outcome))
+    return code
+
+
+@_paddle_edge.command()
+@click.argument("model", metavar="BUNDLE|MODEL", type=click.Path())
+@_ENGINE
+@_ON_SERVER
+@click.option(
+    "--threads", type=_Numbers(), default="1", show_default=True, help="Thread counts to compare."
+)
+@click.option("--warmup", type=int, default=5, show_default=True, help="Unmeasured inferences.")
+@click.option("--repeat", type=int, default=50, show_default=True, help="Measured inferences.")
+@_PARAMS
+@click.option("--check-shape", type=_Shape(), multiple=True, help="Shape of the random tensor.")
+@_JSON
+@_DEBUG
+def bench(
+    model: str,
+    engine: str | None,
+    device: str,
+    tensorrt: bool,
+    precision: str,
+    threads: tuple[int, ...],
+    warmup: int,
+    repeat: int,
+    params: str | None,
+    check_shape: Sequence[tuple[str, tuple[int, ...]]],
+    as_json: bool,
+    debug: bool,
+) -> int:
+    """Measure the latency of one sample, for one or more thread counts.
+
+    \b
+    Examples:
+      paddle-edge bench cat.bundle --threads 1,2,4
+      paddle-edge bench inference/ --engine paddle --repeat 200
+    """
+    from py_runner.run import run as measure
+
+    results = []
+    with _opened(model, engine, params, None, None) as opened:
+        samples = opened.samples(None, check_shape, limit=1, skip_bad=False)
+        with _progress("threads", len(threads)) as progress:
+            for count in threads:
+                results.append(
+                    measure(
+                        opened.model,
+                        samples,
+                        engine=opened.engine,
+                        device=device,
+                        threads=count,
+                        warmup=warmup,
+                        repeat=repeat,
+                        tensorrt=tensorrt,
+                        precision=precision,
+                    ).summary()
+                )
+                progress(len(results))
+    if as_json:
+        _print_json({"model": model, "runs": results})
+        return _DONE
+    from lite_opt import report
+
+    rows = report.latency_rows({f"{r['engine']}, {r['threads']} threads": r for r in results})
+    _show(report.table(f"Latency of {model}", report.LATENCY_HEADER, rows))
+    return _DONE
+
+
+@_paddle_edge.command()
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(),
+    default="paddle-edge-demo",
+    show_default=True,
+    help="Where bundles, runs and reports are left.",
+)
+@click.option("--lines", type=int, default=200, show_default=True, help="Text lines to render.")
+@_FORCE
+@_JSON
+@_DEBUG
+def demo(out: str, lines: int, force: bool, as_json: bool, debug: bool) -> int:
+    """Show the whole path on real models: convert, run on edge and server, compare.
+
+    PP-OCR's text direction classifier on rendered text lines, then EfficientNet-Lite0, trained
+    on ImageNet, on photographs.
+    """
+    from lite_opt.demo import demo as show
+
+    done = show(out, lines=lines, force=force, progress=_quiet if as_json else _say)
+    code = _DONE if done else _FAILED
+    if as_json:
+        _print_json(done.to_json())
+        return code
+    from lite_opt import report
+
+    for title, (header, rows) in report.rows_of(done.text_lines).items():
+        _show(report.table(f"Text direction: {title.lower()}", header, rows))
+    _show(report.verdict(done.text_lines), "")
+    _show(
+        report.table(
+            "Photographs: the five best classes", *report.side_by_side(done.photos), left=3
+        )
+    )
+    _show(report.verdict(done.photo_report), "")
+    _show(*(f"{what}: {path}" for what, path in done.paths.items()))
+    return code
+
+
+class _Opened:
+    """A bundle or a source model, ready to run on an engine."""
+
+    def __init__(
+        self,
+        model: Model,
+        engine: str,
+        image: Any,
+        labels: Sequence[str] | None,
+        bundle: Bundle | None,
+    ) -> None:
+        self.model, self.engine, self.labels = model, engine, labels
+        self._image, self._bundle = image, bundle
+
+    def samples(
+        self,
+        data: str | None,
+        check_shape: Sequence[tuple[str, tuple[int, ...]]],
+        *,
+        limit: int | None,
+        skip_bad: bool,
+    ) -> Any:
+        """The samples of a data set, of the bundle, or random ones: a sized iterable."""
+        from lite_opt.convert import random_samples
+        from py_runner.dataset import dataset
+
+        if data is not None:
+            return dataset(
+                data,
+                inputs=self.model.inputs,
+                image=self._image,
+                labels=self.labels,
+                skip_bad=skip_bad,
+                limit=limit,
+            )
+        own: list[Sample] = self._bundle.read_samples() if self._bundle else []
+        shapes: dict[str, list[tuple[int, ...]]] = {}
+        for name, shape in check_shape:
+            shapes.setdefault(name, []).append(shape)
+        if not own or shapes:
+            own = random_samples(self.model.inputs, image=self._image, shapes=shapes)
+        return own[:limit]
+
+
+@contextmanager
+def _opened(
+    path: str, engine: str | None, params: str | None, image: str | None, labels: str | None
+) -> Iterator[_Opened]:
+    """What BUNDLE|MODEL means, with the engine that fits it by default."""
+    import tempfile
+
+    from py_runner.bundle import Bundle
+
+    if Path(path, "bundle.json").exists():
+        bundle = Bundle.open(path)
+        if engine == "paddle":
+            raise UsageError(
+                f"{path}: engine paddle runs the source model that a bundle was made from "
+                f"({bundle.source.get('file')}): name that one"
+            )
+        from py_runner.dataset import read_labels
+        from py_runner.image import image_spec
+
+        names = read_labels(labels) if labels else bundle.labels
+        spec = image_spec(image) if image else bundle.image
+        yield _Opened(bundle.model("x86"), engine or "lite", spec, names, bundle)
+        return
+    from lite_opt.convert import Source
+    from lite_opt.program import Program
+
+    source = Source.of(Program.load(path, params=params), image=image, labels=labels)
+    with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+        model = source.model(Path(temporary))
+        yield _Opened(model, engine or "paddle", source.image, source.labels, None)

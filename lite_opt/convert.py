@@ -25,7 +25,7 @@ from py_runner import checksum
 from py_runner.bundle import Bundle, Model, Target, TensorSpec, save_samples
 from py_runner.dataset import Sample, dataset, read_labels
 from py_runner.engines import lite
-from py_runner.errors import UsageError
+from py_runner.errors import DataError, UsageError
 from py_runner.folder import check_free, whole_folder
 from py_runner.image import ImageSpec, image_spec, read_inference_yml
 from py_runner.nb import NbFile
@@ -59,6 +59,7 @@ class Source:
     inputs: tuple[TensorSpec, ...]
     image: ImageSpec | None
     labels: tuple[str, ...] | None
+    warning: str = ""
 
     @classmethod
     def of(
@@ -68,11 +69,17 @@ class Source:
         image: str | Path | None = None,
         labels: str | Path | None = None,
     ) -> Source:
-        """Preprocessing and labels as given, or else from `inference.yml` beside the model."""
+        """Preprocessing and labels as given, or else from `inference.yml` beside the model.
+
+        One beside the model that we cannot follow (detection, say) becomes a `warning`.
+        """
         beside = program.files.model.with_name("inference.yml")
-        spec, names = (None, None)
+        spec, names, warning = None, None, ""
         if beside.is_file() and (image is None or labels is None):
-            spec, names = read_inference_yml(beside)
+            try:
+                spec, names = read_inference_yml(beside)
+            except DataError as error:
+                warning = f"preprocessing is left out: {error}"
         if image is not None:
             spec = image_spec(image)
         if labels is not None:
@@ -82,6 +89,7 @@ class Source:
             tuple(program.inputs),
             spec,
             None if names is None else tuple(names),
+            warning,
         )
 
     def model(self, folder: Path, *, sha256: str | None = None) -> Model:
@@ -152,6 +160,8 @@ def convert(
     program = Program.load(model, params=params)
     _fix_shapes(program, input_shape or {})
     source = Source.of(program, image=image, labels=labels)
+    if source.warning:
+        say(source.warning)
     outputs = tuple(program.outputs)
     _check_labels(source, outputs)
     picked: list[Sample] = []

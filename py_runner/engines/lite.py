@@ -61,18 +61,32 @@ def _engine() -> Any:
 
 class _Session:
     def __init__(self, config: dict[str, Any]) -> None:
-        lite = _engine()
-        settings = lite.MobileConfig()
-        settings.set_model_from_file(config["files"][0])
-        self._predictor = lite.create_paddle_predictor(settings)
+        self._lite = _engine()
+        self._file = config["files"][0]
+        self._names = config["inputs"]
+        self._shapes: list[tuple[int, ...]] | None = None
+        self._open()
         self.version = self._predictor.get_version()
+
+    def _open(self) -> None:
+        settings = self._lite.MobileConfig()
+        settings.set_model_from_file(self._file)
+        self._predictor = self._lite.create_paddle_predictor(settings)
         known = self._predictor.get_input_names()
         # get_input_by_name of an unknown name returns a bogus tensor instead of an error.
-        missing = [name for name in config["inputs"] if name not in known]
+        missing = [name for name in self._names if name not in known]
         if missing:
             raise ValueError(f"the .nb file has no input '{missing[0]}', only {known}")
-        self._inputs = [(n, self._predictor.get_input(known.index(n))) for n in config["inputs"]]
+        self._inputs = [(n, self._predictor.get_input(known.index(n))) for n in self._names]
         self._outputs = self._predictor.get_output_names()
+
+    def prepare(self, feeds: dict[str, Any]) -> None:
+        shapes = [feeds[name].shape for name in self._names]
+        if self._shapes not in (None, shapes):
+            # Measured with PP-OCR's models: fed a smaller image than before, the x86 engine
+            # writes past its buffers and aborts. A fresh predictor is right at any shape.
+            self._open()
+        self._shapes = shapes
 
     def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
         for name, tensor in self._inputs:

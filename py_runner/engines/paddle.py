@@ -74,6 +74,9 @@ class _Session:
         names = self._predictor.get_output_names()
         self._outputs = [(n, self._predictor.get_output_handle(n)) for n in names]
 
+    def prepare(self, feeds: dict[str, Any]) -> None:
+        """Nothing: Paddle Inference takes any shape that the model does."""
+
     def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
         for name, handle in self._inputs:
             handle.copy_from_cpu(feeds[name])

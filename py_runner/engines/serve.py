@@ -6,6 +6,7 @@ ENGINE.py, which defines
 
     open_session(config) -> session      raises an exception with words for a person
     session.version                      the engine's own version text
+    session.prepare(feeds)               before a sample is run, once; not timed
     session.run(feeds) -> {name: array}  copies in, runs, copies out: this is what is timed
 """
 
@@ -89,6 +90,7 @@ def main() -> None:
     warmup, repeat = config["warmup"], config["repeat"]
     while (message := _read(stream_in)) is not None:
         try:
+            session.prepare(message[1])
             for _ in range(warmup):
                 session.run(message[1])
             warmup, latency_ms = 0, []

@@ -1,0 +1,47 @@
+"""What several test files need: tools that must be there in CI, and made models and bundles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import make_model
+import pytest
+
+from lite_opt.convert import convert
+
+
+def need(condition: bool, what: str) -> None:
+    """Skip where a tool is missing on a laptop; fail where CI lacks it."""
+    if not condition:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs {what}")
+        pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny classifier."""
+    return make_model.save(make_model.classifier(), tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def image_spec() -> str:
+    """Preprocessing that fits the tiny classifier."""
+    return f"resize=short:20,crop={make_model.SIDE}"
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six small pictures."""
+    return make_model.pictures(tmp_path_factory.mktemp("photos") / "photos")
+
+
+@pytest.fixture(scope="session")
+def bundle(
+    model: Path, image_spec: str, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tiny classifier as a bundle for arm and x86, checked on the pictures."""
+    out = tmp_path_factory.mktemp("bundle") / "tiny.bundle"
+    assert convert(model, out, image=image_spec, samples=photos)
+    return out

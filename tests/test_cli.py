@@ -1,0 +1,159 @@
+"""The command: what it prints, its exit codes, and --json."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lite_opt import cli
+
+Command = Callable[..., "tuple[int, str, str]"]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["paddle-edge", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        captured = capfd.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def one_object(text: str) -> dict[str, Any]:
+    document = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert isinstance(document, dict)
+    return document
+
+
+def test_json_is_one_object_whatever_the_engines_print(
+    command: Command, model: Path, photos: Path, image_spec: str, tmp_path: Path
+) -> None:
+    out, edge, server = (str(tmp_path / name) for name in ("b", "edge", "server"))
+    code, text, _ = command(
+        "convert", model, "-o", out, "--image", image_spec, "--samples", photos, "--json"
+    )
+    document = one_object(text)
+    assert (code, document["bundle"]) == (0, out)
+    assert document["report"]["passed"] and document["check"]["status"] == "passed"
+    for path in (out, f"{out}/model.arm.nb", model, f"{out}/reference"):
+        code, text, _ = command("inspect", path, "--json")
+        assert code == 0
+        assert one_object(text)["kind"] in ("bundle", "nb", "model", "run")
+    code, text, _ = command("run", out, "--data", photos, "-o", edge, "--json", "--top", 2)
+    document = one_object(text)
+    assert code == 0 and len(document["samples"]) == 6
+    assert len(document["predictions"][0]["top"]) == 2
+    code, text, _ = command(
+        "run", model, "--data", photos, "--image", image_spec, "-o", server, "--json"
+    )
+    assert code == 0 and one_object(text)["engine"] == "paddle"
+    code, text, _ = command("compare", server, edge, "--json")
+    assert code == 0 and one_object(text)["passed"] is True
+    code, text, _ = command("compare", server, edge, "--max-abs-diff", 0, "--json")
+    document = one_object(text)
+    assert code == 1 and document["passed"] is False and document["failures"]
+    code, text, _ = command("bench", out, "--threads", "1,2", "--repeat", 3, "--json")
+    assert code == 0 and [r["threads"] for r in one_object(text)["runs"]] == [1, 2]
+
+
+def test_json_of_infinite_differences_is_valid(
+    command: Command, bundle: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    code, _, _ = command("run", bundle, "-o", broken)
+    assert code == 0
+    values = np.load(broken / "output_0.npy")
+    values[1] = np.nan
+    np.save(broken / "output_0.npy", values)
+    code, text, _ = command("compare", bundle / "reference", broken, "--json")
+    document = one_object(text)
+    assert code == 1
+    assert document["outputs"][0]["max_abs_diff"] is None
+    assert document["outputs"][0]["not_finite"] > 0
+
+
+def test_tables_for_people(command: Command, bundle: Path, tmp_path: Path) -> None:
+    edge, page = tmp_path / "edge", tmp_path / "report.html"
+    code, text, _ = command("run", bundle, "-o", edge)
+    assert code == 0 and "picture_0.png" in text and "p99 ms" in text
+    code, text, _ = command("compare", bundle / "reference", edge, "--html", page)
+    assert code == 0 and "PASSED on 4 samples" in text
+    assert "PASSED" in page.read_text(encoding="utf-8")
+    code, _, error = command("compare", bundle / "reference", edge, "--html", page)
+    assert code == 2 and "--force" in error
+    code, text, _ = command("inspect", bundle)
+    assert code == 0 and "targets.arm.kernels.arm.float" in text
+
+
+def test_a_failed_comparison_lists_who_disagrees(
+    command: Command, bundle: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    command("run", bundle, "-o", other)
+    values = np.load(other / "output_0.npy")
+    values[2] = values[2, :, ::-1]
+    np.save(other / "output_0.npy", values)
+    code, text, _ = command("compare", bundle / "reference", other)
+    assert code == 1
+    assert "disagree: picture_2.png" in text and "FAILED" in text
+
+
+def test_inspect_counts_what_a_model_costs(command: Command, model: Path) -> None:
+    _, text, _ = command("inspect", model, "--json")
+    document = one_object(text)
+    assert document["parameters"] == 8 * 3 * 9 + 8 + 32 * 10 + 10
+    assert document["flops"] == 2 * (16 * 16 * 8 * 27 + 32 * 10)
+    assert document["op_histogram"]["conv2d"] == 1
+
+
+@pytest.mark.parametrize("name", ["", "convert", "inspect", "run", "compare", "bench", "demo"])
+def test_every_help_text_has_an_example_or_says_what_comes(command: Command, name: str) -> None:
+    code, text, _ = command(*([name] if name else []), "--help")
+    assert code == 0
+    assert "paddle-edge" in text
+    assert name == "demo" or "Examples:" in text
+
+
+def test_importing_the_runner_pulls_in_no_engine() -> None:
+    """A board has none of these, and nobody wants to wait for them."""
+    script = (
+        "import sys, py_runner.run, py_runner.bundle, py_runner.dataset, py_runner.image;"
+        "import lite_opt.cli, lite_opt.convert;"
+        "heavy = {'paddle', 'paddlelite', 'yaml', 'PIL', 'rich', 'google.protobuf'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_runner_does_not_import_the_converter() -> None:
+    folder = Path(__file__).parents[1] / "py_runner"
+    for file in folder.rglob("*.py"):
+        assert "lite_opt" not in file.read_text(encoding="utf-8"), file
+
+
+def test_public_names_exist_and_are_listed() -> None:
+    import importlib
+
+    for package in ("lite_opt", "py_runner"):
+        folder = Path(__file__).parents[1] / package
+        for file in sorted(folder.rglob("*.py")):
+            if file.stem in ("__init__", "serve", "opt_child"):
+                continue
+            name = ".".join(file.relative_to(folder.parent).with_suffix("").parts)
+            module = importlib.import_module(name)
+            assert all(hasattr(module, public) for public in module.__all__), name

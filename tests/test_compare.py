@@ -1,0 +1,214 @@
+"""compare: what it measures, and that it sees failures that softmax hides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lite_opt.compare import compare
+from lite_opt.recipe import LIMITS, Limits, limits_for
+from lite_opt.report import html_page, predictions, rows_of, verdict
+from py_runner.errors import DataError
+from py_runner.run import Run, SampleInfo
+
+RANDOM = np.random.default_rng(0)
+
+
+def made(
+    values: np.ndarray | Sequence[np.ndarray],
+    labels: Sequence[int | None] | None = None,
+    **fields: Any,
+) -> Run:
+    """A Run that answered `values`, one array a sample."""
+    rows = [np.asarray(v) for v in values]
+    labels = labels or [None] * len(rows)
+    samples = tuple(SampleInfo(f"s{i}", f"hash{i}", label) for i, label in enumerate(labels))
+    plain: dict[str, Any] = {
+        "engine": "paddle", "engine_version": "3.3.1", "device": "cpu", "machine": "Linux",
+        "threads": 1, "precision": "fp32", "model": {"name": "m", "sha256": "0"},
+        "samples": samples, "outputs": {"out": rows}, "latency_ms": [[1.0, 3.0]] * len(rows),
+        "warmup": 1, "peak_memory_bytes": 1000, "wall_s": 1.0, "created": "2026-01-01",
+    }  # fmt: skip
+    return Run(**{**plain, **fields})
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    scores = np.exp(logits - logits.max(-1, keepdims=True))
+    return (scores / scores.sum(-1, keepdims=True)).astype("float32")
+
+
+LOGITS = RANDOM.standard_normal((20, 1, 50)).astype("float32") * 3
+
+
+def test_numbers_of_one_output_against_numpy() -> None:
+    other = LOGITS + RANDOM.normal(0, 1e-3, LOGITS.shape).astype("float32")
+    report = compare(made(LOGITS), made(other))
+    (output,) = report.outputs
+    gap = np.abs(LOGITS.astype("float64") - other)
+    assert output.kind == "logits"
+    assert output.max_abs_diff == pytest.approx(gap.max())
+    assert output.mean_abs_diff == pytest.approx(gap.mean())
+    probability = np.abs(softmax(LOGITS.astype("float64")) - softmax(other.astype("float64"))).max()
+    assert output.max_probability_diff == pytest.approx(probability, rel=1e-2)
+    a, b = (
+        v.astype("float64") - v.mean(-1, keepdims=True, dtype="float64") for v in (LOGITS, other)
+    )
+    assert output.cosine == pytest.approx((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+    rows = [(x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()) for x, y in zip(a, b)]
+    assert output.cosine_min == pytest.approx(min(rows))
+    assert output.worst == f"s{int(np.argmin(rows))}"
+
+
+def test_equal_runs_pass_and_say_so() -> None:
+    report = compare(made(LOGITS), made(LOGITS))
+    assert report
+    assert report.top1_agreement == report.top5_agreement == 1.0
+    assert report.disagreeing == ()
+    assert verdict(report) == "PASSED on 20 samples"
+
+
+def test_a_constant_softmax_does_not_pass_for_agreement() -> None:
+    """Nearly flat probabilities: the plain cosine is near 1 whatever the network says."""
+    flat = softmax(LOGITS * 0.01)
+    constant = np.repeat(flat.mean(0, keepdims=True), len(flat), axis=0)
+    plain = (flat * constant).sum() / np.sqrt((flat**2).sum() * (constant**2).sum())
+    assert plain > 0.999
+    report = compare(made(flat), made(constant))
+    assert not report
+    assert any("does not move" in text for text in report.failures)
+    assert any("cosine" in text for text in report.failures)
+
+
+def test_a_reference_that_does_not_move_is_reported() -> None:
+    still = np.repeat(LOGITS[:1], 20, axis=0)
+    report = compare(made(still), made(still))
+    assert report and "proves little" in report.warnings[0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_inf_always_fail(bad: float) -> None:
+    other = LOGITS.copy()
+    other[7, 0, 3] = bad
+    loose = Limits(cosine=-1.0)
+    report = compare(made(LOGITS), made(other), limits=loose)
+    assert not report and "'s7'" in report.failures[0]
+    assert report.outputs[0].not_finite == 1
+    assert "FAILED" in html_page(report)
+    with pytest.raises(DataError, match="not finite"):
+        compare(made(other), made(LOGITS))
+
+
+def test_agreement_and_accuracy() -> None:
+    labels = [int(row.argmax()) for row in LOGITS]
+    other = LOGITS.copy()
+    for index in (2, 5):  # the right class becomes second
+        other[index, 0, labels[index]] = np.sort(other[index, 0])[-2] - 1e-3
+    for index in (9,):  # and here it becomes last
+        other[index, 0, labels[index]] = -100
+    report = compare(made(LOGITS, labels), made(other, labels), limits=Limits(cosine=0.0))
+    assert report.top1_agreement == pytest.approx(17 / 20)
+    assert report.top5_agreement == pytest.approx(19 / 20)
+    assert report.disagreeing == ("s2", "s5", "s9")
+    assert report.accuracy == pytest.approx(
+        {
+            "reference_top1": 1.0, "reference_top5": 1.0, "candidate_top1": 0.85,
+            "candidate_top5": 0.95, "drop": 15.0, "labelled": 20,
+        }
+    )  # fmt: skip
+    assert not compare(
+        made(LOGITS, labels), made(other, labels), limits=Limits(0.0, top1_drop=14.9)
+    )
+
+
+def test_sequences_agree_when_every_position_does() -> None:
+    values = softmax(RANDOM.standard_normal((6, 1, 12, 30)))
+    other = values.copy()
+    other[3, 0, 5] = np.roll(other[3, 0, 5], 1)
+    report = compare(made(values), made(other))
+    assert report.outputs[0].kind == "probabilities"
+    assert report.disagreeing == ("s3",)
+    assert report.accuracy is None
+
+
+def test_outputs_that_are_no_scores_have_no_ranking() -> None:
+    maps = RANDOM.random((3, 1, 1, 8, 8)).astype("float32")
+    report = compare(made(maps), made(maps + 1e-3))
+    assert report.outputs[0].kind == "tensor"
+    assert report.top1_agreement is None
+    assert report.outputs[0].max_probability_diff == pytest.approx(1e-3 / maps.max(), rel=1e-3)
+    assert "Answers" not in rows_of(report)
+
+
+def test_limits_follow_the_precision_of_the_candidate() -> None:
+    other = LOGITS + RANDOM.normal(0, 0.05, LOGITS.shape).astype("float32")
+    assert not compare(made(LOGITS), made(other))
+    assert compare(made(LOGITS), made(other, precision="int8-weights"))
+    assert limits_for("int8", cosine=None, top1_drop=0.5) == Limits(0.99, None, 0.5)
+    assert limits_for("unheard-of") == LIMITS["fp32"]
+
+
+def test_runs_that_cannot_be_compared() -> None:
+    run = made(LOGITS)
+    others = tuple(SampleInfo(f"t{i}", f"hash{i}", None) for i in range(20))
+    with pytest.raises(DataError, match="no sample in common"):
+        compare(run, made(LOGITS, samples=others))
+    altered = tuple(SampleInfo(s.id, "other", None) for s in run.samples)
+    with pytest.raises(DataError, match="different tensors"):
+        compare(run, made(LOGITS, samples=altered))
+    with pytest.raises(DataError, match="shape"):
+        compare(run, made(LOGITS[:, :, :40]))
+    with pytest.raises(DataError, match="outputs"):
+        compare(run, made(LOGITS, outputs={"a": list(LOGITS), "b": list(LOGITS)}))
+
+
+def test_a_subset_is_compared_with_a_warning() -> None:
+    report = compare(made(LOGITS), made(LOGITS[:5]))
+    assert report and report.samples == 5
+    assert report.warnings == ("only 5 of 20 samples are in both runs",)
+
+
+def test_runs_are_saved_opened_and_merged(tmp_path: Path) -> None:
+    varying = [RANDOM.random((1, n)).astype("float32") for n in range(3, 23)]
+    run = made(LOGITS, [1] * 20, outputs={"a/b": list(LOGITS), "c": varying})
+    opened = Run.open(run.save(tmp_path / "run"))
+    assert opened.summary() == run.summary()
+    for name in run.outputs:
+        assert all(np.array_equal(a, b) for a, b in zip(run.outputs[name], opened.outputs[name]))
+    parts = [
+        made(
+            LOGITS[part],
+            samples=run.samples[part],
+            outputs={n: v[part] for n, v in run.outputs.items()},
+            latency_ms=run.latency_ms[part],
+        )
+        for part in (slice(0, 8), slice(8, 20))
+    ]
+    merged = Run.merge(parts)
+    assert merged.samples == run.samples and merged.latency == run.latency
+    assert bool(compare(run, merged))
+
+
+def test_latency_statistics() -> None:
+    run = made(LOGITS, latency_ms=[[float(i)] for i in range(1, 21)])
+    assert run.latency == pytest.approx(
+        {
+            "count": 20, "mean_ms": 10.5, "p50_ms": 10.5, "p90_ms": 18.1, "p99_ms": 19.81,
+            "min_ms": 1.0, "max_ms": 20.0, "throughput_per_s": 1000 / 10.5,
+        }
+    )  # fmt: skip
+
+
+def test_the_page_escapes_what_models_and_files_are_called() -> None:
+    run = made(LOGITS, outputs={"<script>": list(LOGITS)}, model={"name": "<b>", "sha256": "0"})
+    page = html_page(compare(run, run))
+    assert "<script>" not in page and "&lt;script&gt;" in page and "<b></h1>" not in page
+
+
+def test_predictions_name_the_best_classes() -> None:
+    answers = predictions(made(LOGITS[:2]), [f"class {i}" for i in range(50)], top=3)
+    best = np.argsort(-LOGITS[1, 0])[:3]
+    assert [c["name"] for c in answers[1]["top"]] == [f"class {i}" for i in best]

@@ -1,0 +1,195 @@
+"""convert: from a Paddle model to a bundle that was checked, or to no bundle at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import make_model
+import numpy as np
+import pytest
+
+from lite_opt import convert as conversion
+from lite_opt.convert import convert, random_samples
+from lite_opt.demo_data import ocr_model, write_text_lines
+from lite_opt.program import Program
+from lite_opt.repair import Change
+from py_runner.bundle import Bundle, TensorSpec
+from py_runner.errors import DataError, ModelError, UsageError
+from py_runner.nb import read_nb
+from py_runner.run import run
+
+
+def test_a_bundle_says_what_it_is(bundle: Path, model: Path) -> None:
+    opened = Bundle.open(bundle)
+    document = json.loads((bundle / "bundle.json").read_text())
+    assert document["format"] == 1
+    assert opened.name == "tiny"
+    assert opened.source["file"] == "inference.pdmodel"
+    assert opened.source["paddle_version"] == "3.3.1"
+    assert len(opened.source["sha256"]) == 64
+    assert opened.recipe["name"] == "fp32"
+    assert {repair.split(":")[0] for repair in opened.repairs} == {
+        "drop_callstack", "fill_defaults", "fold_bias_reshape", "matmul_to_mul", "add_xshape",
+    }  # fmt: skip
+    assert set(opened.targets) == {"arm", "x86"}
+    for name, target in opened.targets.items():
+        made = read_nb(bundle / target.file)
+        assert (made.target, made.bytes, len(made.ops)) == (name, target.bytes, target.ops)
+    assert opened.check["status"] == "passed"
+    assert opened.check["targets"]["arm"].startswith("not run")
+    assert str(model.parent) not in json.dumps(document)
+
+
+def test_samples_and_reference_travel_with_the_bundle(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    samples, reference = opened.read_samples(), opened.reference()
+    assert [s.id for s in samples] == [f"picture_{i}.png" for i in range(4)]
+    assert [s.id for s in reference.samples] == [s.id for s in samples]
+    again = run(opened.model("x86"), samples)
+    for a, b in zip(reference.outputs.popitem()[1], again.outputs.popitem()[1]):
+        assert np.abs(a - b).max() < 1e-6
+
+
+def test_arm_only_is_judged_by_a_twin(model: Path, tmp_path: Path) -> None:
+    done = convert(model, tmp_path / "arm.bundle", target=["arm"])
+    assert done.bundle and done.report
+    assert sorted(p.name for p in done.bundle.path.glob("*.nb")) == ["model.arm.nb"]
+    assert "x86" in done.bundle.check["targets"]["arm"]
+
+
+def test_wrong_numbers_leave_no_bundle(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sabotage(program: Program) -> list[Change]:
+        changes = conversion_repair(program)
+        program.set_param("fc.w", program.params["fc.w"] * np.float32(1.1))
+        return changes
+
+    conversion_repair = conversion.repair
+    monkeypatch.setattr(conversion, "repair", sabotage)
+    done = convert(model, tmp_path / "wrong.bundle")
+    assert not done
+    assert done.bundle is None
+    assert done.report is not None
+    assert "cosine" in " ".join(done.report.failures)
+    assert list(tmp_path.iterdir()) == []
+    unchecked = convert(model, tmp_path / "wrong.bundle", check=False)
+    assert unchecked.bundle and unchecked.bundle.check == {"status": "skipped"}
+
+
+def test_an_existing_bundle_is_kept_unless_forced(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "b"
+    convert(model, out, check=False)
+    before = (out / "bundle.json").read_bytes()
+    with pytest.raises(UsageError, match="--force"):
+        convert(model, out, check=False)
+    with pytest.raises(ModelError):
+        convert(tmp_path / "nope", out, force=True)
+    assert (out / "bundle.json").read_bytes() == before
+    assert convert(model, out, force=True, labels=None)
+    assert Bundle.open(out).check["status"] == "passed"
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_inference_yml_beside_the_model_is_used(tmp_path: Path, photos: Path) -> None:
+    folder = make_model.save(make_model.classifier(), tmp_path / "m")
+    labels = [f"class {i}" for i in range(make_model.CLASSES)]
+    (folder / "inference.yml").write_text(
+        "PreProcess:\n  transform_ops:\n"
+        "  - ResizeImage: {resize_short: 20}\n"
+        "  - CropImage: {size: 16}\n"
+        "  - NormalizeImage: {scale: 1.0/255.0, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], "
+        "order: ''}\n  - ToCHWImage:\n"
+        f"PostProcess:\n  Topk: {{topk: 5, label_list: {json.dumps(labels)}}}\n"
+    )
+    done = convert(folder, tmp_path / "b", samples=photos)
+    assert done.bundle
+    assert done.bundle.labels == tuple(labels)
+    assert done.bundle.image is not None
+    assert (done.bundle.image.size, done.bundle.image.crop) == (20, (16, 16))
+    other = convert(folder, tmp_path / "c", image="resize=exact:16", samples=photos)
+    assert other.bundle and other.bundle.image and other.bundle.image.resize == "exact"
+
+
+def test_preprocessing_that_we_cannot_follow_does_not_stop_a_conversion(tmp_path: Path) -> None:
+    folder = make_model.save(make_model.classifier(), tmp_path / "m")
+    (folder / "inference.yml").write_text("PreProcess:\n  transform_ops:\n  - WarpImage: {}\n")
+    said: list[str] = []
+    done = convert(folder, tmp_path / "b", progress=said.append)
+    assert done.bundle and done.bundle.image is None
+    assert any("WarpImage" in text for text in said)
+    with pytest.raises(DataError, match="WarpImage"):
+        convert(folder, tmp_path / "c", image=str(folder / "inference.yml"))
+
+
+def test_labels_have_to_fit_the_model(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "three.txt").write_text("a\nb\nc\n")
+    with pytest.raises(UsageError, match="3 labels for a model of 10 classes"):
+        convert(model, tmp_path / "b", labels=tmp_path / "three.txt")
+
+
+def test_input_shapes_are_fixed_or_refused(model: Path, tmp_path: Path) -> None:
+    done = convert(model, tmp_path / "b", input_shape={"x": (2, 3, 16, 16)})
+    assert done.bundle and done.bundle.inputs[0].shape == (2, 3, 16, 16)
+    for shape in ((1, 3, 32, 32), (1, 3, 16), (0, 3, 16, 16)):
+        with pytest.raises(UsageError, match="cannot be fixed"):
+            convert(model, tmp_path / "c", input_shape={"x": shape})
+    with pytest.raises(UsageError, match="no input 'y'"):
+        convert(model, tmp_path / "c", input_shape={"y": (1,)})
+
+
+def test_random_samples_are_seeded_and_fit() -> None:
+    specs = [TensorSpec("x", "float32", (-1, 3, -1, 8)), TensorSpec("n", "int64", (1, 2))]
+    shapes = {"x": [(1, 3, 4, 8), (2, 3, 6, 8)]}
+    first, second = (random_samples(specs, count=3, shapes=shapes) for _ in range(2))
+    assert [s.feeds["x"].shape for s in first] == [(1, 3, 4, 8), (2, 3, 6, 8), (1, 3, 4, 8)]
+    for a, b in zip(first, second):
+        assert all(np.array_equal(a.feeds[n], b.feeds[n]) for n in ("x", "n"))
+    assert first[0].feeds["n"].dtype == np.int64
+    with pytest.raises(UsageError, match="--check-shape x="):
+        random_samples(specs)
+
+
+def test_a_bundle_that_was_altered_is_noticed(bundle: Path, tmp_path: Path) -> None:
+    opened = Bundle.open(bundle)
+    entry = opened.targets["x86"]
+    bad = replace(opened, targets={"x86": replace(entry, sha256="0" * 64)})
+    with pytest.raises(ModelError, match="checksum"):
+        bad.model("x86")
+    bad = replace(opened, samples=(replace(opened.samples[0], sha256="0" * 64),))
+    with pytest.raises(ModelError, match="altered"):
+        bad.read_samples()
+    for name in ("../x.nb", "/etc/passwd"):
+        (tmp_path / "bundle.json").write_text(
+            (bundle / "bundle.json").read_text().replace("model.x86.nb", name)
+        )
+        with pytest.raises(ModelError, match="leads out of the bundle"):
+            Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [
+        ("cls", [(1, 3, 48, 192), (1, 3, 32, 100)]),
+        ("det", [(1, 3, 320, 320), (1, 3, 192, 256)]),
+        ("rec", [(1, 3, 48, 320), (1, 3, 48, 160)]),
+    ],
+)
+def test_pp_ocr_agrees_at_two_shapes(
+    kind: str, shapes: list[tuple[int, ...]], tmp_path: Path
+) -> None:
+    done = convert(ocr_model(kind), tmp_path / "b", check_shape={"x": shapes})
+    assert done.report and done.report.samples == 4
+    assert done.bundle and done.bundle.inputs[0].shape[0] == -1
+    assert done.report.outputs[0].cosine > 0.99999
+    assert done.report.outputs[0].max_probability_diff < 1e-4
+
+
+def test_pp_ocr_classifies_rendered_lines(tmp_path: Path) -> None:
+    lines = write_text_lines(tmp_path / "lines", count=12)
+    done = convert(ocr_model("cls"), tmp_path / "b", image="ppocr-cls", samples=lines)
+    assert done.bundle and [s.label for s in done.bundle.samples] == [0, 1, 0, 1]

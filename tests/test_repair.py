@@ -1,0 +1,197 @@
+"""Repair rules: each makes a model convert, or compute right, that without it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import make_model
+import numpy as np
+import pytest
+
+from lite_opt import repair as rules
+from lite_opt.demo_data import ocr_model
+from lite_opt.optimize import optimize
+from lite_opt.program import Program
+from lite_opt.recipe import RECIPES, Recipe
+from py_runner.bundle import Model
+from py_runner.dataset import Sample
+from py_runner.errors import ConvertError
+from py_runner.nb import NbFile
+from py_runner.run import run
+
+FP32 = RECIPES["fp32"]
+# The optimizer's own weight-only quantisation: what matmul_to_mul is about.
+INT8_WEIGHTS = Recipe("int8-weights", "8-bit weights", quant_type="QUANT_INT8")
+
+
+def repaired(program: Program, *, without: Callable[..., object] | None = None) -> Program:
+    for rule in rules.RULES:
+        if rule is not without:
+            rule(program)
+    program.remove_unused()
+    return program
+
+
+def x86(program: Program, folder: Path, recipe: Recipe = FP32) -> NbFile:
+    return optimize(program.stage(folder), "x86", folder / "model.x86.nb", recipe=recipe)
+
+
+def answers(file: Path, *, count: int = 4) -> np.ndarray:
+    spec = make_model.classifier().inputs
+    random = np.random.default_rng(1)
+    shape = (1, *spec[0].shape[1:])
+    samples = [
+        Sample(str(i), {"x": random.standard_normal(shape).astype("float32")}) for i in range(count)
+    ]
+    done = run(Model("tiny", "", "fp32", (file,), tuple(spec)), samples)
+    return np.concatenate(next(iter(done.outputs.values())))
+
+
+def test_all_rules_together_make_it_right(model: Path, tmp_path: Path) -> None:
+    program = repaired(Program.load(model))
+    edge = answers(x86(program, tmp_path).path)
+    source = Program.load(model)
+    assert source.files.params
+    random = np.random.default_rng(1)
+    samples = [
+        Sample(str(i), {"x": random.standard_normal((1, 3, 16, 16)).astype("float32")})
+        for i in range(4)
+    ]
+    files = (source.files.model, source.files.params)
+    server = run(Model("t", "", "fp32", files, tuple(source.inputs)), samples, engine="paddle")
+    assert np.abs(edge - np.concatenate(server.outputs["soft.out"])).max() < 1e-6
+
+
+def test_without_xshape_the_optimizer_dies(tmp_path: Path) -> None:
+    def flatten() -> Program:
+        builder = make_model.Builder()
+        x = builder.input("x", (1, 3, 4))
+        flat = builder.op(
+            "flatten_contiguous_range", {"X": [x]}, "flat", (1, 12), start_axis=1, stop_axis=2
+        )
+        return builder.program(builder.op("softmax", {"X": [flat]}, "soft", (1, 12), axis=-1))
+
+    x86(repaired(flatten()), tmp_path)
+    with pytest.raises(ConvertError, match="SIGSEGV"):
+        x86(repaired(flatten(), without=rules.add_xshape), tmp_path)
+
+
+def test_without_defaults_the_optimizer_dies(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConvertError, match="threshold"):
+        x86(repaired(Program.load(model), without=rules.fill_defaults), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("type_", "attribute"), [("pool2d", "ksize"), ("conv2d", "strides"), ("softmax", "axis")]
+)
+def test_wide_integers_kill_the_optimizer_unless_narrowed(
+    type_: str, attribute: str, model: Path, tmp_path: Path
+) -> None:
+    def widened() -> Program:
+        program = Program.load(model)
+        op = next(op for op in program.ops if op.type == type_)
+        old = op.attrs[attribute]
+        op.set(attribute, old.value, {"INTS": "LONGS", "INT": "LONG"}[old.type])
+        return program
+
+    x86(repaired(widened()), tmp_path)
+    with pytest.raises(ConvertError, match=r"required type is|SIG"):
+        x86(repaired(widened(), without=rules.narrow_integers), tmp_path)
+
+
+def test_integers_that_lite_reads_as_64_bit_stay_wide() -> None:
+    builder = make_model.Builder()
+    builder.input("x", (1, 4))
+    builder.op("fill_constant", {}, "c", (1, 4), value=1.0, dtype=5)
+    builder.ops[-1].set("shape", [1, 4], "LONGS")
+    builder.op("slice", {"Input": ["x"]}, "s", (1, 2), axes=[1], starts=[0])
+    builder.ops[-1].set("ends", [(1 << 63) - 1], "LONGS")
+    program = builder.program("s", "c")
+    changes = rules.narrow_integers(program)
+    assert [c.what for c in changes] == ["narrowed ends from LONGS to INTS"]
+    by_type = {op.type: op for op in program.ops}
+    assert by_type["fill_constant"].attrs["shape"].type == "LONGS"
+    assert by_type["slice"].get("ends") == [(1 << 31) - 1]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_without_matmul_to_mul_quantised_weights_give_nonsense(
+    transposed: bool, tmp_path: Path
+) -> None:
+    def made() -> Program:
+        program = make_model.classifier(transposed=transposed)
+        # With the bias behind it, opt makes an fc of it, which the loader restores.
+        add = next(op for op in program.ops if op.output("Out") == "fc.out")
+        soft = next(op for op in program.ops if op.type == "softmax")
+        soft.inputs["X"] = add.inputs["X"]
+        program.ops.remove(add)
+        return program
+
+    exact = answers(x86(repaired(made()), tmp_path).path)
+    good = answers(x86(repaired(made()), tmp_path, INT8_WEIGHTS).path)
+    unrepaired = repaired(made(), without=rules.matmul_to_mul)
+    bad = answers(x86(unrepaired, tmp_path, INT8_WEIGHTS).path)
+
+    def off(answer: np.ndarray) -> float:
+        return float(np.abs(np.log(answer + 1e-12) - np.log(exact + 1e-12)).max())
+
+    assert off(good) < 0.5
+    assert not off(bad) < 5  # NaN fails, too
+
+
+def test_a_shared_transposed_weight_is_transposed_once(model: Path) -> None:
+    program = Program.load(make_model.save(make_model.classifier(transposed=True), model))
+    matmul = next(op for op in program.ops if op.type == "matmul_v2")
+    twin = type(matmul)(
+        matmul.type, {k: list(v) for k, v in matmul.inputs.items()}, {"Out": ["twin"]},
+        dict(matmul.attrs),
+    )  # fmt: skip
+    program.ops.insert(program.ops.index(matmul) + 1, twin)
+    original = program.params["fc.w"]
+    assert len(rules.matmul_to_mul(program)) == 2
+    assert matmul.inputs["Y"] == twin.inputs["Y"] == ["fc.w.transposed"]
+    assert np.array_equal(program.params["fc.w.transposed"], original.T)
+
+
+def test_folding_the_bias_restores_the_fusion(model: Path, tmp_path: Path) -> None:
+    fused = x86(repaired(Program.load(model)), tmp_path)
+    loose = x86(repaired(Program.load(model), without=rules.fold_bias_reshape), tmp_path)
+    types = [op.type for op in fused.ops]
+    assert "elementwise_add" not in types and "reshape2" not in types
+    assert len(fused.ops) < len(loose.ops)
+
+
+def test_the_bias_stays_where_folding_would_change_the_result() -> None:
+    builder = make_model.Builder()
+    x = builder.input("x", (1, 4, 4, 4))
+    # [4] -> [1,1,1,4] belongs to the last axis; [4] -> [1,4,1] has another rank than x.
+    last = builder.op("reshape2", {"X": [builder.param("b", (4,))]}, "b4", (1, 1, 1, 4))
+    rank = builder.op("reshape2", {"X": [builder.param("c", (4,))]}, "c3", (1, 4, 1))
+    one = builder.op("elementwise_add", {"X": [x], "Y": [last]}, "one", (1, 4, 4, 4), axis=-1)
+    two = builder.op("elementwise_add", {"X": [one], "Y": [rank]}, "two", (1, 4, 4, 4), axis=-1)
+    program = builder.program(two)
+    rules.fold_bias_reshape(program)
+    first, second = (op for op in program.ops if op.type == "elementwise_add")
+    assert (first.input("Y"), first.get("axis")) == ("b", 3)
+    assert (second.input("Y"), second.get("axis")) == ("c3", -1)
+
+
+def test_call_stacks_make_the_topology_larger(model: Path, tmp_path: Path) -> None:
+    program = Program.load(model)
+    for op in program.ops:
+        op.set("op_callstack", ["x" * 2000])
+    full, small = tmp_path / "full", tmp_path / "small"
+    full.mkdir()
+    small.mkdir()
+    program.save(full)
+    assert len(rules.drop_callstack(program)) == 1
+    program.save(small)
+    sizes = [(folder / "inference.pdmodel").stat().st_size for folder in (full, small)]
+    assert sizes[0] > 5 * sizes[1]
+
+
+def test_rules_find_nothing_to_do_on_their_own_result() -> None:
+    program = Program.load(ocr_model("rec"))
+    assert rules.repair(program)
+    assert rules.repair(program) == []

@@ -10,11 +10,12 @@ import json
 import math
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 import click
 
@@ -31,39 +32,49 @@ _DONE, _FAILED, _USAGE, _FAULT, _INTERRUPTED = 0, 1, 2, 3, 130
 
 def main() -> None:
     """The entry point of the command; exits with the codes that DESIGN promises."""
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] or ["--help"]
     as_json, debug = "--json" in arguments, "--debug" in arguments
     try:
+        _check_names(arguments)
         with suppress(click.exceptions.Exit):
             code = _paddle_edge.main(arguments, "paddle-edge", standalone_mode=False)
             sys.exit(code or _DONE)
         sys.exit(_DONE)
     except click.ClickException as error:
-        error.show()
-        _report_error(error.format_message(), _USAGE, as_json)
+        text = " ".join(error.format_message().split())
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            text += f" (see {error.ctx.command_path} --help)"
+        _fail(text, _USAGE, as_json=as_json)
     except click.Abort:
-        click.echo("interrupted", err=True)
-        sys.exit(_INTERRUPTED)
+        _fail("interrupted", _INTERRUPTED, as_json=as_json)
     except BrokenPipeError:
         # The reader of our output is gone, as after `| head`: not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_DONE)
     except PaddleEdgeError as error:
-        if debug:
-            raise
-        click.echo(f"paddle-edge: {error}", err=True)
-        _report_error(str(error), error.exit_code, as_json)
+        _fail(str(error), error.exit_code, as_json=as_json, debug=debug)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", _FAULT, as_json=as_json, debug=debug)
     except Exception as error:
-        if debug:
-            raise
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        click.echo(
-            f"paddle-edge: internal error: {text}; run again with --debug and report it", err=True
-        )
-        _report_error(text, _FAULT, as_json)
+        text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+        text += "; run again with --debug and report it"
+        _fail(text, _FAULT, as_json=as_json, debug=debug)
 
 
-def _report_error(text: str, code: int, as_json: bool) -> None:
+def _check_names(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:  # Paddle and JSON take UTF-8 only
+            raise UsageError(f"{argument!a}: this name is not UTF-8: rename it") from None
+
+
+def _fail(text: str, code: int, *, as_json: bool, debug: bool = False) -> NoReturn:
+    """End with an error in one line; with `debug` the traceback of the current one comes first."""
+    if debug:
+        traceback.print_exc()
+    click.echo(f"paddle-edge: {text}", err=True)
     if as_json:
         _print_json({"error": text, "exit_code": code})
     sys.exit(code)
@@ -155,6 +166,7 @@ def _options(*options: _Decorator) -> _Decorator:
     return decorate
 
 
+_COUNT = click.IntRange(min=1)
 _JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
 )
@@ -225,7 +237,7 @@ def _paddle_edge() -> None:
     help="Data to check with: images, a list file, a folder, .npy. Default: random tensors.",
 )
 @click.option(
-    "--check-samples", type=int, default=4, show_default=True, help="How many the bundle keeps."
+    "--check-samples", type=_COUNT, default=4, show_default=True, help="How many the bundle keeps."
 )
 @click.option(
     "--input-shape", type=_Shape(), multiple=True, help="Fix an input's dimensions. Repeatable."
@@ -373,10 +385,10 @@ def inspect(path: str, params: str | None, as_json: bool, debug: bool) -> int:
 @_THREADS
 @click.option("--warmup", type=int, default=1, show_default=True, help="Unmeasured inferences.")
 @click.option("--repeat", type=int, default=1, show_default=True, help="Inferences a sample.")
-@click.option("--limit", type=int, help="Only the first samples.")
+@click.option("--limit", type=_COUNT, help="Only the first samples.")
 @click.option("--skip-bad", is_flag=True, help="Skip images that cannot be read, and name them.")
 @click.option("--time-limit", "time_limit_s", type=float, help="Seconds that a sample may take.")
-@click.option("--top", type=int, default=1, show_default=True, help="Classes to show a sample.")
+@click.option("--top", type=_COUNT, default=1, show_default=True, help="Classes to show a sample.")
 @_PARAMS
 @_IMAGE
 @_LABELS
@@ -418,7 +430,7 @@ def run(
     from py_runner.folder import check_free
     from py_runner.run import run as measure
 
-    check_free(out, force=force)
+    check_free(out, force=force, keep=(model, params, labels, data))
     with _opened(model, engine, params, image, labels) as opened:
         samples = opened.samples(data, check_shape, limit=limit, skip_bad=skip_bad)
         with _progress(f"engine {opened.engine}", len(samples)) as progress:
@@ -690,10 +702,12 @@ def _opened(
                 f"{path}: engine paddle runs the source model that a bundle was made from "
                 f"({bundle.source.get('file')}): name that one"
             )
+        from lite_opt.convert import check_labels
         from py_runner.dataset import read_labels
         from py_runner.image import image_spec
 
         names = read_labels(labels) if labels else bundle.labels
+        check_labels(names, bundle.outputs)
         spec = image_spec(image) if image else bundle.image
         yield _Opened(bundle.model("x86"), engine or "lite", spec, names, bundle)
         return
@@ -704,3 +718,7 @@ def _opened(
     with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
         model = source.model(Path(temporary))
         yield _Opened(model, engine or "paddle", source.image, source.labels, None)
+
+
+if __name__ == "__main__":
+    main()

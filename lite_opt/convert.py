@@ -6,6 +6,8 @@ engine, on the same samples. A conversion whose numbers are wrong leaves no bund
 
 from __future__ import annotations
 
+import math
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,15 +27,16 @@ from py_runner import checksum
 from py_runner.bundle import Bundle, Model, Target, TensorSpec, save_samples
 from py_runner.dataset import Sample, dataset, read_labels
 from py_runner.engines import lite
-from py_runner.errors import DataError, UsageError
+from py_runner.errors import ConvertError, DataError, UsageError
 from py_runner.folder import check_free, whole_folder
 from py_runner.image import ImageSpec, image_spec, read_inference_yml
 from py_runner.nb import NbFile
 from py_runner.run import Run, run
 
-__all__ = ["Conversion", "Source", "convert", "random_samples"]
+__all__ = ["Conversion", "Source", "check_labels", "convert", "random_samples"]
 
 _CHECK_SAMPLES = 4
+_MOST_ELEMENTS = 1 << 28  # of a random tensor: 1 GB
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Source:
             spec = image_spec(image)
         if labels is not None:
             names = read_labels(labels)
+        check_labels(names, program.outputs)
         return cls(
             program.files,
             tuple(program.inputs),
@@ -153,7 +157,9 @@ def convert(
     unknown = [t for t in target if t not in TARGETS]
     if unknown or not target:
         raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
-    check_free(out, force=force)
+    if check_samples < 1:
+        raise UsageError("check_samples is at least 1")
+    check_free(out, force=force, keep=(model, params, labels, samples))
     lite.interpreter()
 
     say(f"reading {model}")
@@ -163,7 +169,6 @@ def convert(
     if source.warning:
         say(source.warning)
     outputs = tuple(program.outputs)
-    _check_labels(source, outputs)
     picked: list[Sample] = []
     if samples is not None:
         data = dataset(
@@ -229,7 +234,7 @@ def _bundle_of(
         made: dict[str, Future[Target]] = {}
         for name in target:
             say(f"optimizing for {name}")
-            nb = optimize(staged, name, folder / f"model.{name}.nb", recipe=recipe)
+            nb = _optimized(program, staged, name, folder / f"model.{name}.nb", recipe)
             made[name] = pool.submit(_target, nb, recipe)
         return Bundle(
             path=folder,
@@ -249,6 +254,19 @@ def _bundle_of(
             labels=source.labels,
             check={"status": "skipped"},
         )
+
+
+def _optimized(
+    program: Program, staged: ModelFiles, target: str, out: Path, recipe: Recipe
+) -> NbFile:
+    """`optimize`, whose errors also name the model and the layers of the operators they name."""
+    try:
+        return optimize(staged, target, out, recipe=recipe)
+    except ConvertError as error:
+        named = {m[1] or m[2] for m in re.finditer(r"'(\w+)'|found for (\w+)", str(error))}
+        layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
+        where = f" (in this model: {', '.join(layers[:5])})" if layers else ""
+        raise ConvertError(f"{program.files.model}: {error}{where}") from None
 
 
 def _add_reference(
@@ -282,7 +300,7 @@ def _run_twin(
         file = folder / "model.x86.nb"
         if not file.exists():
             file = Path(temporary, "twin.x86.nb")
-            optimize(program.stage(temporary), "x86", file, recipe=recipe)
+            _optimized(program, program.stage(temporary), "x86", file, recipe)
         model = Model(bundle.name, bundle.source["sha256"], recipe.name, (file,), bundle.inputs)
         return run(model, samples, engine="lite")
 
@@ -300,6 +318,10 @@ def random_samples(
     Dynamic dimensions come from `shapes` (input name -> shapes used in turn), else from the
     ImageSpec; a dynamic first dimension is a batch of 1. Raises UsageError where one stays open.
     """
+    unknown = set(shapes or {}) - {spec.name for spec in inputs}
+    if unknown:
+        names = ", ".join(spec.name for spec in inputs)
+        raise UsageError(f"the model has no input '{min(unknown)}', only {names}")
     generator = np.random.default_rng(seed)
     samples = []
     for index in range(count):
@@ -329,6 +351,8 @@ def _closed(
             f"input '{spec.name}' is {spec}: say at which shape to check it, such as "
             f"--check-shape {spec.name}=1,3,224,224, or give --samples or --image"
         )
+    if math.prod(wanted) > _MOST_ELEMENTS:
+        raise UsageError(f"input '{spec.name}' would be {list(wanted)}: too large to check")
     wrong = spec.mismatch(np.empty(wanted, spec.dtype))
     if wrong:
         raise UsageError(wrong)
@@ -350,11 +374,12 @@ def _fix_shapes(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> None
         program.var(name).shape = tuple(shape)
 
 
-def _check_labels(source: Source, outputs: Sequence[TensorSpec]) -> None:
+def check_labels(labels: Sequence[str] | None, outputs: Sequence[TensorSpec]) -> None:
+    """Raise UsageError where there are not as many labels as the first output has classes."""
     classes = outputs[0].shape[-1] if outputs[0].shape else -1
-    if source.labels is not None and classes > 0 and len(source.labels) != classes:
+    if labels is not None and classes > 0 and len(labels) != classes:
         raise UsageError(
-            f"{len(source.labels)} labels for a model of {classes} classes: "
+            f"{len(labels)} labels for a model of {classes} classes: "
             "give the right file with --labels"
         )
 

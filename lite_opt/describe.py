@@ -9,7 +9,6 @@ from typing import Any
 
 from lite_opt.program import Op, Program
 from py_runner.bundle import Bundle, TensorSpec
-from py_runner.errors import ModelError
 from py_runner.nb import read_nb
 from py_runner.run import Run
 
@@ -28,8 +27,6 @@ def describe(path: str | Path, *, params: str | Path | None = None) -> dict[str,
         return {"kind": "run", "path": str(path), **Run.open(path).summary()}
     if path.suffix == ".nb":
         return {"kind": "nb", **read_nb(path).to_json()}
-    if path.name in ("bundle.json", "run.json"):
-        raise ModelError(f"{path}: name the folder that holds it")
     return _model(Program.load(path, params=params))
 
 

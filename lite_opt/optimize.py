@@ -24,6 +24,9 @@ TARGETS = ("arm", "x86")
 # The optimizer takes seconds; only a hang reaches this.
 _TIME_LIMIT_S = 1800.0
 
+# What an interpreter without paddlelite, or an old one, dies of.
+_NO_ENGINE = rb"ImportError|ModuleNotFoundError|SyntaxError"
+
 # A pattern in the optimizer's last words -> what it means and what to do.
 _ADVICE: tuple[tuple[str, str], ...] = (
     (
@@ -42,6 +45,11 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (r"partial data|ReachEnd", "the parameters are not those of this model"),
     (r"[Mm]emory|bad_alloc", "there was not enough memory: close other programs and try again"),
+    (
+        r"by SIGKILL",
+        "something stopped it, most likely the kernel for want of memory: close other programs "
+        "and try again",
+    ),
 )
 
 
@@ -89,7 +97,8 @@ def optimize(
         ) from None
     except OSError as error:
         raise EngineError(f"{argv[0]}: cannot be started: {error.strerror}") from None
-    if b"ImportError" in done.stdout or b"ModuleNotFoundError" in done.stdout:
+    # 127: a shim of pyenv without that version behind it
+    if done.returncode == 127 or re.search(_NO_ENGINE, done.stdout):
         raise EngineError(f"{lite.missing(argv[0])}: {last_words(done.stdout)}")
     if done.returncode != 0 or not out.is_file():
         raise ConvertError(_why(target, done.returncode, done.stdout))
@@ -104,8 +113,9 @@ def optimize(
 def _why(target: str, returncode: int, log: bytes) -> str:
     words = last_words(log)
     ended = how_it_ended(returncode) if returncode else "ended without writing a file"
-    advice = next((text for pattern, text in _ADVICE if re.search(pattern, words)), None)
+    told = f"{ended}: {words}"
+    advice = next((text for pattern, text in _ADVICE if re.search(pattern, told)), None)
     return (
-        f"Paddle Lite's optimizer for {target} {ended}; its last words: {words}"
+        f"Paddle Lite's optimizer for {target} {ended}; its last words: {words.rstrip('.')}"
         f"; {advice or 'no repair rule covers this yet: please report the model'}"
     )

@@ -107,7 +107,7 @@ def rows_of(report: Report) -> dict[str, tuple[Row, list[Row]]]:
         accuracy = report.accuracy or {}
         top5 = [percent(accuracy.get(f"{who}_top5")) for who in ("reference", "candidate")]
         tables["Answers"] = (
-            ("", "top-1", "top-5"),
+            ("accuracy", "top-1", "top-5"),
             [
                 (names[0], percent(accuracy.get("reference_top1")), top5[0]),
                 (names[1], percent(accuracy.get("candidate_top1")), top5[1]),
@@ -184,8 +184,8 @@ def side_by_side(
     """Header and rows: for each sample the best classes of two runs, one class a row."""
     rows: list[Row] = []
     for server, edge in answers:
-        for number, (a, b) in enumerate(zip(server["top"], edge["top"])):
-            rows.append(("" if number else server["id"], _classes([a]), _classes([b])))
+        for a, b in zip(server["top"], edge["top"]):
+            rows.append((server["id"], _classes([a]), _classes([b])))
     return ("image", "server", "edge"), rows
 
 

@@ -231,7 +231,7 @@ def _from_json(path: Path, document: dict[str, Any], sha256: str) -> Bundle:
         recipe=_typed(document["recipe"], dict, "recipe"),
         repairs=tuple(_typed(r, str, "repairs") for r in document["repairs"]),
         targets={name: _target(entry) for name, entry in document["targets"].items()},
-        inputs=_specs(document["inputs"]),
+        inputs=_input_specs(document["inputs"]),
         outputs=_specs(document["outputs"]),
         image=ImageSpec.from_json(document["image"]) if document["image"] else None,
         labels=None if labels is None else tuple(_typed(n, str, "labels") for n in labels),
@@ -269,6 +269,14 @@ def _saved_sample(entry: dict[str, Any]) -> SavedSample:
     for file in sample.feeds.values():
         _inside(file)
     return sample
+
+
+def _input_specs(entries: Sequence[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    specs = _specs(entries)
+    for spec in specs:
+        if np.dtype(spec.dtype).name != spec.dtype:
+            raise ValueError(f"'{spec.dtype}' is not the name of a data type")
+    return specs
 
 
 def _specs(entries: Sequence[dict[str, Any]]) -> tuple[TensorSpec, ...]:

@@ -209,6 +209,8 @@ def dataset(
     if not items:
         raise DataError(f"{path}: holds no samples")
     for item in items:
+        if not _is_utf8(item.id):
+            raise DataError(f"{path}: the file name {item.id!a} is not UTF-8: rename it")
         if labels is not None and item.label is not None and item.label >= len(labels):
             raise DataError(
                 f"{path}: {item.id} has the label {item.label}, but there are {len(labels)} labels"
@@ -479,6 +481,14 @@ def _check_feed(what: str, spec: _Input, dtype: np.dtype[Any], shape: tuple[int,
             f"{what}: input {spec.name!r} expects {wanted} {list(spec.shape)}, "
             f"but a sample is {dtype} {list(shape)}; nothing is converted on the way"
         )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _some(names: Sequence[str]) -> str:

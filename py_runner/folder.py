@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,11 +14,19 @@ from py_runner.errors import UsageError
 __all__ = ["check_free", "whole_folder"]
 
 
-def check_free(path: str | Path, *, force: bool = False) -> None:
-    """Raise UsageError where `whole_folder(path)` would: call it before long work, not after."""
+def check_free(
+    path: str | Path, *, force: bool = False, keep: Iterable[str | Path | None] = ()
+) -> None:
+    """Raise UsageError where `whole_folder(path)` would: call it before long work, not after.
+
+    `keep` names what is read: overwriting a folder that holds it is refused even with `force`.
+    """
     path = Path(path)
     if (path.exists() or path.is_symlink()) and not force:
         raise UsageError(f"{path}: exists already; choose another name or pass --force")
+    for source in (Path(p).resolve() for p in keep if p is not None):
+        if path.resolve() in (source, *source.parents) and path.exists():
+            raise UsageError(f"{path}: holds {source}, which is read; choose another name")
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path}: is a file, and a folder is to be written there")
     parent = path.absolute().parent

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import json
 import platform
+import re
 import sys
 import threading
 import time
@@ -36,11 +37,13 @@ __all__ = ["ENGINES", "FORMAT", "Run", "SampleInfo", "latency_statistics", "run"
 FORMAT = 1
 ENGINES = ("lite", "paddle")
 _MANIFEST = "run.json"
+_LONGEST_S = 1e6  # what select() surely takes
 # The fields of a Run that run.json holds as they are.
-_PLAIN = (
-    "engine", "engine_version", "device", "machine", "threads", "precision", "model", "warmup",
-    "peak_memory_bytes", "wall_s", "created",
-)  # fmt: skip
+_PLAIN: dict[str, Any] = {
+    "engine": str, "engine_version": str, "device": str, "machine": str, "threads": int,
+    "precision": str, "model": dict, "warmup": int, "peak_memory_bytes": int,
+    "wall_s": (int, float), "created": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Run:
 
     def __post_init__(self) -> None:
         ids = [s.id for s in self.samples]
+        if not ids:
+            raise UsageError("a run holds no samples")
         if len(set(ids)) != len(ids):
             twice = next(i for i in ids if ids.count(i) > 1)
             raise UsageError(f"a run holds sample '{twice}' twice")
@@ -148,6 +153,7 @@ class Run:
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ModelError(f"{manifest}: not a run of format {FORMAT}; run again")
         try:
+            _check_types(document)
             samples = tuple(SampleInfo(**entry) for entry in document["samples"])
             outputs = {
                 entry["name"]: _read_output(path, index, entry, len(samples))
@@ -161,7 +167,9 @@ class Run:
             )
         except ModelError:
             raise
-        except (KeyError, TypeError, ValueError, OSError, EOFError, AttributeError) as error:
+        except (
+            KeyError, TypeError, ValueError, OSError, EOFError, AttributeError, UsageError,
+        ) as error:  # fmt: skip
             what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
             raise ModelError(f"{path}: damaged run: {what}; run again") from None
 
@@ -252,6 +260,8 @@ def run(
         DataError: a sample does not fit the model's inputs, or there is none.
     """
     _check_options(model, engine, device, threads, warmup, repeat, tensorrt, precision)
+    if time_limit_s is not None and not 0 < time_limit_s <= _LONGEST_S:
+        raise UsageError(f"the time limit is above 0 s, at most {_LONGEST_S:g}, not {time_limit_s}")
     # The sample's shape is part of TensorRT's configuration, and an empty data set needs no engine.
     pending = iter(samples)
     first = next(pending, None)
@@ -284,7 +294,10 @@ def run(
     try:
         worker = Worker(argv, config, name=engine, env=env)
     except EngineError as error:
-        raise EngineError(f"{model.files[0]}: {error}") from None
+        text = str(error)
+        if engine == "lite" and re.search("ModuleNotFoundError|SyntaxError|code 127", text):
+            text = lite.missing(python)  # not even what serve.py needs; 127: a shim of pyenv
+        raise EngineError(f"{model.files[0]}: {text}") from None
     with worker, _Sender(worker, _with_first(first, pending), model, infos) as sender:
         while True:
             sender.wait_for(len(latency_ms))
@@ -334,12 +347,15 @@ class _Sender:
         self._worker, self._samples, self._model, self._infos = worker, samples, model, infos
         self._changed = threading.Condition()
         self.done = False
+        self._stopped = False
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._send_all, name="samples", daemon=True)
 
     def _send_all(self) -> None:
         try:
             for sample in self._samples:
+                if self._stopped:
+                    break
                 _check_feeds(sample, self._model)
                 info = SampleInfo(sample.id, sample_hash(sample), sample.label)
                 with self._changed:
@@ -362,6 +378,7 @@ class _Sender:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stopped = True  # do not prepare samples that nobody waits for
         self._worker.kill()  # a thread that still writes gets a broken pipe
         self._thread.join()
 
@@ -416,6 +433,19 @@ def _check_feeds(sample: Sample, model: Model) -> None:
         if wrong:
             # An engine that is fed it all the same reads garbage and says nothing.
             raise DataError(f"sample '{sample.id}': {wrong}")
+
+
+def _check_types(document: dict[str, Any]) -> None:
+    """Raise ValueError where a field of run.json, which may come from elsewhere, is of no use."""
+    fields = [(name, document[name], kind) for name, kind in _PLAIN.items()]
+    fields += [(f"model.{name}", document["model"][name], str) for name in ("name", "sha256")]
+    fields += [("outputs.name", entry["name"], str) for entry in document["outputs"]]
+    for entry in document["samples"]:
+        fields += [("samples.id", entry["id"], str), ("samples.sha256", entry["sha256"], str)]
+        fields += [("samples.label", entry["label"], (int, type(None)))]
+    for name, value, kind in fields:
+        if not isinstance(value, kind):
+            raise ValueError(f"field '{name}' is not of its type")
 
 
 def _alike(values: Sequence[np.ndarray[Any, Any]]) -> bool:

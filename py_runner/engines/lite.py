@@ -30,7 +30,10 @@ def interpreter() -> str:
         return sys.executable
     found = shutil.which(named)
     if found is None:
-        raise EngineError(f"{PYTHON_VARIABLE}={named}: no such interpreter")
+        raise EngineError(
+            f"{PYTHON_VARIABLE}={named}: no such interpreter: set it to one that has "
+            "paddlelite==2.13rc0 and 'numpy<2', or unset it"
+        )
     return found
 
 

@@ -13,7 +13,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
@@ -206,7 +205,7 @@ _ON_SERVER = _options(
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(metadata.version("paddle-edge"), prog_name="paddle-edge")
+@click.version_option(package_name="paddle-edge", prog_name="paddle-edge")
 def _paddle_edge() -> None:
     """Takes any Paddle model to ARM devices and proves that it still gives the right answers.
 

@@ -11,6 +11,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from lite_opt.compare import Report, compare
-from lite_opt.optimize import TARGETS, optimize
+from lite_opt.optimize import TARGETS, Optimizer
 from lite_opt.program import ModelFiles, Program
 from lite_opt.recipe import Recipe
 from lite_opt.recipe import recipe as find_recipe
@@ -26,7 +27,6 @@ from lite_opt.repair import Change, repair
 from py_runner import checksum
 from py_runner.bundle import Bundle, Model, Target, TensorSpec, save_samples
 from py_runner.dataset import Sample, dataset, read_labels
-from py_runner.engines import lite
 from py_runner.errors import ConvertError, DataError, UsageError
 from py_runner.folder import check_free, whole_folder
 from py_runner.image import ImageSpec, image_spec, read_inference_yml
@@ -160,49 +160,51 @@ def convert(
     if check_samples < 1:
         raise UsageError("check_samples is at least 1")
     check_free(out, force=force, keep=(model, params, labels, samples))
-    lite.interpreter()
 
-    say(f"reading {model}")
-    program = Program.load(model, params=params)
-    _fix_shapes(program, input_shape or {})
-    source = Source.of(program, image=image, labels=labels)
-    if source.warning:
-        say(source.warning)
-    outputs = tuple(program.outputs)
-    picked: list[Sample] = []
-    if samples is not None:
-        data = dataset(
-            samples,
-            inputs=source.inputs,
-            image=source.image,
-            labels=source.labels,
-            limit=check_samples,
-        )
-        picked = list(data)
-    elif check:
-        picked = random_samples(
-            source.inputs, count=check_samples, image=source.image, shapes=check_shape
-        )
+    # The optimizers start while the model is read.
+    with ExitStack() as stack:
+        optimizers = {name: stack.enter_context(Optimizer()) for name in target}
+        say(f"reading {model}")
+        program = Program.load(model, params=params)
+        _fix_shapes(program, input_shape or {})
+        source = Source.of(program, image=image, labels=labels)
+        if source.warning:
+            say(source.warning)
+        outputs = tuple(program.outputs)
+        picked: list[Sample] = []
+        if samples is not None:
+            data = dataset(
+                samples,
+                inputs=source.inputs,
+                image=source.image,
+                labels=source.labels,
+                limit=check_samples,
+            )
+            picked = list(data)
+        elif check:
+            picked = random_samples(
+                source.inputs, count=check_samples, image=source.image, shapes=check_shape
+            )
 
-    operators = len(program.ops)
-    changes = tuple(repair(program))
-    say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
-    try:
-        with whole_folder(out, force=force) as folder:
-            bundle = _bundle_of(folder, program, source, chosen, target, changes, say)
-            bundle = replace(bundle, path=out, outputs=outputs)
-            report = None
-            if picked:
-                bundle, reference = _add_reference(bundle, folder, source, picked, say)
-            if check:
-                candidate = _run_twin(bundle, folder, program, chosen, picked, say)
-                report = compare(reference, candidate)
-                if not report:
-                    raise _CheckFailedError(report)
-                bundle = replace(bundle, check=_verdict(report, candidate, target))
-            bundle.write(folder)
-    except _CheckFailedError as failed:
-        return Conversion(None, failed.report, changes)
+        operators = len(program.ops)
+        changes = tuple(repair(program))
+        say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
+        try:
+            with whole_folder(out, force=force) as folder:
+                bundle = _bundle_of(folder, program, source, chosen, optimizers, changes, say)
+                bundle = replace(bundle, path=out, outputs=outputs)
+                report = None
+                if picked:
+                    bundle, reference = _add_reference(bundle, folder, source, picked, say)
+                if check:
+                    candidate = _run_twin(bundle, folder, program, chosen, picked, say)
+                    report = compare(reference, candidate)
+                    if not report:
+                        raise _CheckFailedError(report)
+                    bundle = replace(bundle, check=_verdict(report, candidate, target))
+                bundle.write(folder)
+        except _CheckFailedError as failed:
+            return Conversion(None, failed.report, changes)
     return Conversion(Bundle.open(out), report, changes)
 
 
@@ -219,7 +221,7 @@ def _bundle_of(
     program: Program,
     source: Source,
     recipe: Recipe,
-    target: Sequence[str],
+    optimizers: Mapping[str, Optimizer],
     changes: Sequence[Change],
     say: Callable[[str], None],
 ) -> Bundle:
@@ -232,9 +234,10 @@ def _bundle_of(
         digest = pool.submit(source.files.sha256)
         staged = program.stage(temporary)
         made: dict[str, Future[Target]] = {}
-        for name in target:
+        for name, optimizer in optimizers.items():
             say(f"optimizing for {name}")
-            nb = _optimized(program, staged, name, folder / f"model.{name}.nb", recipe)
+            file = folder / f"model.{name}.nb"
+            nb = _optimized(optimizer, program, staged, name, file, recipe)
             made[name] = pool.submit(_target, nb, recipe)
         return Bundle(
             path=folder,
@@ -257,11 +260,16 @@ def _bundle_of(
 
 
 def _optimized(
-    program: Program, staged: ModelFiles, target: str, out: Path, recipe: Recipe
+    optimizer: Optimizer,
+    program: Program,
+    staged: ModelFiles,
+    target: str,
+    out: Path,
+    recipe: Recipe,
 ) -> NbFile:
-    """`optimize`, whose errors also name the model and the layers of the operators they name."""
+    """Run an optimizer; its errors also name the model, and the layers of operators they name."""
     try:
-        return optimize(staged, target, out, recipe=recipe)
+        return optimizer.run(staged, target, out, recipe=recipe)
     except ConvertError as error:
         named = {m[1] or m[2] for m in re.finditer(r"'(\w+)'|found for (\w+)", str(error))}
         layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
@@ -300,7 +308,9 @@ def _run_twin(
         file = folder / "model.x86.nb"
         if not file.exists():
             file = Path(temporary, "twin.x86.nb")
-            _optimized(program, program.stage(temporary), "x86", file, recipe)
+            staged = program.stage(temporary)
+            with Optimizer() as optimizer:
+                _optimized(optimizer, program, staged, "x86", file, recipe)
         model = Model(bundle.name, bundle.source["sha256"], recipe.name, (file,), bundle.inputs)
         return run(model, samples, engine="lite")
 

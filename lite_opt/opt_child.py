@@ -1,6 +1,6 @@
 """Paddle Lite's optimizer on one model for one target: the child of optimize.py.
 
-A script of its own, run as `python opt_child.py JSON` by whatever interpreter has paddlelite:
+A script of its own, run as `python opt_child.py` by whatever interpreter has paddlelite:
 standard library only. One Opt object a process: a second use of one gives a different file.
 """
 
@@ -13,10 +13,12 @@ sys.path.pop(0)  # this file's folder: its modules are not for this interpreter
 
 
 def main() -> None:
-    """Run the optimizer as the JSON in the first argument says."""
-    config = json.loads(sys.argv[1])
-    from paddlelite.lite import Opt
+    """Run the optimizer as the JSON on standard input says."""
+    from paddlelite.lite import Opt  # before reading: the parent has other work meanwhile
 
+    config = json.loads(sys.stdin.read() or "null")
+    if config is None:  # the parent has given up
+        return
     opt = Opt()
     opt.set_model_file(config["model"])
     opt.set_param_file(config["params"])

@@ -18,7 +18,7 @@ from py_runner.engines import lite
 from py_runner.errors import ConvertError, EngineError
 from py_runner.nb import NbFile, read_nb
 
-__all__ = ["TARGETS", "optimize"]
+__all__ = ["TARGETS", "Optimizer", "optimize"]
 
 TARGETS = ("arm", "x86")
 # The optimizer takes seconds; only a hang reaches this.
@@ -53,61 +53,83 @@ _ADVICE: tuple[tuple[str, str], ...] = (
 )
 
 
-def optimize(
-    files: ModelFiles,
-    target: str,
-    out: Path,
-    *,
-    recipe: Recipe,
-    time_limit_s: float = _TIME_LIMIT_S,
-) -> NbFile:
-    """Write `out` (a path that ends in .nb) for a target, and read it back.
+class Optimizer:
+    """The optimizer in a child that is started at once and told what to do later.
 
-    Raises:
-        EngineError: paddlelite is not to be had.
-        ConvertError: the optimizer died, hung, wrote nothing, or wrote another target's file.
+    Importing paddlelite takes about as long as reading a model, so start it before that. It serves
+    one call of `run`. Use as a context manager; leaving ends the child.
+
+    Raises EngineError where paddlelite is not to be had.
     """
-    config = {
-        "model": str(files.model),
-        "params": str(files.params or ""),
-        "target": target,
-        "out": str(out.with_suffix("")),
-        "fp16": recipe.fp16,
-        "quant_type": recipe.quant_type,
-    }
-    argv = [
-        lite.interpreter(),
-        str(Path(__file__).with_name("opt_child.py")),
-        json.dumps(config),
-    ]
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=time_limit_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        words = last_words(error.stdout or b"")
-        raise ConvertError(
-            f"the optimizer for {target} took longer than {time_limit_s:g} s and was stopped; "
-            f"its last words: {words}"
-        ) from None
-    except OSError as error:
-        raise EngineError(f"{argv[0]}: cannot be started: {error.strerror}") from None
-    # 127: a shim of pyenv without that version behind it
-    if done.returncode == 127 or re.search(_NO_ENGINE, done.stdout):
-        raise EngineError(f"{lite.missing(argv[0])}: {last_words(done.stdout)}")
-    if done.returncode != 0 or not out.is_file():
-        raise ConvertError(_why(target, done.returncode, done.stdout))
-    made = read_nb(out)
-    if made.target not in (target, "host"):
-        raise ConvertError(
-            f"the optimizer was asked for {target} and made a file for {made.target}"
-        )
-    return made
+
+    def __init__(self) -> None:
+        python = lite.interpreter()
+        try:
+            self._process = subprocess.Popen(
+                [python, str(Path(__file__).with_name("opt_child.py"))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        except OSError as error:
+            raise EngineError(f"{python}: cannot be started: {error.strerror}") from None
+        self._python = python
+
+    def run(
+        self,
+        files: ModelFiles,
+        target: str,
+        out: Path,
+        *,
+        recipe: Recipe,
+        time_limit_s: float = _TIME_LIMIT_S,
+    ) -> NbFile:
+        """Write `out` (a path that ends in .nb) for a target, and read it back.
+
+        Raises ConvertError where the optimizer dies, hangs, writes nothing, or another target's
+        file.
+        """
+        config = {
+            "model": str(files.model),
+            "params": str(files.params or ""),
+            "target": target,
+            "out": str(out.with_suffix("")),
+            "fp16": recipe.fp16,
+            "quant_type": recipe.quant_type,
+        }
+        try:
+            log, _ = self._process.communicate(json.dumps(config).encode(), time_limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise ConvertError(
+                f"the optimizer for {target} took longer than {time_limit_s:g} s and was stopped; "
+                f"its last words: {last_words(error.stdout or b'')}"
+            ) from None
+        returncode = self._process.returncode
+        # 127: a shim of pyenv without that version behind it
+        if returncode == 127 or re.search(_NO_ENGINE, log):
+            raise EngineError(f"{lite.missing(self._python)}: {last_words(log)}")
+        if returncode != 0 or not out.is_file():
+            raise ConvertError(_why(target, returncode, log))
+        made = read_nb(out)
+        if made.target not in (target, "host"):
+            raise ConvertError(
+                f"the optimizer was asked for {target} and made a file for {made.target}"
+            )
+        return made
+
+    def __enter__(self) -> Optimizer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        with self._process:  # closes the pipes and waits
+            pass
+
+
+def optimize(files: ModelFiles, target: str, out: Path, *, recipe: Recipe) -> NbFile:
+    """`Optimizer.run` in a child started for it."""
+    with Optimizer() as optimizer:
+        return optimizer.run(files, target, out, recipe=recipe)
 
 
 def _why(target: str, returncode: int, log: bytes) -> str:

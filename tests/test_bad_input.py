@@ -6,7 +6,6 @@ command: the folder must be the same afterwards, byte for byte, and so must the 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shlex
@@ -18,7 +17,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,19 @@ import pytest
 from conftest import need
 from PIL import Image
 
-from lite_opt import repair
+from lite_opt import repair, report
 from lite_opt.cli import main
-from lite_opt.convert import convert
-from lite_opt.optimize import optimize
-from lite_opt.program import Op, Program
+from lite_opt.compare import compare
+from lite_opt.convert import Source, convert, random_samples
+from lite_opt.describe import describe
+from lite_opt.optimize import Optimizer
+from lite_opt.program import Program
 from lite_opt.recipe import RECIPES
 from py_runner import checksum
-from py_runner.bundle import Bundle
+from py_runner.bundle import Bundle, TensorSpec
 from py_runner.dataset import Sample
 from py_runner.engines.lite import PYTHON_VARIABLE
-from py_runner.errors import ConvertError, DataError, EngineError, ModelError, PaddleEdgeError
+from py_runner.errors import ConvertError, EngineError, ModelError, PaddleEdgeError
 from py_runner.run import Run, run
 
 COMMAND = str(Path(sys.executable).with_name("paddle-edge"))
@@ -48,9 +50,8 @@ SOME, ENDLESS = 10_000, 1_000_000_000
 PATIENCE_S = 60.0
 
 Damage = Callable[[Path], None]
-
-
-# --- A folder where all is right -----------------------------------------------------------------
+# A command line -> exit code, standard output, standard error.
+Command = Callable[[str], tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -91,10 +92,8 @@ def stage(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.fixture
-def paddle_edge(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[[str], tuple[int, str, str]]:
-    """Runs a command line in this process: (exit code, standard output, standard error)."""
+def paddle_edge(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command line in this process."""
 
     def call(line: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["paddle-edge", *shlex.split(line)])
@@ -114,9 +113,6 @@ def files(folder: Path) -> dict[str, bytes | None]:
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
     }
-
-
-# --- Ways to break a file ------------------------------------------------------------------------
 
 
 def gone(file: str) -> Damage:
@@ -257,8 +253,6 @@ def nothing(stage: Path) -> None:
     """All is right but the command line."""
 
 
-# --- The cases: what is broken, the command, its exit code, and what it has to say ---------------
-
 Case = tuple[Damage, str, int, str]
 
 MODEL = "model/inference.pdmodel"
@@ -300,7 +294,7 @@ MODELS: dict[str, Case] = {
     "a-nb-file": (
         nothing, "convert cat.bundle/model.arm.nb -o new", 3, "is a Paddle Lite file already",
     ),
-    "a-bundle": (nothing, "convert cat.bundle -o new", 3, "cat.bundle: no Paddle inference model"),
+    "a-bundle": (nothing, "convert cat.bundle -o new", 3, "cat.bundle: is a bundle"),
     "onnx": (noise("net.onnx"), "convert net.onnx -o new", 3, "net.onnx: is an ONNX model"),
     "an-image": (
         nothing, "convert pics/picture_0.png -o new", 3,
@@ -329,7 +323,7 @@ RUN = "run cat.bundle -o new"
 SPEC = {"name": "x", "dtype": "float32", "shape": [-1, 3, 16, 16]}
 
 BUNDLES: dict[str, Case] = {
-    "manifest-missing": (gone(MANIFEST), RUN, 3, "cat.bundle: no Paddle inference model here"),
+    "manifest-missing": (gone(MANIFEST), RUN, 3, "cat.bundle: holds .nb files and no bundle.json"),
     "manifest-empty": (empty(MANIFEST), RUN, 3, f"{MANIFEST}: damaged: not JSON"),
     "manifest-cut": (cut(MANIFEST), RUN, 3, f"{MANIFEST}: damaged: not JSON"),
     "manifest-text": (text(MANIFEST), RUN, 3, f"{MANIFEST}: damaged: not JSON"),
@@ -367,7 +361,8 @@ BUNDLES: dict[str, Case] = {
     "nb-noise": (noise(X86), RUN, 3, f"{X86}: damaged: its checksum is not the bundle's"),
     "nb-swapped": (swapped(X86, ARM), RUN, 3, f"{X86}: damaged: "),
     "nb-for-arm-as-x86": (
-        nb_of("arm", lambda data: data), RUN, 3, f"{X86}: is made for arm, and the engine here is x86",
+        nb_of("arm", lambda data: data), RUN, 3,
+        f"{X86}: is made for arm, and the engine here is x86",
     ),
     "nb-text-with-checksum": (
         nb_of("x86", lambda data: b"text " * 999), RUN, 3, f"{X86}: ",
@@ -437,6 +432,10 @@ DATA_SETS: dict[str, Case] = {
     "spec-of-another-size": (
         nothing, f"{DATA} pics --image resize=exact:8x8", 3,
         "input 'x' expects float32 [-1, 3, 16, 16], but a sample is float32 [1, 3, 8, 8]",
+    ),
+    "image-name-not-utf-8": (
+        picture("pics/caf\udce9.png", (24, 24)), f"{DATA} pics", 3,
+        r"pics: the file name 'caf\udce9.png' is not UTF-8: rename it",
     ),
     "list-empty": (empty("list.txt"), f"{DATA} list.txt", 3, "list.txt: holds no samples"),
     "list-noise": (noise("list.txt"), f"{DATA} list.txt", 3, "list.txt: not a text file in UTF-8"),
@@ -563,6 +562,10 @@ RUNS: dict[str, Case] = {
 }  # fmt: skip
 
 OPTIONS: dict[str, Case] = {
+    "name-too-long": (nothing, f"run {'x' * 300} -o new", 3, "bundle.json: File name too long"),
+    "name-not-utf-8": (
+        nothing, "convert caf\udce9 -o new", 2, r"'caf\udce9': this name is not UTF-8: rename it",
+    ),
     "command": (nothing, "covnert model -o new", 2, "covnert"),
     "option": (nothing, f"{CONVERT} --recip fp32", 2, "--recip"),
     "argument": (nothing, "convert -o new", 2, "MODEL"),
@@ -571,7 +574,6 @@ OPTIONS: dict[str, Case] = {
     "recipe": (nothing, f"{CONVERT} --recipe fp33", 2, "unknown recipe 'fp33': choose fp32"),
     "target": (nothing, f"{CONVERT} --target arm,riscv", 2, "unknown target 'riscv': choose arm"),
     "no-target": (nothing, f"{CONVERT} --target ''", 2, "unknown target ''"),
-    "target-twice": (nothing, f"{CONVERT} --target arm,arm", 2, "arm"),
     "engine": (nothing, f"{RUN} --engine tvm", 2, "unknown engine 'tvm': choose lite or paddle"),
     "engine-of-models": (nothing, f"{RUN} --engine paddle", 2, "cat.bundle: engine paddle runs"),
     "engine-of-bundles": (
@@ -588,12 +590,11 @@ OPTIONS: dict[str, Case] = {
     "warmup": (nothing, f"{RUN} --warmup -1", 2, "warmup at least 0"),
     "limit": (nothing, f"{RUN} --limit 0", 2, "limit"),
     "limit-below": (nothing, f"{RUN} --limit -1", 2, "limit"),
-    "limit-of-data": (nothing, f"{DATA} pics --limit 0", 2, "limit must be at least 1"),
     "top": (nothing, f"{RUN} --top 0", 2, "top"),
-    "time-limit": (nothing, f"{RUN} --time-limit -1", 2, "time"),
-    "time-limit-nan": (nothing, f"{RUN} --time-limit nan", 2, "time"),
+    "time-limit": (nothing, f"{RUN} --time-limit -1", 2, "the time limit is above 0 s"),
+    "time-limit-nan": (nothing, f"{RUN} --time-limit nan", 2, "the time limit is above 0 s"),
     "bench-threads": (nothing, "bench cat.bundle --threads 1,none", 2, "'1,none' is not a list"),
-    "check-samples": (nothing, f"{CONVERT} --check-samples 0", 2, "check_samples"),
+    "check-samples": (nothing, f"{CONVERT} --check-samples 0", 2, "--check-samples"),
     "shape": (nothing, f"{CONVERT} --input-shape 1,3", 2, "'1,3' is not of the form"),
     "shape-of-nothing": (
         nothing, f"{CONVERT} --input-shape y=1,3", 2, "the model has no input 'y', only x",
@@ -677,14 +678,12 @@ def alter(path: Path) -> None:
 def random_run(path: Path) -> None:
     shutil.copytree("edge.run", path)
     for name in ("run.json", "latency.csv"):
-        text_ = (path / name).read_text().replace("picture_", "photo_")
-        (path / name).write_text(text_)
+        file = path / name
+        file.write_text(file.read_text().replace("picture_", "photo_"))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_one_line_and_nothing_left(
-    name: str, stage: Path, paddle_edge: Callable[[str], tuple[int, str, str]]
-) -> None:
+def test_one_line_and_nothing_left(name: str, stage: Path, paddle_edge: Command) -> None:
     damage, line, exit_code, words = CASES[name]
     damage(stage)
     before = files(stage.parent)
@@ -697,4 +696,415 @@ def test_one_line_and_nothing_left(
     assert words in err
     assert code == exit_code
     assert json.loads(out) == {"error": err[len("paddle-edge: ") : -1], "exit_code": exit_code}
+    assert files(stage.parent) == before
+    assert not children(os.getpid())
+
+
+@pytest.mark.parametrize(
+    "name", ["model-graph-cut", "model-an-unknown-operator", "data-image-cut", "option-option"]
+)
+def test_without_json_the_last_line_says_it(name: str, stage: Path) -> None:
+    need(Path(COMMAND).exists(), "the installed command paddle-edge")
+    damage, line, exit_code, words = CASES[name]
+    damage(stage)
+    before = files(stage.parent)
+    done = subprocess.run(
+        [COMMAND, *shlex.split(line)], capture_output=True, text=True, check=False
+    )
+    *progress, last = done.stderr.splitlines()
+    assert last.startswith("paddle-edge: ")
+    assert words in last
+    assert not any("paddle-edge: " in text or "Traceback" in text for text in progress)
+    assert done.stdout == ""
+    assert done.returncode == exit_code
+    assert files(stage.parent) == before
+
+
+def test_debug_adds_the_traceback_and_changes_nothing_else(
+    stage: Path, paddle_edge: Command
+) -> None:
+    code, out, err = paddle_edge("convert nowhere -o new")
+    debug_code, debug_out, debug_err = paddle_edge("convert nowhere -o new --debug")
+    assert (code, out) == (debug_code, debug_out) == (3, "")
+    assert "Traceback" in debug_err
+    assert debug_err.endswith(err.splitlines()[-1] + "\n")
+
+
+@pytest.mark.parametrize("line", [CONVERT.replace("new", "shut/new"), f"{RUN[:-3]}shut/new"])
+def test_a_folder_without_permission(line: str, stage: Path, paddle_edge: Command) -> None:
+    (stage / "shut").mkdir(mode=0o555)
+    if os.access("shut", os.W_OK):
+        pytest.skip("root may write anywhere")
+    code, _, err = paddle_edge(f"{line} --json")
+    assert code == 2
+    assert "shut cannot be written to" in err
+    assert not list((stage / "shut").iterdir())
+
+
+def test_paths_with_spaces_and_letters_of_any_language(stage: Path, paddle_edge: Command) -> None:
+    place = stage / "Mein Modell für 猫 & собака's"
+    shutil.copytree(stage / "pics", place / "Bilder 写真")
+    (place / "Bilder 写真" / "picture_0.png").rename(place / "Bilder 写真" / "кот è ☕.png")
+    (place / "modèle").mkdir()
+    for suffix in (".pdmodel", ".pdiparams"):
+        shutil.copy(stage / f"model/inference{suffix}", place / "modèle" / f"été 1{suffix}")
+    (place / "étiquettes.txt").write_text("".join(f"кот {n}\n" for n in range(10)), "utf-8")
+
+    def call(line: str) -> dict[str, Any]:
+        code, out, err = paddle_edge(f"{line} --json")
+        assert (code, err) == (0, "")
+        document = json.loads(out)
+        assert isinstance(document, dict)
+        return document
+
+    def path(name: str) -> str:
+        return shlex.quote(str(place / name))
+
+    data = f"--data {path('Bilder 写真')}"
+    made = call(
+        f"convert {path('modèle/été 1.pdmodel')} -o {path('猫.bundle')} --samples "
+        f"{path('Bilder 写真')} --image resize=short:20,crop=16 --labels {path('étiquettes.txt')}"
+    )
+    assert made["bundle"] == str(place / "猫.bundle")
+    edge = call(f"run {path('猫.bundle')} {data} -o {path('bord è.run')}")
+    assert edge["predictions"][-1]["id"] == "кот è ☕.png"
+    assert edge["predictions"][-1]["top"][0]["name"].startswith("кот ")
+    call(f"run {path('modèle')} {data} -o {path('serveur è.run')} --image resize=short:20,crop=16")
+    page = place / "rapport ☕.html"
+    call(f"compare {path('serveur è.run')} {path('bord è.run')} --html {shlex.quote(str(page))}")
+    assert "été 1" in page.read_text("utf-8")
+    assert call(f"inspect {path('猫.bundle/model.arm.nb')}")["target"] == "arm"
+    assert call(f"inspect {path('bord è.run')}")["samples"][-1]["id"] == "кот è ☕.png"
+
+
+def test_graphs_cut_anywhere_or_with_wrong_bytes(stage: Path) -> None:
+    data = (stage / MODEL).read_bytes()
+    random = np.random.default_rng(0)
+    for length in range(0, len(data), 7):
+        (stage / MODEL).write_bytes(data[:length])
+        with pytest.raises(ModelError, match=r"^model/inference"):
+            Program.load("model")
+    refused = 0
+    for _ in range(500):
+        damaged = np.frombuffer(data, np.uint8).copy()
+        damaged[random.integers(0, len(data), 3)] = random.integers(0, 256, 3)
+        (stage / MODEL).write_bytes(damaged.tobytes())
+        try:
+            json.dumps(describe("model"))
+            loaded = Program.load("model")
+            random_samples(loaded.inputs)
+            repair.repair(loaded)
+            loaded.save(stage / "other")
+        except PaddleEdgeError:
+            refused += 1
+    assert refused > 100
+
+
+def fields(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value inside a JSON document."""
+    if path:
+        yield path
+    if isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from fields(item, (*path, key))
+
+
+@pytest.mark.parametrize("name", [MANIFEST, RUN_JSON])
+def test_manifests_with_a_wrong_value_anywhere(name: str, stage: Path) -> None:
+    original = (stage / name).read_text()
+    reference = Run.open("cat.bundle/reference")
+    refused = 0
+    for path in fields(json.loads(original)):
+        wrong: Any
+        for wrong in (None, -1, "x", [], {}):
+            document = json.loads(original)
+            inner = document
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = wrong
+            (stage / name).write_text(json.dumps(document))
+            try:
+                if name == MANIFEST:
+                    bundle = Bundle.open("cat.bundle")
+                    bundle.model("x86")
+                    random_samples(bundle.inputs, image=bundle.image)
+                    bundle.read_samples()
+                else:
+                    edge = Run.open("edge.run")
+                    judged = compare(reference, edge)
+                    report.html_page(judged)
+                    json.dumps(judged.to_json())
+            except PaddleEdgeError as error:
+                refused += 1
+                assert "\n" not in str(error)
+    assert refused > 100
+
+
+def children(parent: int, script: str = "") -> list[int]:
+    """The processes that `parent` started, zombies too, whose command line names `script`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and script in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+    return found
+
+
+def wait_for(found: Callable[[], Any]) -> Any:
+    """What `found` returns as soon as it is true."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        result = found()
+        if result:
+            return result
+        time.sleep(0.002)
+    raise AssertionError(f"not seen within {PATIENCE_S:g} s")
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The real command, which is not left running."""
+    need(Path(COMMAND).exists(), "the installed command paddle-edge")
+    pipe = subprocess.PIPE
+    with subprocess.Popen([COMMAND, *arguments], stdout=pipe, stderr=pipe) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def many_samples(produced: list[int]) -> Iterator[Sample]:
+    random = np.random.default_rng(0)
+    for number in range(100_000):
+        produced.append(number)
+        feeds = {"x": random.standard_normal(SHAPE, "float32")}
+        yield Sample(f"sample {number}", feeds)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGSTOP])
+def test_an_engine_that_ends_in_mid_run(number: signal.Signals, pristine: Path) -> None:
+    edge = Bundle.open(pristine / "cat.bundle").model("x86")
+    produced: list[int] = []
+
+    def strike(answered: int) -> None:
+        if answered == 2:
+            (engine,) = children(os.getpid(), "serve.py")
+            os.kill(engine, number)
+
+    limit = 1.0 if number == signal.SIGSTOP else None
+    repeat = SOME // 5 if limit else SOME
+    with pytest.raises(EngineError, match=r"sample 'sample \d+': ") as caught:
+        run(edge, many_samples(produced), repeat=repeat, progress=strike, time_limit_s=limit)
+    ended = "gave no answer within 1 s" if limit else f"was killed by {number.name}; its last words"
+    assert f"engine lite {ended}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(produced) < 10_000  # nobody reads on for a dead engine
+    assert not children(os.getpid())
+    assert run(edge, [next(many_samples([]))]).samples  # and here life goes on
+
+
+def test_the_server_engine_killed_in_mid_run(pristine: Path, tmp_path: Path) -> None:
+    source = Source.of(Program.load(pristine / "model")).model(tmp_path)
+
+    def strike(answered: int) -> None:
+        if answered == 2:
+            (engine,) = children(os.getpid(), "serve.py")
+            os.kill(engine, signal.SIGSEGV)
+
+    with pytest.raises(EngineError, match=r"sample 'sample \d+': engine paddle was killed by SIG"):
+        run(source, many_samples([]), engine="paddle", repeat=SOME // 10, progress=strike)
+    assert not children(os.getpid())
+
+
+def cpu_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_the_command_survives_its_engine(stage: Path) -> None:
+    before = files(stage.parent)
+    line = f"{DATA} pics --repeat {ENDLESS} --json"
+    with started(*shlex.split(line)) as command:
+        (engine,) = wait_for(lambda: children(command.pid, "serve.py"))
+        wait_for(lambda: cpu_seconds(engine) > 1.5)  # it starts in much less
+        os.kill(engine, signal.SIGKILL)
+        out, err = command.communicate(timeout=PATIENCE_S)
+    assert command.returncode == 3
+    assert err.decode() == f"paddle-edge: {json.loads(out)['error']}\n"
+    assert b"sample 'picture_0.png': engine lite was killed by SIGKILL" in err
+    assert files(stage.parent) == before
+
+
+def test_an_engine_slower_than_the_time_limit(stage: Path, paddle_edge: Command) -> None:
+    before = files(stage.parent)
+    code, _, err = paddle_edge(f"{RUN} --repeat {ENDLESS} --time-limit 1 --json")
+    assert code == 3
+    assert "sample 'picture_0.png': engine lite gave no answer within 1 s" in err
+    assert err.count("\n") == 1
+    assert files(stage.parent) == before
+    assert not children(os.getpid())
+
+
+@pytest.mark.slow
+def test_failing_leaks_nothing(pristine: Path, stage: Path) -> None:
+    nb_of("x86", lambda data: data.replace(b"softmax\0", b"sofamax\0"))(stage)
+    aborts = Bundle.open(stage / "cat.bundle").model("x86")
+    right = Bundle.open(pristine / "cat.bundle").model("x86")
+    fits = next(many_samples([]))
+    wrong = Sample("wrong", {"x": np.zeros((1, 1, 16, 16), "float32")})
+    unknown = replace(right, inputs=(TensorSpec("y", "float32", SHAPE),))
+
+    def fail(turn: int) -> None:
+        kinds: list[Callable[[], Any]] = [
+            lambda: run(aborts, [fits]),
+            lambda: run(right, [fits, wrong, fits]),
+            lambda: run(unknown, [Sample("y", {"y": fits.feeds["x"]})]),
+            lambda: run(right, []),
+            lambda: run(right, [fits], repeat=ENDLESS, time_limit_s=0.01),
+        ]
+        with pytest.raises(PaddleEdgeError):
+            kinds[turn % len(kinds)]()
+
+    def held() -> tuple[int, list[int], int]:
+        return (
+            len(list(Path("/proc/self/fd").iterdir())),
+            children(os.getpid()),
+            threading.active_count(),
+        )
+
+    fail(1)  # what is imported late stays
+    before = held()
+    for turn in range(20):
+        fail(turn)
+    assert held() == before
+
+
+@pytest.fixture(scope="session")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with 60 MB of parameters, so that its conversion takes a second or two."""
+    builder = make_model.Builder()
+    weight = builder.param("w", (3000, 5000))
+    inputs = {"X": [builder.input("x", (-1, 3000))], "Y": [weight]}
+    y = builder.op("matmul_v2", inputs, "y", (-1, 5000), trans_x=False, trans_y=False)
+    return make_model.save(builder.program(y), tmp_path_factory.mktemp("big") / "big")
+
+
+def test_a_model_that_no_rule_repairs(
+    stage: Path,
+    paddle_edge: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rules = tuple(rule for rule in repair.RULES if rule is not repair.fill_defaults)
+    monkeypatch.setattr(repair, "RULES", rules)
+    before = files(stage.parent)
+    code, _, err = paddle_edge(f"{CONVERT} --json")
+    assert code == 3
+    assert f"{MODEL}: Paddle Lite's optimizer for arm was killed by SIGABRT" in err
+    assert "No attributes called threshold found for relu6" in err
+    assert "relu6 'conv.relu6'" in err
+    assert err.count("\n") == 1
+    assert files(stage.parent) == before
+
+
+def test_an_optimizer_that_is_killed(big: Path, tmp_path: Path) -> None:
+    def strike() -> None:
+        os.kill(wait_for(lambda: children(os.getpid(), "opt_child.py"))[0], signal.SIGKILL)
+
+    assassin = threading.Thread(target=strike)
+    assassin.start()
+    with pytest.raises(ConvertError, match=r"was killed by SIGKILL.* want of memory"):
+        convert(big, tmp_path / "new")
+    assassin.join()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_optimizer_that_hangs(big: Path, tmp_path: Path) -> None:
+    model, out = Program.load(big).files, tmp_path / "a.nb"
+    with (
+        Optimizer() as optimizer,
+        pytest.raises(ConvertError, match=r"for arm took longer than 0.05 s and was stopped"),
+    ):
+        optimizer.run(model, "arm", out, recipe=RECIPES["fp32"], time_limit_s=0.05)
+    assert not children(os.getpid())
+
+
+@pytest.mark.parametrize(
+    "moment", ["", "model.arm.nb", pytest.param("reference", marks=pytest.mark.slow)]
+)
+def test_kill_9_in_mid_conversion_leaves_no_bundle_that_opens(
+    moment: str, big: Path, stage: Path
+) -> None:
+    with started("convert", str(big), "-o", "new", "--json") as command:
+        wait_for(lambda: list(stage.glob(f".new.partial-*/{moment}")))
+        orphans = children(command.pid)
+        command.kill()
+    assert command.returncode == -signal.SIGKILL
+    for orphan in orphans:  # nobody else ends an optimizer whose parent is gone
+        with suppress(ProcessLookupError):
+            os.kill(orphan, signal.SIGKILL)
+    left = list(stage.glob(".new.partial-*"))
+    assert left
+    for folder in [stage / "new", *left]:
+        with pytest.raises(ModelError, match="not a bundle"):
+            Bundle.open(folder)
+    assert convert(stage / "model", stage / "new", check=False)
+    assert Bundle.open(stage / "new").model("x86")
+
+
+def test_ctrl_c_in_mid_conversion_leaves_nothing(big: Path, stage: Path) -> None:
+    before = files(stage.parent)
+    with started("convert", str(big), "-o", "new", "--json") as command:
+        wait_for(lambda: list(stage.glob(".new.partial-*/model.arm.nb")))
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=PATIENCE_S)
+    assert (command.returncode, err) == (130, b"\npaddle-edge: interrupted\n")
+    assert json.loads(out) == {"error": "interrupted", "exit_code": 130}
+    assert files(stage.parent) == before
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter without any package."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def numpy_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter with NumPy, but without paddlelite."""
+    folder = tmp_path_factory.mktemp("with-numpy")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for package in Path(np.__file__).parents[1].glob("numpy*"):
+        (site / package.name).symlink_to(package)
+    return folder / "bin" / "python"
+
+
+@pytest.mark.parametrize("line", [CONVERT, RUN])
+@pytest.mark.parametrize("kind", ["missing", "bare_python", "numpy_python", "unset"])
+def test_an_interpreter_without_paddlelite(
+    kind: str,
+    line: str,
+    stage: Path,
+    paddle_edge: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    if kind == "unset":  # the kit itself on CPython 3.11, say
+        monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
+        monkeypatch.setitem(sys.modules, "paddlelite", None)
+        named = sys.executable
+    else:
+        named = "no-python" if kind == "missing" else str(request.getfixturevalue(kind))
+        monkeypatch.setenv(PYTHON_VARIABLE, named)
+    before = files(stage.parent)
+    code, out, err = paddle_edge(f"{line} --json")
+    assert code == 3
+    assert named in err
+    assert "paddlelite==2.13rc0" in err
+    assert PYTHON_VARIABLE in err
+    assert err.count("\n") == 1
+    assert json.loads(out)["exit_code"] == 3
     assert files(stage.parent) == before

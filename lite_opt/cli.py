@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -26,13 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_DONE, _FAILED, _USAGE, _FAULT, _INTERRUPTED = 0, 1, 2, 3, 130
+_DONE, _FAILED, _USAGE, _FAULT, _INTERRUPTED, _TERMINATED = 0, 1, 2, 3, 130, 143
 
 
 def main() -> None:
     """The entry point of the command; exits with the codes that DESIGN promises."""
     arguments = sys.argv[1:] or ["--help"]
     as_json, debug = "--json" in arguments, "--debug" in arguments
+    # `timeout` and `docker stop` send it: leave like any other end, so that nothing is left over.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     try:
         _check_names(arguments)
         with suppress(click.exceptions.Exit):
@@ -346,20 +349,22 @@ def convert(
 
 @_paddle_edge.command()
 @click.argument("path", type=click.Path())
+@click.option("--target", help="arm or x86: which operators of a model have kernels there.")
 @_PARAMS
 @_JSON
 @_DEBUG
-def inspect(path: str, params: str | None, as_json: bool, debug: bool) -> int:
+def inspect(path: str, target: str | None, params: str | None, as_json: bool, debug: bool) -> int:
     """Say what a model, a .nb file, a bundle or a run is, without running it.
 
     \b
     Examples:
       paddle-edge inspect inference/
+      paddle-edge inspect inference/ --target arm
       paddle-edge inspect cat.bundle/model.arm.nb
     """
     from lite_opt.describe import describe
 
-    document = describe(path, params=params)
+    document = describe(path, params=params, target=target)
     if as_json:
         _print_json(document)
         return _DONE

@@ -7,19 +7,39 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lite_opt.kernels import WITH_EXTRA, supported_ops
+from lite_opt.optimize import TARGETS
 from lite_opt.program import Op, Program
+from lite_opt.repair import repair
 from py_runner.bundle import Bundle, TensorSpec
+from py_runner.errors import UsageError
 from py_runner.nb import read_nb
 from py_runner.run import Run
 
-__all__ = ["describe", "flops"]
+__all__ = ["activation_bytes", "describe", "flops"]
 
 
-def describe(path: str | Path, *, params: str | Path | None = None) -> dict[str, Any]:
+def describe(
+    path: str | Path, *, params: str | Path | None = None, target: str | None = None
+) -> dict[str, Any]:
     """A summary that `json.dumps` takes; `kind` is "model", "nb", "bundle" or "run".
 
-    Raises ModelError where the path is none of these, or damaged.
+    With a target, a model's summary says what converting it for that target will meet.
+    Raises ModelError where the path is none of these, or damaged; UsageError for a target that is
+    unknown, or asked of something that is not a model; EngineError where the optimizer, which
+    knows what there are kernels for, is not installed.
     """
+    if target is not None and target not in TARGETS:
+        raise UsageError(f"unknown target '{target}': choose {' or '.join(TARGETS)}")
+    document = _describe(Path(path), params, target)
+    if target is not None and document["kind"] != "model":
+        raise UsageError(f"{path}: is a {document['kind']}: a target is asked of a model")
+    return document
+
+
+def _describe(path: Path, params: str | Path | None, target: str | None) -> dict[str, Any]:
     path = Path(path)
     if (path / "bundle.json").exists():
         return _bundle(Bundle.open(path))
@@ -27,7 +47,11 @@ def describe(path: str | Path, *, params: str | Path | None = None) -> dict[str,
         return {"kind": "run", "path": str(path), **Run.open(path).summary()}
     if path.suffix == ".nb":
         return {"kind": "nb", **read_nb(path).to_json()}
-    return _model(Program.load(path, params=params))
+    program = Program.load(path, params=params)
+    document = _model(program)
+    if target is not None:
+        document["target"] = _prospect(program, target)
+    return document
 
 
 def _bundle(bundle: Bundle) -> dict[str, Any]:
@@ -69,6 +93,52 @@ def _model(program: Program) -> dict[str, Any]:
         "param_bytes": program.param_bytes,
         "flops": flops(program),
     }
+
+
+def _prospect(program: Program, target: str) -> dict[str, Any]:
+    """What converting for a target will meet, after the repairs, which are made here."""
+    changes = repair(program)
+    ops = [op for block in program.blocks for op in block.ops if op.type not in ("feed", "fetch")]
+    kernels = supported_ops(target)
+    lacking: dict[str, list[str]] = {}
+    for op in ops:
+        if op.type not in kernels:
+            lacking.setdefault(op.type, []).append(op.layer)
+    return {
+        "name": target,
+        "repairs": len(changes),
+        "ops_with_kernel": len(ops) - sum(map(len, lacking.values())),
+        "ops_without_kernel": lacking,
+        "ops_with_extra": sorted({op.type for op in ops} & WITH_EXTRA),
+        "dynamic": {s.name: str(s) for s in program.inputs if -1 in s.shape[1:]},
+        "activation_bytes": activation_bytes(program),
+    }
+
+
+def activation_bytes(program: Program) -> int | None:
+    """The most bytes that intermediate tensors need at one time, for a batch of 1, where each is
+    freed after its last use. None where a dimension other than the batch is dynamic.
+    """
+    last = {
+        name: index
+        for index, op in enumerate(program.ops)
+        for names in (*op.inputs.values(), *op.outputs.values())
+        for name in names
+    }
+    live: dict[str, int] = {}
+    most = 0
+    for index, op in enumerate(program.ops):
+        for name in {n for names in op.outputs.values() for n in names} - {"fetch"}:
+            var = program.vars.get(name)
+            if var is None or var.persistable or name.endswith(".xshape"):
+                continue
+            shape = _shape(program, name)
+            if -1 in shape:
+                return None
+            live[name] = math.prod(shape) * np.dtype(var.dtype).itemsize
+        most = max(most, sum(live.values()))
+        live = {name: count for name, count in live.items() if last[name] > index}
+    return most
 
 
 def _spec(spec: TensorSpec) -> dict[str, Any]:

@@ -6,20 +6,32 @@ standard library only. One Opt object a process: a second use of one gives a dif
 
 from __future__ import annotations
 
-import json
 import sys
 
 sys.path.pop(0)  # this file's folder: its modules are not for this interpreter
 
+import ctypes
+import json
+import signal
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 
 def main() -> None:
     """Run the optimizer as the JSON on standard input says."""
+    if sys.platform == "linux":
+        # Die with the parent, however it dies: nobody would use what comes out.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     from paddlelite.lite import Opt  # before reading: the parent has other work meanwhile
 
     config = json.loads(sys.stdin.read() or "null")
     if config is None:  # the parent has given up
         return
     opt = Opt()
+    if "list_ops" in config:
+        opt.set_valid_places(config["list_ops"])
+        opt.print_supported_ops()
+        return
     opt.set_model_file(config["model"])
     opt.set_param_file(config["params"])
     if config["fp16"]:

@@ -140,6 +140,24 @@ def narrow_integers(program: Program) -> list[Change]:
     return changes
 
 
+def scalars_to_vectors(program: Program) -> list[Change]:
+    """Constants of shape [] -> [1]: Lite has no 0-D tensors, and an empty shape is to it a missing
+    one (lite/operators/fill_constant_op.cc). The number of elements stays the same."""
+    changes = []
+    for block in program.blocks:
+        for op in block.ops:
+            if op.type not in ("fill_constant", "assign_value") or op.get("shape") != []:
+                continue
+            if any(op.inputs.get(slot) for slot in ("ShapeTensor", "ShapeTensorList")):
+                continue
+            op.set("shape", [1], op.attrs["shape"].type)
+            out = block.vars.get(op.output("Out") or "")
+            if out is not None:
+                out.shape = (1,)
+            changes.append(_change(scalars_to_vectors, op, "shape [] became [1]"))
+    return changes
+
+
 def matmul_to_mul(program: Program) -> list[Change]:
     """`matmul` with a 2-D parameter -> `mul`: opt quantises the weights of both, but the loader
     (LightPredictor::DequantizeWeight in lite/api/light_api.cc) restores only those of `mul`."""
@@ -215,6 +233,7 @@ RULES: tuple[Rule, ...] = (
     drop_callstack,
     narrow_integers,
     fill_defaults,
+    scalars_to_vectors,
     fold_bias_reshape,
     matmul_to_mul,
     add_xshape,

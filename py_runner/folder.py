@@ -13,6 +13,9 @@ from py_runner.errors import UsageError
 
 __all__ = ["check_free", "whole_folder"]
 
+# What a bundle, a run and the demo's results hold: only such folders are ever replaced.
+_OURS = ("bundle.json", "run.json", "text-direction")
+
 
 def check_free(
     path: str | Path, *, force: bool = False, keep: Iterable[str | Path | None] = ()
@@ -29,6 +32,8 @@ def check_free(
             raise UsageError(f"{path}: holds {source}, which is read; choose another name")
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path}: is a file, and a folder is to be written there")
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in _OURS):
+        raise UsageError(f"{path}: is not a folder that paddle-edge made: choose another name")
     parent = path.absolute().parent
     if not parent.is_dir():
         raise UsageError(f"{path}: there is no folder {parent}")

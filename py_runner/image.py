@@ -387,7 +387,7 @@ def resize_cv2_linear(
     pixels: uint8 [h, w, c]. Returns uint8 [height, width, c], or only the part `window` = (top,
     left, height, width) of it.
 
-    Equal to OpenCV 4.6, 4.10, 4.11 and 5.0 on x86-64. The method, as in modules/imgproc/src/resize.cpp:
+    Equal to OpenCV 4.6, 4.10, 4.11 and 5.0 on x86-64. The method, as in imgproc/src/resize.cpp:
     a destination index d looks at f = float32((d + 0.5) * (source / destination) - 0.5), that is
     at the pixels i = floor(f) and i + 1, both clamped to the image, with weights 1 - (f - i) and
     f - i. Weights are rounded (half to even) to 11 bits. Rows first: h = (p0 * a0 + p1 * a1) >> 4;

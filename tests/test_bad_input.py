@@ -40,7 +40,7 @@ from py_runner import checksum
 from py_runner.bundle import Bundle, TensorSpec
 from py_runner.dataset import Sample
 from py_runner.engines.lite import PYTHON_VARIABLE
-from py_runner.errors import ConvertError, EngineError, ModelError, PaddleEdgeError
+from py_runner.errors import ConvertError, EngineError, ModelError, PaddleEdgeError, UsageError
 from py_runner.run import Run, run
 
 COMMAND = str(Path(sys.executable).with_name("paddle-edge"))
@@ -1040,9 +1040,7 @@ def test_kill_9_in_mid_conversion_leaves_no_bundle_that_opens(
         orphans = children(command.pid)
         command.kill()
     assert command.returncode == -signal.SIGKILL
-    for orphan in orphans:  # nobody else ends an optimizer whose parent is gone
-        with suppress(ProcessLookupError):
-            os.kill(orphan, signal.SIGKILL)
+    wait_for(lambda: not any(Path(f"/proc/{orphan}/exe").exists() for orphan in orphans))
     left = list(stage.glob(".new.partial-*"))
     assert left
     for folder in [stage / "new", *left]:
@@ -1061,6 +1059,27 @@ def test_ctrl_c_in_mid_conversion_leaves_nothing(big: Path, stage: Path) -> None
     assert (command.returncode, err) == (130, b"\npaddle-edge: interrupted\n")
     assert json.loads(out) == {"error": "interrupted", "exit_code": 130}
     assert files(stage.parent) == before
+
+
+def test_sigterm_in_mid_conversion_leaves_nothing(big: Path, stage: Path) -> None:
+    before = files(stage.parent)
+    with started("convert", str(big), "-o", "new") as command:
+        wait_for(lambda: list(stage.glob(".new.partial-*")))
+        command.send_signal(signal.SIGTERM)
+        command.communicate(timeout=PATIENCE_S)
+    assert command.returncode == 143
+    assert files(stage.parent) == before
+
+
+def test_force_replaces_only_what_paddle_edge_made(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "letter.txt").write_text("dear")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="not a folder that paddle-edge made"):
+        convert(model, tmp_path / "precious", check=False, force=True)
+    assert (tmp_path / "precious" / "letter.txt").read_text() == "dear"
+    for _ in range(2):
+        assert convert(model, tmp_path / "empty", check=False, force=True)
 
 
 @pytest.fixture(scope="session")

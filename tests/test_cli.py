@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import make_model
 import numpy as np
 import pytest
 
@@ -116,6 +117,22 @@ def test_inspect_counts_what_a_model_costs(command: Command, model: Path) -> Non
     assert document["parameters"] == 8 * 3 * 9 + 8 + 32 * 10 + 10
     assert document["flops"] == 2 * (16 * 16 * 8 * 27 + 32 * 10)
     assert document["op_histogram"]["conv2d"] == 1
+
+
+def test_inspect_says_what_a_target_has_no_kernel_for(command: Command, tmp_path: Path) -> None:
+    builder = make_model.Builder()
+    x = builder.input("x", (1, 3, 4, 4))
+    odd = builder.op("no_such_op", {"X": [x]}, "odd", (1, 3, 4, 4))
+    out = builder.op("sqrt", {"X": [odd]}, "out", (1, 3, 4, 4))
+    model = make_model.save(builder.program(out), tmp_path / "m")
+    code, text, _ = command("inspect", model, "--target", "arm", "--json")
+    target = one_object(text)["target"]
+    assert code == 0
+    assert target["ops_without_kernel"] == {"no_such_op": ["odd"]}
+    assert (target["ops_with_kernel"], target["ops_with_extra"]) == (1, ["sqrt"])
+    assert target["activation_bytes"] == 2 * 3 * 16 * 4
+    code, _, error = command("inspect", model, "--target", "mips")
+    assert code == 2 and "mips" in error
 
 
 @pytest.mark.parametrize("name", ["", "convert", "inspect", "run", "compare", "bench", "demo"])

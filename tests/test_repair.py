@@ -16,7 +16,7 @@ from lite_opt.program import Program
 from lite_opt.recipe import RECIPES, Recipe
 from py_runner.bundle import Model
 from py_runner.dataset import Sample
-from py_runner.errors import ConvertError
+from py_runner.errors import ConvertError, EngineError
 from py_runner.nb import NbFile
 from py_runner.run import run
 
@@ -113,6 +113,21 @@ def test_integers_that_lite_reads_as_64_bit_stay_wide() -> None:
     by_type = {op.type: op for op in program.ops}
     assert by_type["fill_constant"].attrs["shape"].type == "LONGS"
     assert by_type["slice"].get("ends") == [(1 << 31) - 1]
+
+
+def test_without_vectors_for_scalars_the_engine_dies(tmp_path: Path) -> None:
+    def scaled() -> Program:
+        builder = make_model.Builder()
+        x = builder.input("x", (1, 3, 16, 16))
+        builder.op("fill_constant", {}, "two", (), value=2.0, dtype=5, force_cpu=False)
+        builder.ops[-1].set("shape", [], "LONGS")
+        # Tied to the input, or the optimizer would compute it beforehand.
+        mixed = builder.op("elementwise_mul", {"X": [x], "Y": ["two"]}, "y", (1, 3, 16, 16))
+        return builder.program(mixed)
+
+    assert answers(x86(repaired(scaled()), tmp_path).path).shape == (4, 3, 16, 16)
+    with pytest.raises((ConvertError, EngineError), match="no valid out_shape"):
+        answers(x86(repaired(scaled(), without=rules.scalars_to_vectors), tmp_path).path)
 
 
 @pytest.mark.parametrize("transposed", [False, True])

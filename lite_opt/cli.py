@@ -195,7 +195,10 @@ _ENGINE = click.option(
 _THREADS = click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")
 _ON_SERVER = _options(
     click.option(
-        "--device", default="cpu", show_default=True, help="cpu, or for engine paddle gpu or gpu:N."
+        "--device",
+        default="cpu",
+        show_default=True,
+        help="cpu; for engine paddle also cpu+onednn, gpu or gpu:N.",
     ),
     click.option("--tensorrt", is_flag=True, help="Use TensorRT (engine paddle on a GPU)."),
     click.option(
@@ -310,7 +313,7 @@ def convert(
                 "bundle": str(done.bundle.path) if done.bundle else None,
                 "changes": [str(change) for change in done.changes],
                 "check": done.bundle.check if done.bundle else None,
-                "report": done.report.to_json() if done.report else None,
+                "report": done.report.to_json() if done.report is not None else None,
             }
         )
         return code
@@ -322,7 +325,7 @@ def convert(
     if rules:
         rows = [(rule, str(len(edits)), edits[0]) for rule, edits in rules.items()]
         _show(report.table("Repairs", ("rule", "changes", "the first"), rows, left=3))
-    if done.report:
+    if done.report is not None:
         header, lines = report.rows_of(done.report)["Differences"]
         _show(report.table("Self-check: server against x86 engine", header, lines))
         for warning in done.report.warnings:

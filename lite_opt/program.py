@@ -1,7 +1,7 @@
 """A Paddle inference model in memory: its graph and its parameters.
 
-`Program.load` reads what Paddle 1.x, 2.x and 3.x (legacy export) save, without importing
-paddle: a `.pdmodel` with its `.pdiparams`, or a folder with `__model__` and combined or
+`Program.load` reads what Paddle 1.x, 2.x and 3.x save, without importing paddle: a `.pdmodel` or
+(pir.py) an `inference.json` with its `.pdiparams`, or a folder with `__model__` and combined or
 separate parameter files. The graph becomes plain Python objects that the repair rules edit;
 the parameters stay memory-mapped views of their file until somebody replaces one.
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -268,7 +268,11 @@ class Program:
 
     @classmethod
     def load(cls, path: str | Path, *, params: str | Path | None = None) -> Program:
-        """Read a model from a folder or a file. Raises ModelError for anything that is not one."""
+        """Read a model from a folder or a file.
+
+        Raises ModelError for anything that is not one, and ConvertError for a PIR file with an
+        operator or control flow that cannot be translated.
+        """
         files = find_model(path, params=params)
         blocks, version, op_versions = _read_graph(files.model)
         stored = sorted(v.name for v in blocks[0].vars.values() if v.is_stored)
@@ -289,11 +293,14 @@ class Program:
     def save(self, folder: str | Path, *, name: str = "inference") -> ModelFiles:
         """Write `<name>.pdmodel` and `<name>.pdiparams` into a folder that exists."""
         files = ModelFiles(Path(folder, f"{name}.pdmodel"), Path(folder, f"{name}.pdiparams"))
-        files.model.write_bytes(_serialize_graph(self))
         assert files.params is not None
-        with files.params.open("wb") as file:
+        # The parameters may be views of the file that is to be replaced: truncating it kills us.
+        partial = Path(folder, f".{name}.pdiparams.partial")
+        with partial.open("wb") as file:
             for var_name in sorted(self.params):
                 _write_record(file, self.var(var_name), self.params[var_name])
+        partial.replace(files.params)
+        files.model.write_bytes(_serialize_graph(self))
         return files
 
     def stage(self, folder: str | Path) -> ModelFiles:
@@ -348,6 +355,8 @@ class Program:
         if name is None:
             raise ModelError(f"{self.files.model}: a feed or fetch operator names no variable")
         var = self.var(name)
+        if any(d < -1 for d in var.shape):
+            raise ModelError(f"{self.files.model}: damaged: '{name}' has the shape {var.shape}")
         return TensorSpec(name, var.dtype, var.shape)
 
     @property
@@ -450,6 +459,10 @@ def _model_in(folder: Path) -> Path:
         raise ModelError(f"{folder}: holds several models ({names}): name one of these files")
     if (folder / "model").is_file():
         return folder / "model"
+    if (folder / "bundle.json").exists():
+        raise ModelError(f"{folder}: is a bundle: convert takes the model that it was made from")
+    if any(folder.glob("*.nb")):
+        raise ModelError(f"{folder}: holds .nb files and no bundle.json: copy the bundle again")
     raise ModelError(
         f"{folder}: no Paddle inference model here "
         "(looked for *.pdmodel, inference.json, __model__)"
@@ -468,6 +481,8 @@ _NOT_INFERENCE = {
 
 
 def _model_of_file(path: Path) -> Path:
+    if path.name in ("bundle.json", "run.json"):
+        raise ModelError(f"{path}: name the folder that holds it")
     if path.suffix in _NOT_INFERENCE:
         raise ModelError(f"{path}: {_NOT_INFERENCE[path.suffix]}")
     if path.suffix == ".pdiparams":
@@ -499,11 +514,13 @@ def _params_of(model: Path) -> Path | None:
 
 def _read_graph(path: Path) -> tuple[list[Block], int, dict[str, int]]:
     if path.suffix == ".json":
-        raise ModelError(
-            f"{path}: Paddle 3's PIR format cannot be read yet: export with "
-            "FLAGS_enable_pir_api=0 in the environment to get a .pdmodel"
-        )
-    from google.protobuf.message import DecodeError
+        from lite_opt.pir import read_pir
+
+        try:
+            return read_pir(path, path.read_bytes())
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    from google.protobuf.message import DecodeError, EncodeError
 
     desc = _messages()["ProgramDesc"]()
     try:
@@ -515,16 +532,35 @@ def _read_graph(path: Path) -> tuple[list[Block], int, dict[str, int]]:
         raise ModelError(f"{path}: not a Paddle model, or damaged") from None
     if not data:
         raise ModelError(f"{path}: the file is empty")
+    if not desc.IsInitialized():  # the C parser does not ask for required fields
+        raise ModelError(f"{path}: not a Paddle model, or damaged")
     if not desc.blocks or not desc.blocks[0].ops:
         raise ModelError(f"{path}: not a Paddle model, or damaged: it holds no operators")
     op_versions = {p.op_name: p.op_version.version for p in desc.op_version_map.pair}
     try:
         blocks = [_read_block(block) for block in desc.blocks]
+        _check_names(blocks, op_versions)
+    except EncodeError:  # an attribute whose value is not of its type
+        raise ModelError(f"{path}: not a Paddle model, or damaged") from None
     except KeyError as error:
         raise ModelError(f"{path}: unknown type number {error} in the graph") from None
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise ModelError(f"{path}: damaged: a name in the graph is not UTF-8") from None
     return blocks, desc.version.version, op_versions
+
+
+def _check_names(blocks: list[Block], op_versions: dict[str, int]) -> None:
+    """Raise UnicodeError for a name that is not UTF-8: protobuf's C parser gives it as bytes."""
+    groups: list[Iterable[Any]] = [op_versions]
+    for block in blocks:
+        groups.append(block.vars)
+        for op in block.ops:
+            groups += [[op.type], op.attrs, op.inputs, op.outputs]
+            groups += [*op.inputs.values(), *op.outputs.values()]
+            groups += [a.value for a in op.attrs.values() if a.type == "VARS"]
+            groups.append([a.value for a in op.attrs.values() if a.type == "VAR"])
+    if not all(isinstance(name, str) for names in groups for name in names):
+        raise UnicodeError
 
 
 def _read_block(block: Any) -> Block:

@@ -246,7 +246,7 @@ def run(
         model: what to run: `Bundle.model("x86")` for engine `lite`, a source model for `paddle`.
         samples: consumed once, ahead of the engine by as much as fits a pipe.
         engine: "lite" or "paddle".
-        device: "cpu", or for engine `paddle` also "gpu" and "gpu:N".
+        device: "cpu", or for engine `paddle` also "cpu+onednn", "gpu" and "gpu:N".
         threads: CPU threads of the engine.
         warmup: unmeasured inferences of the first sample.
         repeat: measured inferences a sample; the answer of the last one is kept.
@@ -322,7 +322,7 @@ def run(
         device=device + ("+tensorrt" if tensorrt else ""),
         machine=f"{platform.system()} {platform.machine()}",
         threads=threads,
-        precision=model.precision if device == "cpu" else precision,
+        precision=precision if device.startswith("gpu") else model.precision,
         model={"name": model.name, "sha256": model.sha256},
         samples=tuple(infos),
         outputs=outputs,
@@ -400,14 +400,13 @@ def _check_options(
 ) -> None:
     if engine not in ENGINES:
         raise UsageError(f"unknown engine '{engine}': choose {' or '.join(ENGINES)}")
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "gpu") or (number and not number.isdecimal()) or device == "cpu:":
-        raise UsageError(f"unknown device '{device}': choose cpu, gpu or gpu:N")
+    if not re.fullmatch(r"cpu(\+onednn)?|gpu(:[0-9]+)?", device):
+        raise UsageError(f"unknown device '{device}': choose cpu, cpu+onednn, gpu or gpu:N")
     if engine == "lite" and device != "cpu":
         raise UsageError("engine lite runs on device cpu only")
     if precision not in ("fp32", "fp16"):
         raise UsageError(f"unknown precision '{precision}': choose fp32 or fp16")
-    if kind == "cpu" and (tensorrt or precision != "fp32"):
+    if device.startswith("cpu") and (tensorrt or precision != "fp32"):
         raise UsageError("TensorRT and fp16 belong to engine paddle on a GPU: add --device gpu")
     if threads < 1 or repeat < 1 or warmup < 0:
         raise UsageError("threads and repeat are at least 1, warmup at least 0")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -229,13 +230,207 @@ def fold_bias_reshape(program: Program) -> list[Change]:
     return changes
 
 
+def powers_to_products(program: Program) -> list[Change]:
+    """pow(x, 2) -> x * x: the x86 kernel computes exp(2 log x), which is NaN for a negative x
+    (lite/backends/x86/math/power.cc), and a product is cheaper anywhere."""
+    changes = []
+    for op in program.ops:
+        if op.type != "pow" or op.get("factor") != 2.0 or op.input("FactorTensor"):
+            continue
+        changes.append(_change(powers_to_products, op, "replaced by elementwise_mul"))
+        op.type = "elementwise_mul"
+        op.inputs = {"X": list(op.inputs["X"]), "Y": list(op.inputs["X"])}
+        op.attrs.pop("factor")
+        op.set("axis", -1)
+    return changes
+
+
+def complete_batch_norm(program: Program) -> list[Change]:
+    """batch_norm without Scale or Bias (weight_attr=False): lite/operators/batch_norm_op.cc wants
+    both, so ones and zeros."""
+    changes = []
+    for op in program.ops:
+        mean = program.params.get(op.input("Mean") or "")
+        if op.type != "batch_norm" or mean is None:
+            continue
+        for slot, value in (("Scale", np.ones_like(mean)), ("Bias", np.zeros_like(mean))):
+            if op.input(slot) is None:
+                name = program.new_name(f"{op.layer}.{slot.lower()}")
+                program.set_param(name, value)
+                op.inputs[slot] = [name]
+                changes.append(_change(complete_batch_norm, op, f"added the input {slot}"))
+    return changes
+
+
+_REDUCTIONS = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod")
+
+
+def reduce_in_3d(program: Program) -> list[Change]:
+    """A reduction over neighbouring axes of a tensor of rank 5 or more -> the same in 3-D, between
+    two reshapes: lite/kernels/x86/reduce_compute.h handles ranks up to 4 and is silently wrong
+    beyond, and so are kernels of lite/kernels/arm."""
+    changes = []
+    ops = []
+    for op in program.ops:
+        ops.append(op)
+        shape = program.var(op.input("X") or op.layer).shape if op.type in _REDUCTIONS else ()
+        rank = len(shape)
+        if rank < 5 or op.get("reduce_all") or -1 in shape[1:]:
+            continue
+        axes = sorted(d % rank for d in op.get("dim"))
+        if axes != list(range(axes[0], axes[-1] + 1)) or axes[0] == 0:
+            continue
+        before, after = int(np.prod(shape[1 : axes[0]])), int(np.prod(shape[axes[-1] + 1 :]))
+        over = int(np.prod(shape[axes[0] : axes[-1] + 1]))
+        rows = -1 if shape[0] < 0 else shape[0] * before
+        out = op.outputs["Out"][0]
+        flat, flat_out = program.new_name(f"{out}.3d_in"), program.new_name(f"{out}.3d_out")
+        dtype = program.var(out).dtype
+        program.vars[flat] = Var(flat, dtype, (rows, over, after))
+        program.vars[flat_out] = Var(flat_out, dtype, (rows, after))
+        ops[-1:] = [
+            _reshape(op.inputs["X"][0], flat, [rows, over, after]),
+            op,
+            _reshape(flat_out, out, list(program.var(out).shape)),
+        ]
+        changes.append(_change(reduce_in_3d, op, f"rank {rank} became 3"))
+        op.inputs["X"], op.outputs["Out"] = [flat], [flat_out]
+        op.set("dim", [1])
+        op.set("keep_dim", False)
+    program.blocks[0].ops = ops
+    return changes
+
+
+def _reshape(x: str, out: str, shape: list[int]) -> Op:
+    op = Op("reshape2", {"X": [x]}, {"Out": [out]})
+    op.set("shape", shape)
+    return op
+
+
+def fold_matmul_heads(program: Program) -> list[Change]:
+    """matmul_v2 of [N,H,M,K] with one [N,1,K,P] for all heads -> [N,H*M,K] with [N,K,P], between
+    reshapes: the x86 kernel of matmul_v2 does not broadcast (lite/kernels/x86/matmul_v2_compute.cc
+    aborts), and one product is cheaper than H."""
+    changes = []
+    ops = []
+    for op in program.ops:
+        ops.append(op)
+        if op.type != "matmul_v2" or op.get("trans_x", False):
+            continue
+        x, y = op.inputs["X"][0], op.inputs["Y"][0]
+        a, b = program.var(x).shape, program.var(y).shape
+        if len(a) != 4 or len(b) != 4 or b[1] != 1 or a[1] == 1 or -1 in (*a[1:], *b[1:]):
+            continue
+        out = op.outputs["Out"][0]
+        names = [program.new_name(f"{out}.{part}") for part in ("x3", "y3", "out3")]
+        shapes = [(a[0], a[1] * a[2], a[3]), (b[0], b[2], b[3])]
+        shapes.append((a[0], a[1] * a[2], program.var(out).shape[-1]))
+        for name, shape in zip(names, shapes):
+            program.vars[name] = Var(name, program.var(out).dtype, shape)
+        ops[-1:] = [
+            _reshape(x, names[0], list(shapes[0])),
+            _reshape(y, names[1], list(shapes[1])),
+            op,
+            _reshape(names[2], out, list(program.var(out).shape)),
+        ]
+        changes.append(_change(fold_matmul_heads, op, f"{a[1]} heads became rows"))
+        op.inputs["X"], op.inputs["Y"], op.outputs["Out"] = [[name] for name in names]
+    program.blocks[0].ops = ops
+    return changes
+
+
+_RESHAPES = ("reshape2", "unsqueeze2", "squeeze2", "flatten_contiguous_range")
+
+
+def fold_constants(program: Program) -> list[Change]:
+    """Shapes, permutations and bicubic resizes of parameters -> parameters: Lite would compute them
+    at every inference, and has no kernel for bicubic_interp_v2 (position embeddings)."""
+    changes = []
+    kept = []
+    for op in program.ops:
+        value = _constant(program, op)
+        if value is None:
+            kept.append(op)
+            continue
+        program.set_param(op.outputs["Out"][0], np.ascontiguousarray(value))
+        changes.append(_change(fold_constants, op, "computed beforehand"))
+    program.blocks[0].ops = kept
+    return changes
+
+
+def _constant(program: Program, op: Op) -> np.ndarray[Any, Any] | None:
+    """What an operator on a parameter gives, or None where it is not a constant or not known."""
+    x, out = program.params.get(op.input("X") or ""), op.output("Out")
+    if x is None or out is None:
+        return None
+    shape = program.var(out).shape
+    if op.type in _RESHAPES and -1 not in shape and np.prod(shape) == x.size:
+        return x.reshape(shape)
+    if op.type == "transpose2":
+        return x.transpose(op.get("axis"))
+    if op.type == "cast" and str(x.dtype) == program.var(out).dtype:
+        return x
+    if (
+        op.type == "bicubic_interp_v2"
+        and x.ndim == len(shape) == 4
+        and min(shape) > 0
+        and op.get("data_layout", "NCHW") == "NCHW"
+    ):
+        return _resize(op, x, shape)
+    return None
+
+
+def _resize(op: Op, x: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """bicubic_interp_v2 of [N,C,H,W], as Paddle's phi/kernels/cpu/interpolate_kernel.cc does."""
+    scales = op.get("scale") or []
+    scales = scales * 2 if len(scales) == 1 else scales
+    resized = x.astype(np.float64)
+    for axis in (2, 3):
+        given = scales[axis - 2] if len(scales) == 2 else 0.0
+        matrix = _bicubic(
+            x.shape[axis],
+            shape[axis],
+            corners=bool(op.get("align_corners", True)),
+            ratio=1 / given if given > 0 else 0.0,
+        )
+        resized = np.moveaxis(np.tensordot(resized, matrix, axes=([axis], [1])), -1, axis)
+    return resized.astype(x.dtype)
+
+
+def _bicubic(source: int, target: int, *, corners: bool, ratio: float) -> np.ndarray[Any, Any]:
+    """Weights [target, source] of bicubic interpolation (a = -0.75) along one axis, with the
+    border repeated."""
+    if target == 1:
+        ratio = 0.0
+    elif corners:
+        ratio = (source - 1) / (target - 1)
+    elif ratio == 0.0:
+        ratio = source / target
+    matrix = np.zeros((target, source))
+    for index in range(target):
+        place = index * ratio if corners else (index + 0.5) * ratio - 0.5
+        first = int(np.floor(place))
+        t = place - first
+        a = -0.75
+        near = [((a + 2) * d - (a + 3)) * d * d + 1 for d in (t, 1 - t)]
+        far = [((a * d - 5 * a) * d + 8 * a) * d - 4 * a for d in (t + 1, 2 - t)]
+        for offset, weight in zip((-1, 0, 1, 2), (far[0], *near, far[1])):
+            matrix[index, min(max(first + offset, 0), source - 1)] += weight
+    return matrix
+
+
 RULES: tuple[Rule, ...] = (
     drop_callstack,
     narrow_integers,
     fill_defaults,
     scalars_to_vectors,
+    complete_batch_norm,
+    powers_to_products,
     fold_bias_reshape,
+    fold_constants,
     matmul_to_mul,
+    fold_matmul_heads,
+    reduce_in_3d,
     add_xshape,
 )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import make_model
 import numpy as np
 import pytest
 
 from lite_opt import repair as rules
+from lite_opt.convert import Source, random_samples
 from lite_opt.demo_data import ocr_model
 from lite_opt.optimize import optimize
 from lite_opt.program import Program
@@ -190,6 +192,124 @@ def test_the_bias_stays_where_folding_would_change_the_result() -> None:
     first, second = (op for op in program.ops if op.type == "elementwise_add")
     assert (first.input("Y"), first.get("axis")) == ("b", 3)
     assert (second.input("Y"), second.get("axis")) == ("c3", -1)
+
+
+def gap(made: Callable[[], Program], folder: Path, *, without: Callable[..., object] | None = None):
+    """Largest difference between the server on the source and x86 on the repaired model."""
+    source = Source.of(Program.load(make_model.save(made(), folder / "source"))).model(folder)
+    samples = random_samples(source.inputs, count=3)
+    file = x86(repaired(made(), without=without), folder).path
+    edge = run(Model("edge", "", "fp32", (file,), source.inputs), samples)
+    server = run(source, samples, engine="paddle")
+    (left,), (right,) = edge.outputs.values(), server.outputs.values()
+    return max(float(np.abs(a - b).max()) for a, b in zip(left, right))
+
+
+def one_op(type_: str, *shapes: tuple[int, ...], out: tuple[int, ...], **attrs: Any) -> Program:
+    builder = make_model.Builder()
+    names = [builder.input(f"x{i}", shape) for i, shape in enumerate(shapes)]
+    inputs = {slot: [name] for slot, name in zip("XY", names)}
+    return builder.program(builder.op(type_, inputs, "out", out, **attrs))
+
+
+def test_squares_of_negative_numbers_need_products(tmp_path: Path) -> None:
+    def square() -> Program:
+        return one_op("pow", (1, 4, 8, 8), out=(1, 4, 8, 8), factor=2.0)
+
+    assert gap(square, tmp_path) < 1e-5
+    assert not gap(square, tmp_path, without=rules.powers_to_products) < 1e-5
+
+
+@pytest.mark.parametrize("keep_dim", [False, True])
+@pytest.mark.parametrize("type_", ["reduce_sum", "reduce_mean", "reduce_max"])
+def test_reductions_of_high_rank_are_wrong_unless_in_3d(
+    type_: str, keep_dim: bool, tmp_path: Path
+) -> None:
+    kept = (1, 2, 3, 1, 1, 4) if keep_dim else (1, 2, 3, 4)
+
+    def reduce() -> Program:
+        return one_op(
+            type_, (1, 2, 3, 9, 8, 4), out=kept, dim=[-3, 4], keep_dim=keep_dim, reduce_all=False
+        )
+
+    assert gap(reduce, tmp_path) < 1e-4
+    if type_ == "reduce_sum":
+        assert not gap(reduce, tmp_path, without=rules.reduce_in_3d) < 1e-4
+
+
+@pytest.mark.parametrize("trans_y", [False, True])
+def test_one_key_for_all_heads_needs_folding(trans_y: bool, tmp_path: Path) -> None:
+    other = (1, 1, 10, 16) if trans_y else (1, 1, 16, 10)
+
+    def attend() -> Program:
+        return one_op(
+            "matmul_v2", (1, 4, 20, 16), other, out=(1, 4, 20, 10), trans_x=False, trans_y=trans_y
+        )
+
+    assert gap(attend, tmp_path) < 1e-4
+    with pytest.raises(EngineError, match="must be equal"):
+        gap(attend, tmp_path, without=rules.fold_matmul_heads)
+
+
+@pytest.mark.parametrize("missing", [("Scale",), ("Bias",), ("Scale", "Bias")])
+def test_batch_norm_without_scale_or_bias(missing: tuple[str, ...], tmp_path: Path) -> None:
+    def normalized() -> Program:
+        builder = make_model.Builder()
+        inputs = {"X": [builder.input("x", (1, 4, 8, 8))]}
+        for slot in ("Mean", "Variance", "Scale", "Bias"):
+            inputs[slot] = [builder.param(slot.lower(), (4,))]
+        builder.params["variance"] = np.abs(builder.params["variance"]) + 0.5
+        for slot in missing:
+            del inputs[slot]
+        out = builder.op("batch_norm", inputs, "y", (1, 4, 8, 8), slot="Y", epsilon=1e-5,
+                         data_layout="NCHW", is_test=True, momentum=0.9)  # fmt: skip
+        builder.ops[-1].outputs.update(MeanOut=["mean"], VarianceOut=["variance"])
+        return builder.program(out)
+
+    def complete() -> Program:
+        program = normalized()
+        rules.complete_batch_norm(program)
+        return program
+
+    # Paddle's own old format has no such operator: the reference is the completed one.
+    source = Source.of(Program.load(make_model.save(complete(), tmp_path / "m"))).model(tmp_path)
+    samples = random_samples(source.inputs)
+    file = x86(repaired(normalized()), tmp_path).path
+    edge = run(Model("edge", "", "fp32", (file,), source.inputs), samples)
+    server = run(source, samples, engine="paddle")
+    for a, b in zip(edge.outputs.popitem()[1], server.outputs.popitem()[1]):
+        assert np.abs(a - b).max() < 1e-5
+    with pytest.raises(ConvertError, match="SIG"):
+        x86(repaired(normalized(), without=rules.complete_batch_norm), tmp_path)
+
+
+@pytest.mark.parametrize("size", [(8, 25), (24, 80), (12, 40), (1, 1)])
+@pytest.mark.parametrize("corners", [False, True])
+def test_a_bicubic_resize_of_a_parameter_is_computed_beforehand(
+    size: tuple[int, int], corners: bool, tmp_path: Path
+) -> None:
+    def embedded() -> Program:
+        builder = make_model.Builder()
+        x = builder.input("x", (1, 6, *size))
+        rows = builder.op(
+            "reshape2", {"X": [builder.param("p", (1, 480, 6))]}, "p4", (1, 12, 40, 6),
+            shape=[-1, 12, 40, 6],
+        )  # fmt: skip
+        grid = builder.op("transpose2", {"X": [rows]}, "grid", (1, 6, 12, 40), axis=[0, 3, 1, 2])
+        resized = builder.op(
+            "bicubic_interp_v2", {"X": [grid]}, "resized", (1, 6, *size), data_layout="NCHW",
+            out_d=-1, out_h=size[0], out_w=size[1], interp_method="bicubic", align_mode=0,
+            align_corners=corners,
+        )  # fmt: skip
+        builder.ops[-1].set("scale", [], "FLOATS")
+        added = builder.op(
+            "elementwise_add", {"X": [x], "Y": [resized]}, "y", (1, 6, *size), axis=-1
+        )
+        return builder.program(added)
+
+    assert gap(embedded, tmp_path) < 1e-5
+    with pytest.raises(ConvertError, match="bicubic_interp_v2"):
+        gap(embedded, tmp_path, without=rules.fold_constants)
 
 
 def test_call_stacks_make_the_topology_larger(model: Path, tmp_path: Path) -> None:

@@ -276,8 +276,12 @@ def convert(
 ) -> int:
     """Make a bundle for ARM of a Paddle inference model, and check it against the server.
 
-    MODEL is a folder or file that Paddle saved: .pdmodel with .pdiparams, or a folder with
-    __model__. An inference.yml beside it gives preprocessing and labels.
+    MODEL is a folder or file that Paddle saved: inference.json or .pdmodel with .pdiparams, or a
+    folder with __model__. An inference.yml beside it gives preprocessing and labels.
+
+    Exits 1 where the converted model is wrong (no bundle is left), or where the x86 engine, which
+    stands in for the device, fails on a model that is right on the server (the bundle then holds
+    arm alone, unjudged).
 
     \b
     Examples:
@@ -347,6 +351,9 @@ def convert(
     _show(
         report.table(f"Bundle {out}", ("target", "file", "size", "operators", "self-check"), files)
     )
+    if not done:
+        reason = done.bundle.check["reason"]
+        _say(f"paddle-edge: unjudged: {reason}; compare on a device before you trust it")
     return code
 
 

@@ -27,7 +27,7 @@ from lite_opt.repair import Change, repair
 from py_runner import checksum
 from py_runner.bundle import Bundle, Model, Target, TensorSpec, save_samples
 from py_runner.dataset import Sample, dataset, read_labels
-from py_runner.errors import ConvertError, DataError, UsageError
+from py_runner.errors import ConvertError, DataError, EngineError, UsageError
 from py_runner.folder import check_free, whole_folder
 from py_runner.image import ImageSpec, image_spec, read_inference_yml
 from py_runner.nb import NbFile
@@ -41,9 +41,12 @@ _MOST_ELEMENTS = 1 << 28  # of a random tensor: 1 GB
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` did. `bool(conversion)` is whether there is a bundle.
+    """What `convert` did. `bool(conversion)` is whether there is a bundle that nothing speaks
+    against: one that passed its self-check, or was not to be checked.
 
-    `bundle` is None where the self-check failed; `report` is its verdict, None without a check.
+    `bundle` is None where the self-check failed. It is there, and the conversion false, where no
+    engine here could judge it: `bundle.check["status"]` is then "unjudged", with the reason.
+    `report` is the verdict of the self-check, None without one.
     """
 
     bundle: Bundle | None
@@ -51,7 +54,7 @@ class Conversion:
     changes: tuple[Change, ...]
 
     def __bool__(self) -> bool:
-        return self.bundle is not None
+        return self.bundle is not None and self.bundle.check["status"] != "unjudged"
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,9 @@ def convert(
 
     # The optimizers start while the model is read.
     with ExitStack() as stack:
-        optimizers = {name: stack.enter_context(Optimizer()) for name in target}
+        # arm first: it decides; x86 is there to check it.
+        chosen_targets = [name for name in TARGETS if name in target]
+        optimizers = {name: stack.enter_context(Optimizer()) for name in chosen_targets}
         say(f"reading {model}")
         program = Program.load(model, params=params)
         _fix_shapes(program, input_shape or {})
@@ -189,19 +194,19 @@ def convert(
         operators = len(program.ops)
         changes = tuple(repair(program))
         say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
+        job = _Job(program, source, chosen, picked, say)
+        report = None
         try:
             with whole_folder(out, force=force) as folder:
-                bundle = _bundle_of(folder, program, source, chosen, optimizers, changes, say)
-                bundle = replace(bundle, path=out, outputs=outputs)
-                report = None
+                bundle, doubt = job.optimize(folder, optimizers, needed=not check)
+                bundle = replace(
+                    bundle, path=out, outputs=outputs, repairs=tuple(map(str, changes))
+                )
                 if picked:
-                    bundle, reference = _add_reference(bundle, folder, source, picked, say)
+                    reference = job.reference(folder, bundle)
+                    bundle = replace(bundle, samples=save_samples(folder, picked))
                 if check:
-                    candidate = _run_twin(bundle, folder, program, chosen, picked, say)
-                    report = compare(reference, candidate)
-                    if not report:
-                        raise _CheckFailedError(report)
-                    bundle = replace(bundle, check=_verdict(report, candidate, target))
+                    report, bundle = job.judge(folder, bundle, reference, doubt)
                 bundle.write(folder)
         except _CheckFailedError as failed:
             return Conversion(None, failed.report, changes)
@@ -216,103 +221,140 @@ class _CheckFailedError(Exception):
         self.report = report
 
 
-def _bundle_of(
-    folder: Path,
-    program: Program,
-    source: Source,
-    recipe: Recipe,
-    optimizers: Mapping[str, Optimizer],
-    changes: Sequence[Change],
-    say: Callable[[str], None],
-) -> Bundle:
-    """Optimize a repaired program for each target into `folder`, and describe what was made."""
-    with (
-        tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary,
-        # Checksums of large files overlap with the optimizer's work.
-        ThreadPoolExecutor(max_workers=2) as pool,
-    ):
-        digest = pool.submit(source.files.sha256)
-        staged = program.stage(temporary)
-        made: dict[str, Future[Target]] = {}
-        for name, optimizer in optimizers.items():
-            say(f"optimizing for {name}")
-            file = folder / f"model.{name}.nb"
-            nb = _optimized(optimizer, program, staged, name, file, recipe)
-            made[name] = pool.submit(_target, nb, recipe)
-        return Bundle(
-            path=folder,
-            name=_name(source.files),
-            source={
-                "file": source.files.model.name,
-                "sha256": digest.result(),
-                "ir": source.files.ir,
-                "paddle_version": program.paddle_version,
-            },
-            recipe=recipe.to_json(),
-            repairs=tuple(str(change) for change in changes),
-            targets={name: entry.result() for name, entry in made.items()},
-            inputs=source.inputs,
-            outputs=(),
-            image=source.image,
-            labels=source.labels,
-            check={"status": "skipped"},
-        )
+@dataclass(frozen=True)
+class _Job:
+    """The steps of one conversion, over what they share. `program` is the repaired one."""
 
+    program: Program
+    source: Source
+    recipe: Recipe
+    samples: list[Sample]
+    say: Callable[[str], None]
 
-def _optimized(
-    optimizer: Optimizer,
-    program: Program,
-    staged: ModelFiles,
-    target: str,
-    out: Path,
-    recipe: Recipe,
-) -> NbFile:
-    """Run an optimizer; its errors also name the model, and the layers of operators they name."""
-    try:
-        return optimizer.run(staged, target, out, recipe=recipe)
-    except ConvertError as error:
-        named = {m[1] or m[2] for m in re.finditer(r"'(\w+)'|found for (\w+)", str(error))}
-        layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
-        where = f" (in this model: {', '.join(layers[:5])})" if layers else ""
-        raise ConvertError(f"{program.files.model}: {error}{where}") from None
+    def optimize(
+        self, folder: Path, optimizers: Mapping[str, Optimizer], *, needed: bool
+    ) -> tuple[Bundle, str]:
+        """Make a `.nb` for each target in `folder`, and describe them.
 
+        The second value says why there is none for x86, where that one cannot be made but one for
+        arm can, and it is not `needed`.
+        """
+        with (
+            tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary,
+            # Checksums of large files overlap with the optimizer's work.
+            ThreadPoolExecutor(max_workers=2) as pool,
+        ):
+            digest = pool.submit(self.source.files.sha256)
+            staged = self.program.stage(temporary)
+            made: dict[str, Future[Target]] = {}
+            doubt = ""
+            for name, optimizer in optimizers.items():
+                self.say(f"optimizing for {name}")
+                try:
+                    nb = self._optimized(optimizer, staged, name, folder / f"model.{name}.nb")
+                except ConvertError as error:
+                    if needed or name != "x86" or "arm" not in made:
+                        raise
+                    doubt = str(error)
+                else:
+                    made[name] = pool.submit(_target, nb, self.recipe)
+            bundle = Bundle(
+                path=folder,
+                name=_name(self.source.files),
+                source={
+                    "file": self.source.files.model.name,
+                    "sha256": digest.result(),
+                    "ir": self.source.files.ir,
+                    "paddle_version": self.program.paddle_version,
+                },
+                recipe=self.recipe.to_json(),
+                repairs=(),
+                targets={name: entry.result() for name, entry in made.items()},
+                inputs=self.source.inputs,
+                outputs=(),
+                image=self.source.image,
+                labels=self.source.labels,
+                check={"status": "skipped"},
+            )
+            return bundle, doubt
 
-def _add_reference(
-    bundle: Bundle,
-    folder: Path,
-    source: Source,
-    samples: Sequence[Sample],
-    say: Callable[[str], None],
-) -> tuple[Bundle, Run]:
-    """Keep the samples, and what the unrepaired model answers to them on the server engine."""
-    say("running the source model on the server engine")
-    with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
-        model = source.model(Path(temporary), sha256=bundle.source["sha256"])
-        reference = run(model, samples, engine="paddle")
-    (folder / "reference").mkdir()
-    reference.write(folder / "reference")
-    return replace(bundle, samples=save_samples(folder, samples)), reference
+    def _optimized(
+        self, optimizer: Optimizer, staged: ModelFiles, target: str, out: Path
+    ) -> NbFile:
+        """Run an optimizer; its errors also name the model, and the layers of operators."""
+        try:
+            return optimizer.run(staged, target, out, recipe=self.recipe)
+        except ConvertError as error:
+            named = {m[1] or m[2] for m in re.finditer(r"'(\w+)'|found for (\w+)", str(error))}
+            layers = [f"{op.type} '{op.layer}'" for op in self.program.ops if op.type in named]
+            where = f" (in this model: {', '.join(layers[:5])})" if layers else ""
+            raise ConvertError(f"{self.program.files.model}: {error}{where}") from None
 
+    def reference(self, folder: Path, bundle: Bundle) -> Run:
+        """Keep what the unrepaired model answers to the samples on the server engine."""
+        self.say("running the source model on the server engine")
+        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+            model = self.source.model(Path(temporary), sha256=bundle.source["sha256"])
+            reference = run(model, self.samples, engine="paddle")
+        (folder / "reference").mkdir()
+        reference.write(folder / "reference")
+        return reference
 
-def _run_twin(
-    bundle: Bundle,
-    folder: Path,
-    program: Program,
-    recipe: Recipe,
-    samples: Sequence[Sample],
-    say: Callable[[str], None],
-) -> Run:
-    """Run the x86 file, or where the bundle has none, one made to judge the repairs by."""
-    say("running the converted model on the x86 engine")
-    with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
-        file = folder / "model.x86.nb"
-        if not file.exists():
-            file = Path(temporary, "twin.x86.nb")
-            staged = program.stage(temporary)
-            with Optimizer() as optimizer:
-                _optimized(optimizer, program, staged, "x86", file, recipe)
-        model = Model(bundle.name, bundle.source["sha256"], recipe.name, (file,), bundle.inputs)
-        return run(model, samples, engine="lite")
+    def judge(
+        self, folder: Path, bundle: Bundle, reference: Run, doubt: str
+    ) -> tuple[Report | None, Bundle]:
+        """Run what was made, compare it with the reference, and put the verdict into the bundle.
+
+        Where the x86 engine fails, but the repaired model is right on the server, x86 is to blame:
+        the bundle then goes to arm alone, unjudged. Raises _CheckFailedError where the model is
+        wrong.
+        """
+        report = None
+        if not doubt:
+            self.say("running the converted model on the x86 engine")
+            try:
+                candidate = self._run_x86(folder, bundle)
+            except (EngineError, ConvertError) as error:
+                doubt = str(error)
+            else:
+                report = compare(reference, candidate)
+                if report:
+                    return report, replace(bundle, check=_passed(report, candidate, bundle))
+                doubt = "; ".join(report.failures)
+        if "arm" not in bundle.targets:
+            if report is None:
+                raise ConvertError(doubt)
+            raise _CheckFailedError(report)
+        self.say(f"the x86 engine fails ({doubt}); running the repaired model on the server")
+        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+            staged = self.program.stage(temporary)
+            assert staged.params is not None
+            model = replace(
+                self.source.model(Path(temporary), sha256=""), files=(staged.model, staged.params)
+            )
+            repaired = compare(reference, run(model, self.samples, engine="paddle"))
+        if not repaired:
+            raise _CheckFailedError(repaired)
+        (folder / "model.x86.nb").unlink(missing_ok=True)
+        check = {
+            "status": "unjudged",
+            "targets": {"arm": "not run: no ARM engine here"},
+            "reason": f"the repaired model is right on the server, the x86 engine fails: {doubt}",
+        }
+        return report, replace(bundle, targets={"arm": bundle.targets["arm"]}, check=check)
+
+    def _run_x86(self, folder: Path, bundle: Bundle) -> Run:
+        """Run the x86 file, or where the bundle has none, one made to judge the repairs by."""
+        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+            file = folder / "model.x86.nb"
+            if not file.exists():
+                file = Path(temporary, "twin.x86.nb")
+                with Optimizer() as optimizer:
+                    self._optimized(optimizer, self.program.stage(temporary), "x86", file)
+            model = Model(
+                bundle.name, bundle.source["sha256"], self.recipe.name, (file,), bundle.inputs
+            )
+            return run(model, self.samples, engine="lite")
 
 
 def random_samples(
@@ -414,16 +456,16 @@ def _target(nb: NbFile, recipe: Recipe) -> Target:
     )
 
 
-def _verdict(report: Report, candidate: Run, target: Sequence[str]) -> dict[str, Any]:
-    """What the manifest says of the self-check. No engine here runs ARM code: say so."""
+def _passed(report: Report, candidate: Run, bundle: Bundle) -> dict[str, Any]:
+    """What the manifest says of a check that passed. No engine here runs ARM code: say so."""
     return {
-        "status": "passed" if report else "failed",
+        "status": "passed",
         "engine": f"{candidate.engine} {candidate.engine_version}",
         "targets": {
             name: "passed"
             if name == "x86"
             else "not run: no ARM engine here; the same repaired model passed on x86"
-            for name in target
+            for name in bundle.targets
         },
         "samples": report.samples,
         "outputs": [

@@ -16,7 +16,7 @@ from lite_opt.demo_data import ocr_model, write_text_lines
 from lite_opt.program import Program
 from lite_opt.repair import Change
 from py_runner.bundle import Bundle, TensorSpec
-from py_runner.errors import DataError, ModelError, UsageError
+from py_runner.errors import ConvertError, DataError, ModelError, UsageError
 from py_runner.nb import read_nb
 from py_runner.run import run
 
@@ -77,6 +77,35 @@ def test_wrong_numbers_leave_no_bundle(
     assert list(tmp_path.iterdir()) == []
     unchecked = convert(model, tmp_path / "wrong.bundle", check=False)
     assert unchecked.bundle and unchecked.bundle.check == {"status": "skipped"}
+
+
+def test_where_x86_is_wrong_the_bundle_is_for_arm_and_unjudged(tmp_path: Path) -> None:
+    """pow(x, 3) is nonsense for negative x on the x86 engine, and no rule rewrites it."""
+    builder = make_model.Builder()
+    x = builder.input("x", (1, 3, 16, 16))
+    cubes = builder.op("pow", {"X": [x]}, "cubes", (1, 3, 16, 16), factor=3.0)
+    folder = make_model.save(builder.program(cubes), tmp_path / "m")
+    done = convert(folder, tmp_path / "b")
+    assert not done
+    assert done.bundle is not None and list(done.bundle.targets) == ["arm"]
+    assert done.bundle.check["status"] == "unjudged"
+    assert "the x86 engine fails" in done.bundle.check["reason"]
+    assert sorted(p.name for p in done.bundle.path.glob("*.nb")) == ["model.arm.nb"]
+    assert done.report is not None and not done.report
+    x86 = convert(folder, tmp_path / "c", target=["x86"])
+    assert x86.bundle is None and not (tmp_path / "c").exists()
+
+
+def test_an_operator_without_x86_kernel_goes_to_arm_unjudged(tmp_path: Path) -> None:
+    builder = make_model.Builder()
+    x = builder.input("x", (1, 3, 4, 4))
+    sign = builder.op("sign", {"X": [x]}, "sign", (1, 3, 4, 4))
+    folder = make_model.save(builder.program(sign), tmp_path / "m")
+    done = convert(folder, tmp_path / "b")
+    assert not done and done.bundle is not None
+    assert "sign" in done.bundle.check["reason"]
+    with pytest.raises(ConvertError, match="sign"):
+        convert(folder, tmp_path / "c", check=False)
 
 
 def test_an_existing_bundle_is_kept_unless_forced(

@@ -315,7 +315,8 @@ class _Job:
             try:
                 candidate = self._run_x86(folder, bundle)
             except (EngineError, ConvertError) as error:
-                doubt = str(error)
+                # Without the folder, which is this machine's and gone tomorrow.
+                doubt = re.sub(r"\S*/(?=(?:model|twin)\.x86\.nb)", "", str(error))
             else:
                 report = compare(reference, candidate)
                 if report:

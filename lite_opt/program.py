@@ -31,7 +31,7 @@ from py_runner import checksum
 from py_runner.bundle import TensorSpec
 from py_runner.errors import ModelError
 
-__all__ = ["Attr", "Block", "ModelFiles", "Op", "Program", "Var", "find_model"]
+__all__ = ["Attr", "Block", "ModelFiles", "Op", "Program", "Var", "find_model", "scalars"]
 
 # VarType.Type of framework.proto. bfloat16 has no NumPy dtype: its bits are kept as uint16.
 _DTYPES: dict[int, str] = {
@@ -612,6 +612,16 @@ def _read_attr(attr: Any) -> Attr:
     if name == "STRINGS":
         return Attr(name, [v.decode("utf-8", "surrogateescape") for v in value])
     return Attr(name, list(value) if is_list else value)
+
+
+def scalars(attr: Attr) -> list[bool | int | float]:
+    """The numbers of an attribute of type SCALARS. Complex numbers give their real part."""
+    result: list[bool | int | float] = []
+    for text in attr.value:
+        scalar = _messages()["Scalar"].FromString(text)
+        # Scalar.Type of framework.proto: 1 bool, 2 int64, 3 float64, 4 complex
+        result.append({1: scalar.b, 2: scalar.i, 4: scalar.c.r}.get(scalar.type, scalar.r))
+    return result
 
 
 def _serialize_graph(program: Program) -> bytes:

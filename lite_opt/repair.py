@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lite_opt.program import Op, Program, Var
+from lite_opt.program import Op, Program, Var, scalars
 
 __all__ = ["RULES", "Change", "repair"]
 
@@ -117,6 +117,7 @@ _WIDE: dict[str, tuple[str, ...]] = {
     ),
     "uniform_random": ("shape",),
 }  # fmt: skip
+_FLOAT32, _FLOAT64 = 5, 6  # VarType numbers
 _NARROW = {"LONGS": "INTS", "LONG": "INT"}
 
 
@@ -156,6 +157,39 @@ def scalars_to_vectors(program: Program) -> list[Change]:
             if out is not None:
                 out.shape = (1,)
             changes.append(_change(scalars_to_vectors, op, "shape [] became [1]"))
+    return changes
+
+
+# VarType number of the dtype -> the attribute of assign_value that Lite reads
+# (lite/operators/assign_value_op.cc), its type, and the Python type of its items.
+_VALUES: dict[int, tuple[str, str, type]] = {
+    0: ("bool_values", "INTS", int),
+    2: ("int32_values", "INTS", int),
+    3: ("int64_values", "LONGS", int),
+    5: ("fp32_values", "FLOATS", float),
+}
+
+
+def plain_values(program: Program) -> list[Change]:
+    """assign_value of Paddle 3 has its numbers in `values`, a list of scalars; Lite reads the older
+    lists, one a dtype, and has no float64, which becomes float32."""
+    changes = []
+    for block in program.blocks:
+        for op in block.ops:
+            attr = op.attrs.get("values")
+            if op.type != "assign_value" or attr is None or attr.type != "SCALARS":
+                continue
+            if op.get("dtype") == _FLOAT64:
+                op.set("dtype", _FLOAT32)
+                out = block.vars.get(op.output("Out") or "")
+                if out is not None:
+                    out.dtype = "float32"
+            if op.get("dtype") not in _VALUES:
+                continue
+            name, type_, kind = _VALUES[op.get("dtype")]
+            op.set(name, [kind(v) for v in scalars(attr)], type_)
+            del op.attrs["values"]
+            changes.append(_change(plain_values, op, f"values became {name}"))
     return changes
 
 
@@ -424,6 +458,7 @@ RULES: tuple[Rule, ...] = (
     narrow_integers,
     fill_defaults,
     scalars_to_vectors,
+    plain_values,
     complete_batch_norm,
     powers_to_products,
     fold_bias_reshape,

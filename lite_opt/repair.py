@@ -160,6 +160,46 @@ def scalars_to_vectors(program: Program) -> list[Change]:
     return changes
 
 
+def fold_to_transpose(program: Program) -> list[Change]:
+    """fold of patches that neither overlap nor leave gaps -> a transposition between reshapes: Lite
+    has no kernel for fold. [N, C*kh*kw, L] is [N, C, kh, kw, rows, columns], L = rows*columns."""
+    changes = []
+    ops = []
+    for op in program.ops:
+        ops.append(op)
+        if op.type != "fold":
+            continue
+        x, out = op.inputs["X"][0], op.outputs["Y"][0]
+        (high, wide), kernel = op.get("output_sizes"), op.get("kernel_sizes")
+        batch, depth = program.var(x).shape[:2]
+        if (
+            op.get("strides") != kernel
+            or any(op.get("paddings"))
+            or set(op.get("dilations")) != {1}
+        ):
+            continue
+        if depth < 0 or high % kernel[0] or wide % kernel[1]:
+            continue
+        channels, rows, columns = depth // np.prod(kernel), high // kernel[0], wide // kernel[1]
+        parts = (batch, int(channels), *kernel, rows, columns)
+        order = [0, 1, 4, 2, 5, 3]
+        names = [program.new_name(f"{out}.{part}") for part in ("patches", "places")]
+        program.vars[names[0]] = Var(names[0], program.var(out).dtype, parts)
+        program.vars[names[1]] = Var(
+            names[1], program.var(out).dtype, tuple(parts[i] for i in order)
+        )
+        transpose = Op("transpose2", {"X": [names[0]]}, {"Out": [names[1]]})
+        transpose.set("axis", order)
+        ops[-1:] = [
+            _reshape(x, names[0], list(parts)),
+            transpose,
+            _reshape(names[1], out, [batch, int(channels), high, wide]),
+        ]
+        changes.append(_change(fold_to_transpose, op, "became a transposition"))
+    program.blocks[0].ops = ops
+    return changes
+
+
 # VarType number of the dtype -> the attribute of assign_value that Lite reads
 # (lite/operators/assign_value_op.cc), its type, and the Python type of its items.
 _VALUES: dict[int, tuple[str, str, type]] = {
@@ -465,6 +505,7 @@ RULES: tuple[Rule, ...] = (
     fold_constants,
     matmul_to_mul,
     fold_matmul_heads,
+    fold_to_transpose,
     reduce_in_3d,
     add_xshape,
 )

@@ -284,6 +284,21 @@ def test_one_key_for_all_heads_needs_folding(trans_y: bool, tmp_path: Path) -> N
         gap(attend, tmp_path, without=rules.fold_matmul_heads)
 
 
+def test_fold_of_separate_patches_is_a_transposition(tmp_path: Path) -> None:
+    def folded() -> Program:
+        builder = make_model.Builder()
+        x = builder.input("x", (-1, 5 * 2 * 3, 12))
+        out = builder.op(
+            "fold", {"X": [x]}, "y", (-1, 5, 8, 9), slot="Y", output_sizes=[8, 9],
+            kernel_sizes=[2, 3], strides=[2, 3], paddings=[0, 0, 0, 0], dilations=[1, 1],
+        )  # fmt: skip
+        return builder.program(out)
+
+    assert gap(folded, tmp_path) == 0
+    with pytest.raises(ConvertError, match="'fold'"):
+        gap(folded, tmp_path, without=rules.fold_to_transpose)
+
+
 @pytest.mark.parametrize("missing", [("Scale",), ("Bias",), ("Scale", "Bias")])
 def test_batch_norm_without_scale_or_bias(missing: tuple[str, ...], tmp_path: Path) -> None:
     def normalized() -> Program:

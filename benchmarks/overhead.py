@@ -1,11 +1,14 @@
 """What the kit costs over the bare engine, as ratios in one run: medians of interleaved repeats.
 
-    python benchmarks/overhead.py convert|run|images [--work FOLDER] [--repeats N]
+    python benchmarks/overhead.py convert|run|images|pir [--work FOLDER] [--repeats N]
 
 convert   `paddle-edge convert --no-check --target arm` of AlexNet, against a process that runs
           Paddle Lite's optimizer on the same repaired files: time, and memory of the largest
           process of each
 run       `run()` of SqueezeNet1_1 over one sample many times, against a loop round the predictor
+pir       `Program.load` and `repair` of SENet154_vd from Paddle 3's inference.json, against a
+          process that runs the optimizer on the result: time; and the peak of the former in
+          parameters' sizes
 images    `run()` over 200 JPEG images of SqueezeNet1_1, against decoding, preprocessing and
           inference in one thread
 
@@ -253,7 +256,41 @@ def bench_images(work: Path, repeats: int) -> dict[str, Any]:
     return {"seconds": result, "parts": {k: round(v, 3) for k, v in parts.items()}}
 
 
-BENCHMARKS = {"convert": bench_convert, "run": bench_run, "images": bench_images}
+LOAD = """
+import json, sys, time
+start = time.perf_counter()
+from lite_opt.program import Program
+from lite_opt.repair import repair
+program = Program.load(sys.argv[1])
+repair(program)
+program.stage(sys.argv[2])
+print(json.dumps([time.perf_counter() - start, program.param_bytes]))
+"""
+
+
+def bench_pir(work: Path, repeats: int) -> dict[str, Any]:
+    """Reading and repairing a large model, against optimizing it."""
+    folder = work / "SENet154_vd.pir"
+    if not (folder / "inference.json").exists():
+        zoo.export("SENet154_vd", folder, export="pir")
+    staged = work / "senet.repaired"
+    staged.mkdir(exist_ok=True)
+    load = [sys.executable, "-c", LOAD, str(folder), str(staged)]
+
+    def bare() -> tuple[float, int, str]:
+        # Where no rule touched a parameter, they were not copied.
+        own = staged / "inference.pdiparams"
+        params = own if own.exists() else folder / "inference.pdiparams"
+        argv = [sys.executable, "-c", BARE_OPT, str(staged / "inference.pdmodel")]
+        return measured_process([*argv, str(params), str(work / "bare")])
+
+    pairs = compare(lambda: measured_process(load), bare, repeats)
+    seconds = [(json.loads(a[2])[0], b[0]) for a, b in pairs]
+    peaks = [(float(a[1]), float(json.loads(a[2])[1])) for a, _ in pairs]
+    return {"seconds": ratio(seconds), "peak_memory_to_parameters": ratio(peaks)}
+
+
+BENCHMARKS = {"convert": bench_convert, "run": bench_run, "images": bench_images, "pir": bench_pir}
 
 
 def main() -> None:

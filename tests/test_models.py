@@ -6,11 +6,13 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import need
 
 from lite_opt.convert import convert
 from lite_opt.describe import describe
+from py_runner.run import run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import zoo
@@ -34,17 +36,23 @@ def test_slanet_plus_converts_with_its_loop(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_classifier_agrees_with_the_server(name: str, tmp_path: Path) -> None:
+def test_a_classifier_agrees_with_the_server_from_both_exports(name: str, tmp_path: Path) -> None:
     parameters, operators = NETWORKS[name]
-    zoo.export(name, tmp_path / name, export="legacy")
-    facts = describe(tmp_path / name)
-    assert (facts["parameters"], facts["paddle_version"]) == (parameters, "3.3.1")
-    done = convert(tmp_path / name, tmp_path / "bundle")
-    assert done.bundle is not None and done.report is not None
-    assert done.bundle.image is not None and done.bundle.image.size == 256
-    (output,) = done.report.outputs
-    assert output.cosine >= 0.99999 and output.max_probability_diff <= 1e-4
-    assert output.response == pytest.approx(1, abs=1e-3)
-    assert not done.report.warnings
-    for target in done.bundle.targets.values():
-        assert target.ops <= operators
+    answers, counts = [], []
+    for kind in zoo.EXPORTS:
+        folder = tmp_path / kind
+        zoo.export(name, folder, export=kind, weights=tmp_path / "weights.npz")
+        assert describe(folder)["parameters"] == parameters
+        done = convert(folder, tmp_path / f"{kind}.bundle")
+        assert done and done.bundle is not None and done.report is not None
+        assert done.bundle.image is not None and done.bundle.image.size == 256
+        (output,) = done.report.outputs
+        assert output.cosine >= 0.99999 and output.max_probability_diff <= 1e-4
+        assert output.response == pytest.approx(1, abs=1e-3)
+        assert not done.report.warnings
+        counts.append([target.ops for target in done.bundle.targets.values()])
+        edge = run(done.bundle.model("x86"), done.bundle.read_samples())
+        answers.append(np.stack(edge.outputs.popitem()[1]))
+    assert counts[0] == counts[1]
+    assert max(counts[0]) <= operators
+    assert np.array_equal(*answers)

@@ -1,0 +1,200 @@
+"""Writes docs/coverage.md: which networks convert and agree, from which export.
+
+    python benchmarks/coverage.py --work FOLDER [--exports pir,legacy,paddle26] [--only A,B]
+
+Every network of the zoo is exported by Paddle 3.3.1 as PIR (`pir`), by the same as ProgramDesc
+(`legacy`) and by Paddle 2.6.2 (`paddle26`, from an environment of its own that is made on first
+use), with the same weights; then converted for arm and x86 with the self-check against the
+server. Each export and each conversion is a process of its own with a time limit.
+
+Exports, bundles and results stay in FOLDER: started again, only what is missing is done.
+`--redo` converts again what did not agree; `--redo all` everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import zoo
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
+EXPORTS = {
+    "pir": "Paddle 3.3.1, PIR `inference.json`",
+    "legacy": "Paddle 3.3.1, legacy `.pdmodel`",
+    "paddle26": "Paddle 2.6.2, legacy `.pdmodel`",
+}
+TIME_LIMIT_S = 900.0
+
+
+def export(name: str, kind: str, work: Path) -> str:
+    """Export one network unless that was done; the reason in words where it cannot be."""
+    folder = work / kind / name
+    if (folder / "inference.pdiparams").exists():
+        return ""
+    python = sys.executable
+    if kind == "paddle26":
+        python = str(work / "python26" / "bin" / "python")
+        if not Path(python).exists():
+            zoo.make_environment(work / "python26")
+    try:
+        zoo.export(
+            name,
+            folder,
+            export="pir" if kind == "pir" else "legacy",
+            weights=work / "weights" / f"{name}.npz",
+            python=python,
+            timeout_s=TIME_LIMIT_S,
+        )
+    except zoo.ZooError as error:
+        return str(error)
+    return ""
+
+
+def convert(name: str, kind: str, work: Path) -> dict[str, Any]:
+    """Convert one export by the command, and say how it came out."""
+    bundle = work / "bundles" / kind / name
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "lite_opt.cli", "convert", str(work / kind / name),
+        "-o", str(bundle), "--force", "--json",
+    ]  # fmt: skip
+    start = time.perf_counter()
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"status": "hang", "reason": f"no answer within {TIME_LIMIT_S:g} s"}
+    seconds = round(time.perf_counter() - start, 1)
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        return {"status": "crash", "reason": done.stderr[-300:], "seconds": seconds}
+    if done.returncode == 3:
+        # The folder is this machine's; what is wrong is not.
+        reason = answer["error"].replace(f"{work / kind}/", "")
+        return {"status": "refused", "reason": reason, "seconds": seconds}
+    check = answer["check"] or {}
+    if check.get("status") == "unjudged":
+        return {"status": "unjudged", "reason": check["reason"], "seconds": seconds}
+    report = answer["report"]
+    output = report["outputs"][0]
+    result = {
+        "status": "agrees" if done.returncode == 0 else "wrong numbers",
+        "reason": "; ".join(report["failures"] + report["warnings"]),
+        "cosine": output["cosine"],
+        "max_probability_diff": output["max_probability_diff"],
+        "seconds": seconds,
+    }
+    if answer["bundle"]:
+        inspected = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+        result["check"] = inspected["check"]
+        result["ops_after"] = inspected["targets"]["arm"]["ops"]
+        result["ops_before"] = operators(work / kind / name)
+        # Bundles of all networks would fill a disk.
+        shutil.rmtree(bundle)
+    return result
+
+
+def operators(folder: Path) -> int:
+    """How many operators an export has."""
+    from lite_opt.describe import describe
+
+    return int(describe(folder)["op_count"])
+
+
+def page(results: dict[str, dict[str, Any]], kinds: list[str]) -> str:
+    """The document."""
+    names = list(dict.fromkeys(key.split("/", 1)[1] for key in results))
+    lines = [
+        "# Coverage",
+        "",
+        "Written by `python benchmarks/coverage.py`: one small member of each family of PaddleClas",
+        "and some networks of paddle.vision, with seeded random weights and settled statistics:",
+        "converted for arm and x86 with recipe fp32, judged on 4 random images by the x86 engine",
+        "against the source model on the server. *agrees*: cosine on centred logits >= 0.99999 and",
+        "no probability off by more than 1e-4. Operators: in the export -> in the arm `.nb`.",
+        "",
+        "| export | tried | agree | refused or wrong | not exported |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for kind in kinds:
+        mine = [r for key, r in results.items() if key.startswith(f"{kind}/")]
+        absent = sum(r["status"] == "not exported" for r in mine)
+        agree = sum(r["status"] == "agrees" for r in mine)
+        tried = len(mine) - absent
+        lines.append(f"| {EXPORTS[kind]} | {tried} | {agree} | {tried - agree} | {absent} |")
+    lines += ["", f"| network | {' | '.join(EXPORTS[k] for k in kinds)} |", "|---" * 4 + "|"]
+    for name in names:
+        cells = [cell(results.get(f"{kind}/{name}")) for kind in kinds]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(result: dict[str, Any] | None) -> str:
+    """One network from one export."""
+    if result is None:
+        return "-"
+    if result["status"] == "agrees":
+        return f"agrees, {result['cosine']:.7f}, {result['ops_before']} -> {result['ops_after']}"
+    return f"{result['status']}: {result['reason']}".replace("|", "\\|")
+
+
+def main() -> None:
+    """Export, convert, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="keep everything here")
+    parser.add_argument("--exports", default=",".join(EXPORTS), help="which, comma separated")
+    parser.add_argument("--only", help="names, comma separated; the page is not written")
+    parser.add_argument("--redo", nargs="?", const="failed", choices=["failed", "all"])
+    options = parser.parse_args()
+    work: Path = options.work.absolute()
+    (work / "weights").mkdir(parents=True, exist_ok=True)
+    kinds = options.exports.split(",")
+    names = options.only.split(",") if options.only else list(zoo.NETWORKS)
+    store = work / "coverage.json"
+    results: dict[str, dict[str, Any]] = (
+        json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
+    )
+    console = Console(stderr=True)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=len(names) * len(kinds))
+        for name in names:
+            for kind in kinds:
+                key = f"{kind}/{name}"
+                bar.update(task, description=key)
+                old = results.get(key)
+                again = options.redo == "all" or (
+                    options.redo and old and old["status"] != "agrees"
+                )
+                if old is None or again:
+                    reason = export(name, kind, work)
+                    results[key] = (
+                        {"status": "not exported", "reason": reason}
+                        if reason
+                        else convert(name, kind, work)
+                    )
+                    store.write_text(json.dumps(results, indent=1), encoding="utf-8")
+                    result = results[key]
+                    console.print(f"{key}: {result['status']} {result.get('reason', '')}"[:300])
+                bar.advance(task)
+    shown = {key: results[key] for key in results if key.split("/", 1)[0] in kinds}
+    if options.only:
+        print(page({k: v for k, v in shown.items() if k.split("/", 1)[1] in names}, kinds))
+    else:
+        PAGE.write_text(page(shown, kinds), encoding="utf-8")
+        print(f"wrote {PAGE.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -133,7 +133,8 @@ def page(results: dict[str, dict[str, Any]], kinds: list[str]) -> str:
         agree = sum(r["status"] == "agrees" for r in mine)
         tried = len(mine) - absent
         lines.append(f"| {EXPORTS[kind]} | {tried} | {agree} | {tried - agree} | {absent} |")
-    lines += ["", f"| network | {' | '.join(EXPORTS[k] for k in kinds)} |", "|---" * 4 + "|"]
+    lines += ["", f"| network | {' | '.join(EXPORTS[k] for k in kinds)} |"]
+    lines += ["|---" * (len(kinds) + 1) + "|"]
     for name in names:
         cells = [cell(results.get(f"{kind}/{name}")) for kind in kinds]
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -200,8 +200,8 @@ def fold_to_transpose(program: Program) -> list[Change]:
     return changes
 
 
-# VarType number of the dtype -> the attribute of assign_value that Lite reads
-# (lite/operators/assign_value_op.cc), its type, and the Python type of its items.
+# VarType number of the dtype -> the attribute that Lite reads instead of `values`
+# (lite/operators/assign_value_op.cc, set_value_op.cc), its type, and the Python type of its items.
 _VALUES: dict[int, tuple[str, str, type]] = {
     0: ("bool_values", "INTS", int),
     2: ("int32_values", "INTS", int),
@@ -211,15 +211,17 @@ _VALUES: dict[int, tuple[str, str, type]] = {
 
 
 def plain_values(program: Program) -> list[Change]:
-    """assign_value of Paddle 3 has its numbers in `values`, a list of scalars; Lite reads the older
-    lists, one a dtype, and has no float64, which becomes float32."""
+    """assign_value and set_value of Paddle 2.6 and later have their numbers in `values`, a list of
+    scalars; Lite reads the older lists, one a dtype, and has no float64, which becomes float32."""
     changes = []
     for block in program.blocks:
         for op in block.ops:
             attr = op.attrs.get("values")
-            if op.type != "assign_value" or attr is None or attr.type != "SCALARS":
+            if op.type not in ("assign_value", "set_value"):
                 continue
-            if op.get("dtype") == _FLOAT64:
+            if attr is None or attr.type != "SCALARS":
+                continue
+            if op.get("dtype") == _FLOAT64 and op.type == "assign_value":
                 op.set("dtype", _FLOAT32)
                 out = block.vars.get(op.output("Out") or "")
                 if out is not None:
@@ -493,6 +495,56 @@ def _bicubic(source: int, target: int, *, corners: bool, ratio: float) -> np.nda
     return matrix
 
 
+def fix_reshapes(program: Program) -> list[Change]:
+    """reshape2 by a computed shape of which all but one dimension are known -> by that shape with
+    one -1: what computed it (shape, slice, fill_constant) is then dead."""
+    changes = []
+    producers = program.producers()
+    for op in program.ops:
+        tensors = op.inputs.get("ShapeTensor") or []
+        shape = op.get("shape") or []
+        if op.type != "reshape2" or len(tensors) != len(shape) or sum(d <= 0 for d in shape) > 1:
+            continue
+        known = [_filled(producers.get(name)) for name in tensors]
+        if any(d > 0 and d != value for d, value in zip(shape, known)):
+            continue
+        op.set("shape", [d if d > 0 else -1 for d in shape])
+        del op.inputs["ShapeTensor"]
+        changes.append(_change(fix_reshapes, op, f"its shape is {op.get('shape')}"))
+    return changes
+
+
+def _filled(op: Op | None) -> float | None:
+    """The number that a fill_constant of one element holds."""
+    if op is None or op.type != "fill_constant" or op.get("shape") not in ([], [1]):
+        return None
+    if any(op.inputs.get(slot) for slot in ("ShapeTensor", "ShapeTensorList", "ValueTensor")):
+        return None
+    return float(op.get("value"))
+
+
+# Operators whose effect is not their outputs, or whose outputs are used by name in other blocks.
+_KEPT = ("fetch", "while", "conditional_block", "write_to_array", "print")
+
+
+def drop_dead_code(program: Program) -> list[Change]:
+    """Operators of block 0 whose outputs nobody reads."""
+    count = 0
+    while True:
+        read = set(program.consumers())
+        live = [
+            op
+            for op in program.ops
+            if op.type in _KEPT or any(n in read for names in op.outputs.values() for n in names)
+            or op.type == "feed"
+        ]  # fmt: skip
+        if len(live) == len(program.ops):
+            break
+        count += len(program.ops) - len(live)
+        program.blocks[0].ops = live
+    return [Change("drop_dead_code", f"{count} operators", "nobody reads them")] if count else []
+
+
 RULES: tuple[Rule, ...] = (
     drop_callstack,
     narrow_integers,
@@ -507,6 +559,8 @@ RULES: tuple[Rule, ...] = (
     fold_matmul_heads,
     fold_to_transpose,
     reduce_in_3d,
+    fix_reshapes,
+    drop_dead_code,
     add_xshape,
 )
 

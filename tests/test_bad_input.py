@@ -45,6 +45,7 @@ from py_runner.run import Run, run
 
 COMMAND = str(Path(sys.executable).with_name("paddle-edge"))
 SHAPE = (1, 3, make_model.SIDE, make_model.SIDE)
+ZEROS = np.zeros(SHAPE, "float32")
 # Inferences of the tiny model that take about half a second; and that never end.
 SOME, ENDLESS = 10_000, 1_000_000_000
 PATIENCE_S = 60.0
@@ -375,8 +376,8 @@ BUNDLES: dict[str, Case] = {
         f"{X86}: engine lite was killed by SIG",
     ),
     "nb-input-unknown-to-the-engine": (
-        both(manifest(inputs=[{**SPEC, "name": "y"}]), array("x.npy", SHAPE)),
-        f"{RUN} --data x.npy", 3, f"{X86}: the .nb file has no input 'y', only ['x']",
+        both(manifest(inputs=[SPEC, {**SPEC, "name": "y"}]), arrays("x.npz", x=ZEROS, y=ZEROS)),
+        f"{RUN} --data x.npz", 3, f"{X86}: the .nb file has the inputs ['x'], not ['x', 'y']",
     ),
     "inspect-nb-missing": (gone(X86), f"inspect {X86}", 3, f"{X86}: "),
     "inspect-nb-empty": (empty(X86), f"inspect {X86}", 3, f"{X86}: "),

@@ -1,0 +1,1 @@
+"""Makes bundles of Paddle models for ARM, and judges runs against each other."""

@@ -1,0 +1,1 @@
+"""Runs bundles and source models on an engine, on hosts, servers and boards."""

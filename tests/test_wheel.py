@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def uv() -> str:
-    found = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
-    need(Path(found).exists(), "uv")
-    return found
+    own = ROOT / ".uv" / "bin" / "uv"  # where the README puts it
+    found = str(own) if own.exists() else shutil.which("uv")
+    need(found is not None, "uv")
+    return str(found)
 
 
 def call(*argv: object, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,1 @@
+"""One module an engine; serve.py runs them in a child process."""

@@ -246,7 +246,7 @@ class _Job:
         ):
             digest = pool.submit(self.source.files.sha256)
             staged = self.program.stage(temporary)
-            made: dict[str, Future[Target]] = {}
+            made: dict[str, tuple[NbFile, Future[str], Future[str]]] = {}
             doubt = ""
             for name, optimizer in optimizers.items():
                 self.say(f"optimizing for {name}")
@@ -257,7 +257,8 @@ class _Job:
                         raise
                     doubt = str(error)
                 else:
-                    made[name] = pool.submit(_target, nb, self.recipe)
+                    sums = [pool.submit(f, nb.path) for f in (checksum.sha256, checksum.crc32)]
+                    made[name] = (nb, sums[0], sums[1])
             bundle = Bundle(
                 path=folder,
                 name=_name(self.source.files),
@@ -269,7 +270,10 @@ class _Job:
                 },
                 recipe=self.recipe.to_json(),
                 repairs=(),
-                targets={name: entry.result() for name, entry in made.items()},
+                targets={
+                    name: _target(nb, self.recipe, sha256.result(), crc32.result())
+                    for name, (nb, sha256, crc32) in made.items()
+                },
                 inputs=self.source.inputs,
                 outputs=(),
                 image=self.source.image,
@@ -444,11 +448,11 @@ def _name(files: ModelFiles) -> str:
     return files.model.absolute().parent.name if stem in plain else stem
 
 
-def _target(nb: NbFile, recipe: Recipe) -> Target:
+def _target(nb: NbFile, recipe: Recipe, sha256: str, crc32: str) -> Target:
     return Target(
         file=nb.path.name,
-        sha256=checksum.sha256(nb.path),
-        crc32=checksum.crc32(nb.path),
+        sha256=sha256,
+        crc32=crc32,
         bytes=nb.bytes,
         opt_version=nb.opt_version,
         ops=len(nb.ops),

@@ -12,6 +12,7 @@ sys.path.pop(0)  # this file's folder: its modules are not for this interpreter
 
 import ctypes
 import json
+import os
 import signal
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -43,6 +44,8 @@ def main() -> None:
     opt.set_model_type("naive_buffer")
     opt.set_optimize_out(config["out"])
     opt.run()
+    sys.stdout.flush()
+    os._exit(0)  # the file is written: taking the engine's memory apart would only take time
 
 
 if __name__ == "__main__":

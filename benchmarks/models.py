@@ -32,7 +32,8 @@ statistics, exported by Paddle {paddle} and converted with recipe fp32. Agreemen
 source model on the server engine, on {samples} random images, over logits. Latencies are medians
 of {repeats} inferences on one thread of the machine that wrote this page, an x86-64: the x86
 engine of Paddle Lite is the checker, not the product, no ARM device was measured, and Paddle ran
-its plain kernels, which are slower than oneDNN's. Memory is the peak of the whole engine process. SENet154_vd needs more than a board with 1 GB has.
+its plain kernels, which are slower than oneDNN's. Memory is the peak of the whole engine
+process. SENet154_vd needs more than a board with 1 GB has.
 
 | model | parameters | GFLOPs | arm .nb | x86 .nb | operators | cosine | max \\|dp\\| | \
 Lite x86 ms | Paddle ms | Lite memory | Paddle memory |

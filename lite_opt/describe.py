@@ -112,7 +112,19 @@ def _prospect(program: Program, target: str) -> dict[str, Any]:
         "ops_with_extra": sorted({op.type for op in ops} & WITH_EXTRA),
         "dynamic": {s.name: str(s) for s in program.inputs if -1 in s.shape[1:]},
         "activation_bytes": activation_bytes(program),
+        "memory_bytes": _memory_bytes(program),
     }
+
+
+def _memory_bytes(program: Program) -> int | None:
+    """A rough estimate of what an engine process needs at its peak: the library, the parameters
+    as read and as rearranged for its kernels, activations and workspace. Fitted to the memory of
+    Paddle Lite in docs/models.md; None where dimensions are dynamic.
+    """
+    activations = activation_bytes(program)
+    if activations is None:
+        return None
+    return int(60e6 + 1.65 * program.param_bytes + 5 * activations)
 
 
 def activation_bytes(program: Program) -> int | None:

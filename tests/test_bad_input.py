@@ -580,7 +580,7 @@ OPTIONS: dict[str, Case] = {
     "engine-of-bundles": (
         nothing, "run model -o new --engine lite", 2, f"{MODEL}: engine lite runs bundles",
     ),
-    "device": (nothing, f"{RUN} --device tpu", 2, "unknown device 'tpu': choose cpu, gpu"),
+    "device": (nothing, f"{RUN} --device tpu", 2, "unknown device 'tpu': choose cpu, cpu+onednn"),
     "device-of-lite": (nothing, f"{RUN} --device gpu", 2, "engine lite runs on device cpu only"),
     "precision": (nothing, "run model -o new --precision fp8", 2, "unknown precision 'fp8'"),
     "tensorrt": (nothing, "run model -o new --tensorrt", 2, "add --device gpu"),
@@ -954,13 +954,13 @@ def test_failing_leaks_nothing(pristine: Path, stage: Path) -> None:
     right = Bundle.open(pristine / "cat.bundle").model("x86")
     fits = next(many_samples([]))
     wrong = Sample("wrong", {"x": np.zeros((1, 1, 16, 16), "float32")})
-    unknown = replace(right, inputs=(TensorSpec("y", "float32", SHAPE),))
+    unknown = replace(right, inputs=(*right.inputs, TensorSpec("y", "float32", SHAPE)))
 
     def fail(turn: int) -> None:
         kinds: list[Callable[[], Any]] = [
             lambda: run(aborts, [fits]),
             lambda: run(right, [fits, wrong, fits]),
-            lambda: run(unknown, [Sample("y", {"y": fits.feeds["x"]})]),
+            lambda: run(unknown, [Sample("y", {"x": ZEROS, "y": ZEROS})]),
             lambda: run(right, []),
             lambda: run(right, [fits], repeat=ENDLESS, time_limit_s=0.01),
         ]

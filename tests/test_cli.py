@@ -131,6 +131,7 @@ def test_inspect_says_what_a_target_has_no_kernel_for(command: Command, tmp_path
     assert target["ops_without_kernel"] == {"no_such_op": ["odd"]}
     assert (target["ops_with_kernel"], target["ops_with_extra"]) == (1, ["sqrt"])
     assert target["activation_bytes"] == 2 * 3 * 16 * 4
+    assert 50e6 < target["memory_bytes"] < 70e6
     code, _, error = command("inspect", model, "--target", "mips")
     assert code == 2 and "mips" in error
 

@@ -303,18 +303,30 @@ def test_set_value_takes_its_numbers_from_the_list(tmp_path: Path) -> None:
     def masked() -> Program:
         builder = make_model.Builder()
         x = builder.input("x", (1, 4, 4))
-        builder.op("scale", {"X": [x]}, "copy", (1, 4, 4), scale=1.0, bias=0.0)
-        out = builder.op("set_value", {"Input": ["copy"]}, "y", (1, 4, 4), dtype=5)
+        # A mask built of constants, as Swin does.
+        builder.op("fill_constant", {}, "zeros", (1, 4, 4), value=0.0, dtype=5, force_cpu=False)
+        builder.ops[-1].set("shape", [1, 4, 4], "LONGS")
+        builder.op("set_value", {"Input": ["zeros"]}, "mask", (1, 4, 4), dtype=5)
         for name, value in (("axes", [1]), ("starts", [1]), ("ends", [3]), ("steps", [1]),
                             ("shape", [1]), ("decrease_axes", []), ("none_axes", [])):  # fmt: skip
             builder.ops[-1].set(name, value, "LONGS")
         seven = b"\x08\x03\x21" + struct.pack("<d", 7.5)
         builder.ops[-1].set("values", [seven], "SCALARS")
-        return builder.program(out)
+        inputs = {"X": [x], "Y": ["mask"]}
+        return builder.program(builder.op("elementwise_add", inputs, "y", (1, 4, 4), axis=-1))
 
-    assert gap(masked, tmp_path) == 0
-    with pytest.raises(EngineError, match="SIG"):
-        gap(masked, tmp_path, without=rules.plain_values)
+    def mask(*, without: Callable[..., object] | None = None) -> np.ndarray:
+        program = masked()
+        samples = random_samples(program.inputs, count=1)
+        file = x86(repaired(program, without=without), tmp_path).path
+        edge = run(Model("edge", "", "fp32", (file,), tuple(masked().inputs)), samples)
+        return edge.outputs.popitem()[1][0] - samples[0].feeds["x"]
+
+    rows = np.zeros((1, 4, 4), "float32")
+    rows[:, 1:3] = 7.5
+    assert np.allclose(mask(), rows, atol=1e-5)
+    with pytest.raises((ConvertError, EngineError), match="SIG"):
+        mask(without=rules.plain_values)
 
 
 def test_a_reshape_by_known_numbers_needs_no_computed_shape(tmp_path: Path) -> None:

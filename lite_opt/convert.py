@@ -255,7 +255,8 @@ class _Job:
                 except ConvertError as error:
                     if needed or name != "x86" or "arm" not in made:
                         raise
-                    doubt = str(error)
+                    # The bundle keeps it: without the model's place on this machine.
+                    doubt = str(error).removeprefix(f"{self.program.files.model}: ")
                 else:
                     sums = [pool.submit(f, nb.path) for f in (checksum.sha256, checksum.crc32)]
                     made[name] = (nb, sums[0], sums[1])

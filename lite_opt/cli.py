@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
@@ -117,16 +118,30 @@ def _show(*renderables: Any) -> None:
 
 
 @contextmanager
-def _progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, shown only where that is a terminal."""
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars that appear when their work begins: called with what, done and total."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(text, total=total)
-        yield lambda done: bar.update(task, completed=done)
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done)
+
+        yield show
+
+
+@contextmanager
+def _progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, shown only where that is a terminal."""
+    with _bars() as show:
+        show(text, 0, total)
+        yield lambda done: show(text, done, total)
 
 
 class _Shape(click.ParamType):  # type: ignore[type-arg]
@@ -193,6 +208,20 @@ _ENGINE = click.option(
     "paddle (Paddle Inference; default for models).",
 )
 _THREADS = click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")
+_CALIBRATION = _options(
+    click.option(
+        "--calibration-samples",
+        "count",
+        type=_COUNT,
+        help="Calibrate with this many, drawn by the seed.  [default: 128]",
+    ),
+    click.option(
+        "--algorithm",
+        help="Thresholds of activations: hist (default), avg, mse, emd, abs_max, or KL (slow).",
+    ),
+    click.option("--per-tensor", is_flag=True, help="One scale a weight, not one a channel."),
+    click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
+)
 _ON_SERVER = _options(
     click.option(
         "--device",
@@ -231,15 +260,50 @@ def _paddle_edge() -> None:
 @_paddle_edge.command()
 @click.argument("model", type=click.Path())
 @click.option("-o", "--out", type=click.Path(), required=True, help="The bundle to make.")
-@click.option("--recipe", default="fp32", show_default=True, help="The precision: fp32.")
-@click.option("--target", default="arm,x86", show_default=True, help="Targets, comma separated.")
+@click.option(
+    "--recipe",
+    default="fp32",
+    show_default=True,
+    help="The precision: fp32, fp16 (ARMv8.2), int16-weights, int8-weights (smaller, computed in "
+    "float), or int8 (static: smaller and faster; needs --calibration).",
+)
+@click.option(
+    "--target",
+    default="arm,x86",
+    show_default=True,
+    help="Targets, comma separated. Of fp16 and int8, x86 gets an fp32 twin.",
+)
 @_PARAMS
 @_IMAGE
 @_LABELS
 @click.option(
+    "--calibration",
+    type=click.Path(),
+    help="Data that int8 is calibrated with: images, a list file, a folder, .npy.",
+)
+@_CALIBRATION
+@click.option(
+    "--max-drop",
+    type=float,
+    help="Keep the fewest layers in float such that int8 loses at most so many points of top-1 "
+    "(without labels: of agreement), on a part of the calibration data that is held out.",
+)
+@click.option(
+    "--float-layer",
+    "float_layers",
+    multiple=True,
+    help="Keep this layer in float. Repeatable; `sensitivity` names them.",
+)
+@click.option(
+    "--save-quantized",
+    type=click.Path(),
+    help="Write the quantized Paddle model to this folder: the server engine runs it.",
+)
+@click.option(
     "--samples",
     type=click.Path(),
-    help="Data to check with: images, a list file, a folder, .npy. Default: random tensors.",
+    help="Data to check with, in the same forms. Default: what calibration left, else random "
+    "tensors.",
 )
 @click.option(
     "--check-samples", type=_COUNT, default=4, show_default=True, help="How many the bundle keeps."
@@ -265,6 +329,14 @@ def convert(
     params: str | None,
     image: str | None,
     labels: str | None,
+    calibration: str | None,
+    count: int | None,
+    algorithm: str | None,
+    per_tensor: bool,
+    seed: int | None,
+    max_drop: float | None,
+    float_layers: tuple[str, ...],
+    save_quantized: str | None,
     samples: str | None,
     check_samples: int,
     input_shape: Sequence[tuple[str, tuple[int, ...]]],
@@ -279,6 +351,9 @@ def convert(
     MODEL is a folder or file that Paddle saved: inference.json or .pdmodel with .pdiparams, or a
     folder with __model__. An inference.yml beside it gives preprocessing and labels.
 
+    Every result is compared with the server before there is a bundle: by the x86 engine, and
+    what that cannot compute rightly (int8, fp16) by its simulation on the server.
+
     Exits 1 where the converted model is wrong (no bundle is left), or where the x86 engine, which
     stands in for the device, fails on a model that is right on the server (the bundle then holds
     arm alone, unjudged).
@@ -288,28 +363,45 @@ def convert(
       paddle-edge convert inference/ -o cat.bundle
       paddle-edge convert cls.pdmodel -o cls.bundle --image ppocr-cls --labels names.txt
       paddle-edge convert det/ -o det.bundle --check-shape x=1,3,320,320
+      paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration photos/
+      paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration val.txt \\
+        --max-drop 0.5
     """
     from lite_opt.convert import convert as make
+    from lite_opt.recipe import recipe as find_recipe
 
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for name, shape in check_shape:
         shapes.setdefault(name, []).append(shape)
-    done = make(
-        model,
-        out,
-        recipe=recipe,
-        target=[t.strip() for t in target.split(",")],
-        params=params,
-        image=image,
-        labels=labels,
-        samples=samples,
-        check_samples=check_samples,
-        input_shape=dict(input_shape),
-        check_shape=shapes,
-        check=check,
-        force=force,
-        progress=_quiet if as_json else _say,
+    chosen = find_recipe(
+        recipe,
+        samples=count,
+        algorithm=algorithm,
+        per_channel=False if per_tensor else None,
+        seed=seed,
+        max_drop=max_drop,
+        float_layers=float_layers,
     )
+    with _bars() as bar:
+        done = make(
+            model,
+            out,
+            recipe=chosen,
+            target=[t.strip() for t in target.split(",")],
+            params=params,
+            image=image,
+            labels=labels,
+            calibration=calibration,
+            samples=samples,
+            check_samples=check_samples,
+            input_shape=dict(input_shape),
+            check_shape=shapes,
+            check=check,
+            save_quantized=save_quantized,
+            force=force,
+            progress=_quiet if as_json else _say,
+            bar=bar,
+        )
     code = _DONE if done else _FAILED
     if as_json:
         _print_json(
@@ -318,6 +410,10 @@ def convert(
                 "changes": [str(change) for change in done.changes],
                 "check": done.bundle.check if done.bundle else None,
                 "report": done.report.to_json() if done.report is not None else None,
+                "float_layers": asdict(done.float_layers) if done.float_layers else None,
+                "targets": {n: asdict(t) for n, t in done.bundle.targets.items()}
+                if done.bundle
+                else None,
             }
         )
         return code
@@ -331,7 +427,14 @@ def convert(
         _show(report.table("Repairs", ("rule", "changes", "the first"), rows, left=3))
     if done.report is not None:
         header, lines = report.rows_of(done.report)["Differences"]
-        _show(report.table("Self-check: server against x86 engine", header, lines))
+        judge = report.about(done.report.candidate)
+        _show(report.table(f"Self-check: server against {judge}", header, lines))
+        if done.report.top1_agreement is not None:
+            share = report.percent(done.report.top1_agreement)
+            _show(f"top-1 agreement {share} of {done.report.samples} samples")
+    if done.float_layers is not None:
+        _show(*report.float_layers(done.float_layers))
+    if done.report is not None:
         for warning in done.report.warnings:
             _say(f"warning: {warning}")
     if done.bundle is None:
@@ -339,22 +442,101 @@ def convert(
         _say(f"paddle-edge: {report.verdict(done.report)}; no bundle was written")
         return code
     files = [
-        (
-            name,
-            t.file,
-            report.size(t.bytes),
-            str(t.ops),
-            done.bundle.check.get("targets", {}).get(name, "not checked"),
-        )
+        (*report.target_row(name, t), done.bundle.check.get("targets", {}).get(name, "not checked"))
         for name, t in done.bundle.targets.items()
     ]
-    _show(
-        report.table(f"Bundle {out}", ("target", "file", "size", "operators", "self-check"), files)
-    )
+    header = (*report.TARGET_HEADER, "self-check")
+    _show(report.table(f"Bundle {out}", header, files))
     if not done:
         reason = done.bundle.check["reason"]
         _say(f"paddle-edge: unjudged: {reason}; compare on a device before you trust it")
     return code
+
+
+@_paddle_edge.command()
+@click.argument("model", type=click.Path())
+@click.option(
+    "--calibration", type=click.Path(), required=True, help="Data to calibrate and to measure with."
+)
+@_CALIBRATION
+@click.option(
+    "--samples",
+    type=_COUNT,
+    default=32,
+    show_default=True,
+    help="How many to measure with, held out from calibration where there are enough.",
+)
+@click.option("--plot", type=click.Path(), help="Draw the losses into this SVG file.")
+@_PARAMS
+@_IMAGE
+@_LABELS
+@_FORCE
+@_JSON
+@_DEBUG
+def sensitivity(
+    model: str,
+    calibration: str,
+    count: int | None,
+    algorithm: str | None,
+    per_tensor: bool,
+    seed: int | None,
+    samples: int,
+    plot: str | None,
+    params: str | None,
+    image: str | None,
+    labels: str | None,
+    force: bool,
+    as_json: bool,
+    debug: bool,
+) -> int:
+    """Say which layers lose most when they are computed in int8.
+
+    Each layer alone is quantized, the others stay in float; what that does to the model's first
+    output is measured on the server engine. Layers come worst first: give their names to
+    `convert --float-layer`, or let `convert --max-drop` choose.
+
+    \b
+    Examples:
+      paddle-edge sensitivity inference/ --calibration photos/
+      paddle-edge sensitivity inference/ --calibration val.txt --plot losses.svg
+    """
+    from lite_opt import report
+    from lite_opt.convert import layer_losses
+    from lite_opt.recipe import recipe as find_recipe
+
+    page = Path(plot) if plot else None
+    if page and page.exists() and not force:
+        raise UsageError(f"{page}: exists already; choose another name or pass --force")
+    chosen = find_recipe(
+        "int8",
+        samples=count,
+        algorithm=algorithm,
+        per_channel=False if per_tensor else None,
+        seed=seed,
+    )
+    with _bars() as bar:
+        losses = layer_losses(
+            model,
+            recipe=chosen,
+            calibration=calibration,
+            samples=samples,
+            params=params,
+            image=image,
+            labels=labels,
+            progress=_quiet if as_json else _say,
+            bar=bar,
+        )
+    if page:
+        try:
+            page.write_text(report.losses_svg(losses, title=model), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{page}: cannot be written: {error.strerror}") from None
+    if as_json:
+        _print_json({"model": model, "layers": [asdict(loss) for loss in losses]})
+        return _DONE
+    title = f"Sensitivity of {model}: each layer alone in int8, worst first"
+    _show(report.table(title, report.LOSSES_HEADER, report.losses_rows(losses), left=3))
+    return _DONE
 
 
 @_paddle_edge.command()
@@ -403,6 +585,11 @@ def inspect(path: str, target: str | None, params: str | None, as_json: bool, de
 @click.option("--skip-bad", is_flag=True, help="Skip images that cannot be read, and name them.")
 @click.option("--time-limit", "time_limit_s", type=float, help="Seconds that a sample may take.")
 @click.option("--top", type=_COUNT, default=1, show_default=True, help="Classes to show a sample.")
+@click.option(
+    "--unsafe-int8",
+    is_flag=True,
+    help="Run int8 kernels on engine lite all the same: they compute wrong numbers on x86.",
+)
 @_PARAMS
 @_IMAGE
 @_LABELS
@@ -425,6 +612,7 @@ def run(
     skip_bad: bool,
     time_limit_s: float | None,
     top: int,
+    unsafe_int8: bool,
     params: str | None,
     image: str | None,
     labels: str | None,
@@ -459,6 +647,7 @@ def run(
                 tensorrt=tensorrt,
                 precision=precision,
                 time_limit_s=time_limit_s,
+                unsafe_int8=unsafe_int8,
                 progress=progress,
             )
     done.save(out, force=force)

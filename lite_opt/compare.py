@@ -23,7 +23,9 @@ __all__ = ["OutputDifference", "Report", "compare"]
 _Array = npt.NDArray[Any]
 
 # Smaller probabilities are noise of the exponential, not an answer: log(1e-12) is the floor.
-_LEAST_PROBABILITY = 1e-12
+# What fp16 holds below its smallest normal number, it holds with few bits or none.
+_LEAST_PROBABILITY = {"fp16": 6.1e-5}
+_LEAST_PROBABILITY_FP32 = 1e-12
 # A candidate whose spread over the samples is below this part of the reference's is stuck.
 _LEAST_RESPONSE = 0.01
 
@@ -36,7 +38,9 @@ class OutputDifference:
     "tensor". `max_abs_diff` and `mean_abs_diff` are of the raw values. `max_probability_diff`
     is of the softmax for logits, and relative to the largest magnitude for tensors: it is what
     a limit applies to. `cosine` pools all samples after centring (log-probabilities or logits
-    by row, tensors by sample); `cosine_min` is the worst sample's, `worst` its id. `response`
+    by row, tensors by sample); `cosine_min` is the worst sample's, `worst` its id. `sqnr_db` is
+    10 log10 of the energy of the reference's centred values over that of the difference (dB,
+    infinite where they are equal). `response`
     is the candidate's spread over the samples divided by the reference's, None for one sample
     or varying shapes. `not_finite` counts NaN and Inf in the candidate.
     """
@@ -49,6 +53,7 @@ class OutputDifference:
     cosine: float
     cosine_min: float
     worst: str
+    sqnr_db: float
     response: float | None
     not_finite: int
 
@@ -102,13 +107,14 @@ def compare(reference: Run, candidate: Run, *, limits: Limits | None = None) -> 
         )
     ids = [reference.samples[r].id for r, _ in pairs]
     labels = [reference.samples[r].label for r, _ in pairs]
+    least = _LEAST_PROBABILITY.get(candidate.precision, _LEAST_PROBABILITY_FP32)
     failures: list[str] = []
     outputs = []
     ranking: _Ranking | None = None
     # Names differ between engines; the order of the outputs does not.
     for (name, left), right in zip(reference.outputs.items(), candidate.outputs.values()):
         aligned = [(left[r], right[c]) for r, c in pairs]
-        difference, notes = _difference(name, ids, aligned)
+        difference, notes = _difference(name, ids, aligned, least)
         outputs.append(difference)
         warnings += notes
         failures += _failures(difference, limits)
@@ -167,12 +173,12 @@ def _kind(values: Sequence[_Array]) -> str:
     return "logits" if all(v.size == rows for v in values) else "tensor"
 
 
-def _centred(value: _Array, kind: str) -> npt.NDArray[np.float64]:
+def _centred(value: _Array, kind: str, least: float) -> npt.NDArray[np.float64]:
     scores = value.astype(np.float64)
     if kind == "tensor":
         return scores - scores.mean() if scores.size else scores
     if kind == "probabilities":
-        scores = np.log(np.maximum(scores, _LEAST_PROBABILITY))
+        scores = np.log(np.maximum(scores, least))
     return np.asarray(scores - scores.mean(-1, keepdims=True))
 
 
@@ -189,8 +195,14 @@ def _cosine(dot: float, left: float, right: float) -> float:
     return float(dot / np.sqrt(left * right))
 
 
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
 def _difference(
-    name: str, ids: Sequence[str], pairs: Sequence[tuple[_Array, _Array]]
+    name: str, ids: Sequence[str], pairs: Sequence[tuple[_Array, _Array]], least: float
 ) -> tuple[OutputDifference, list[str]]:
     for id_, (left, right) in zip(ids, pairs):
         if left.shape != right.shape:
@@ -205,11 +217,11 @@ def _difference(
     if not_finite:
         first = next(i for i, (_, right) in zip(ids, pairs) if not np.isfinite(right).all())
         nothing = OutputDifference(
-            name, kind, np.inf, np.inf, np.inf, 0.0, 0.0, first, None, not_finite
+            name, kind, np.inf, np.inf, np.inf, 0.0, 0.0, first, -np.inf, None, not_finite
         )
         return nothing, []
     sums = [0.0, 0.0, 0.0]  # left·right, left·left, right·right over all samples
-    largest = total = probability = magnitude = 0.0
+    largest = total = probability = magnitude = noise = 0.0
     count, worst, cosine_min = 0, ids[0], np.inf
     spreads = _Spread(), _Spread()
     for id_, (left, right) in zip(ids, pairs):
@@ -220,9 +232,10 @@ def _difference(
         magnitude = max(magnitude, float(np.abs(left).max()))
         if kind == "logits":
             probability = max(probability, float(np.abs(_softmax(left) - _softmax(right)).max()))
-        a, b = _centred(left, kind).ravel(), _centred(right, kind).ravel()
+        a, b = _centred(left, kind, least).ravel(), _centred(right, kind, least).ravel()
         here = [float(a @ b), float(a @ a), float(b @ b)]
         sums = [s + h for s, h in zip(sums, here)]
+        noise += float((a - b) @ (a - b))
         cosine = _cosine(*here)
         if cosine < cosine_min:
             cosine_min, worst = cosine, id_
@@ -251,6 +264,7 @@ def _difference(
         cosine=_cosine(*sums),
         cosine_min=float(min(cosine_min, 1.0)),
         worst=worst,
+        sqnr_db=_decibels(sums[1], noise),
         response=response,
         not_finite=0,
     )

@@ -1,18 +1,21 @@
-"""The path from a Paddle model to a bundle: load, repair, optimize, and check before success.
+"""The path from a Paddle model to a bundle: load, repair, quantize, optimize, and check.
 
 The self-check runs the unrepaired model on the server engine and the converted one on the x86
-engine, on the same samples. A conversion whose numbers are wrong leaves no bundle.
+engine, on the same samples. What x86 has no right kernels for (static int8, fp16) is judged by
+its simulation on the server engine, and x86 gets an fp32 twin, which judges the repairs.
+A conversion whose numbers are wrong leaves no bundle.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,19 @@ import numpy as np
 from lite_opt.compare import Report, compare
 from lite_opt.optimize import TARGETS, Optimizer
 from lite_opt.program import ModelFiles, Program
-from lite_opt.recipe import Recipe
+from lite_opt.quantize import (
+    FloatLayers,
+    LayerLoss,
+    Quantized,
+    calibrate,
+    calibration_warnings,
+    choose_float_layers,
+    dequantized,
+    fake_fp16,
+    is_quantized,
+    sensitivity,
+)
+from lite_opt.recipe import QUANTIZED, RECIPES, Recipe
 from lite_opt.recipe import recipe as find_recipe
 from lite_opt.repair import Change, repair
 from py_runner import checksum
@@ -33,9 +48,11 @@ from py_runner.image import ImageSpec, image_spec, read_inference_yml
 from py_runner.nb import NbFile
 from py_runner.run import Run, run
 
-__all__ = ["Conversion", "Source", "check_labels", "convert", "random_samples"]
+__all__ = ["Conversion", "Source", "check_labels", "convert", "layer_losses", "random_samples"]
 
 _CHECK_SAMPLES = 4
+_JUDGED_SAMPLES = 100  # of calibrated recipes: accuracy shows in many, not in four
+_HELD_OUT_SAMPLES = 256
 _MOST_ELEMENTS = 1 << 28  # of a random tensor: 1 GB
 
 
@@ -46,12 +63,14 @@ class Conversion:
 
     `bundle` is None where the self-check failed. It is there, and the conversion false, where no
     engine here could judge it: `bundle.check["status"]` is then "unjudged", with the reason.
-    `report` is the verdict of the self-check, None without one.
+    `report` is the verdict of the self-check on the recipe, None without one. `float_layers`
+    says which layers `max_drop` kept in float.
     """
 
     bundle: Bundle | None
     report: Report | None
     changes: tuple[Change, ...]
+    float_layers: FloatLayers | None = None
 
     def __bool__(self) -> bool:
         return self.bundle is not None and self.bundle.check["status"] != "unjudged"
@@ -65,6 +84,7 @@ class Source:
     inputs: tuple[TensorSpec, ...]
     image: ImageSpec | None
     labels: tuple[str, ...] | None
+    precision: str = "fp32"
     warning: str = ""
 
     @classmethod
@@ -96,6 +116,7 @@ class Source:
             tuple(program.inputs),
             spec,
             None if names is None else tuple(names),
+            "int8" if is_quantized(program) else "fp32",
             warning,
         )
 
@@ -108,7 +129,7 @@ class Source:
         return Model(
             _name(self.files),
             sha256 or self.files.sha256(),
-            "fp32",
+            self.precision,
             (files.model, files.params),
             self.inputs,
         )
@@ -118,36 +139,45 @@ def convert(
     model: str | Path,
     out: str | Path,
     *,
-    recipe: str = "fp32",
+    recipe: str | Recipe = "fp32",
     target: Sequence[str] = TARGETS,
     params: str | Path | None = None,
     image: str | Path | None = None,
     labels: str | Path | None = None,
+    calibration: str | Path | None = None,
     samples: str | Path | None = None,
     check_samples: int = _CHECK_SAMPLES,
     input_shape: Mapping[str, tuple[int, ...]] | None = None,
     check_shape: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
     check: bool = True,
+    save_quantized: str | Path | None = None,
     force: bool = False,
     progress: Callable[[str], None] | None = None,
+    bar: Callable[[str, int, int], None] | None = None,
 ) -> Conversion:
     """Make a bundle of a Paddle inference model.
 
     Args:
         model: a folder or file of a Paddle inference model.
         out: the bundle's folder; it must not exist unless `force`.
-        recipe: the precision, a name in `recipe.RECIPES`.
-        target: which `.nb` files to make, of "arm" and "x86".
+        recipe: the precision: a name in `recipe.RECIPES`, or what `recipe.recipe` made.
+        target: which `.nb` files to make, of "arm" and "x86". Of a recipe that is for ARM only,
+            the x86 file is an fp32 twin.
         params: the parameter file or folder, where it is not found by its name.
         image: preprocessing: an `inference.yml`, a preset or a SPEC, see `image.image_spec`;
             by default the `inference.yml` beside the model.
         labels: a file with one class name a line.
-        samples: a data set to check with; by default seeded random tensors.
-        check_samples: how many of them the bundle keeps and the check uses.
+        calibration: the data set that recipe int8 is calibrated with.
+        samples: a data set to check with; by default what calibration left of its data set, or
+            seeded random tensors.
+        check_samples: how many of them the bundle keeps and the check uses; recipe int8 is judged
+            on up to 100.
         input_shape: fixes dimensions of inputs, by name; -1 leaves one dynamic.
         check_shape: shapes of the random tensors, by input, where dimensions are dynamic.
         check: run the result and compare it with the server before there is a bundle.
+        save_quantized: a folder to write the quantized Paddle model to, for the server engine.
         progress: called with a line of text at each step.
+        bar: called with what is done, how many are, and of how many, on long work.
 
     Raises:
         UsageError, ModelError, DataError: the call, the model or the data are at fault.
@@ -155,14 +185,14 @@ def convert(
         EngineError: an engine is not installed or died.
     """
     say = progress or (lambda text: None)
+    show = bar or (lambda text, done, total: None)
     out = Path(out)
-    chosen = find_recipe(recipe)
-    unknown = [t for t in target if t not in TARGETS]
-    if unknown or not target:
-        raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
-    if check_samples < 1:
-        raise UsageError("check_samples is at least 1")
-    check_free(out, force=force, keep=(model, params, labels, samples))
+    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    _check_call(chosen, target, calibration, check_samples, save_quantized)
+    keep = (model, params, labels, samples, calibration)
+    check_free(out, force=force, keep=keep)
+    if save_quantized is not None:
+        check_free(Path(save_quantized), force=False, keep=keep)
 
     # The optimizers start while the model is read.
     with ExitStack() as stack:
@@ -173,19 +203,35 @@ def convert(
         program = Program.load(model, params=params)
         _fix_shapes(program, input_shape or {})
         source = Source.of(program, image=image, labels=labels)
-        if source.warning:
-            say(source.warning)
+        warnings = [source.warning] if source.warning else []
+        if source.precision == "int8":
+            if chosen.name != "fp32":
+                raise UsageError(
+                    f"{model}: is quantized already, recipe {chosen.name} would do it twice: "
+                    "leave --recipe out, or convert the float model"
+                )
+            chosen = QUANTIZED
+            say("the model is quantized already: its own scales are kept")
         outputs = tuple(program.outputs)
+        data = _Data.of(source, chosen, calibration)
+        warnings += data.warnings
         picked: list[Sample] = []
         if samples is not None:
-            data = dataset(
-                samples,
-                inputs=source.inputs,
-                image=source.image,
-                labels=source.labels,
-                limit=check_samples,
+            picked = list(
+                dataset(
+                    samples,
+                    inputs=source.inputs,
+                    image=source.image,
+                    labels=source.labels,
+                    limit=max(check_samples, _JUDGED_SAMPLES)
+                    if chosen.calibration
+                    else check_samples,
+                )
             )
-            picked = list(data)
+        elif data.calibration:
+            if not data.held_out and check:
+                warnings.append("judged on the samples of the calibration: give more, or --samples")
+            picked = (data.held_out or data.calibration)[: max(check_samples, _JUDGED_SAMPLES)]
         elif check:
             picked = random_samples(
                 source.inputs, count=check_samples, image=source.image, shapes=check_shape
@@ -194,7 +240,28 @@ def convert(
         operators = len(program.ops)
         changes = tuple(repair(program))
         say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
-        job = _Job(program, source, chosen, picked, say)
+        float_layers = None
+        quantized = program if chosen is QUANTIZED else None
+        if chosen.calibration is not None:
+            quantized, chosen, float_layers = _quantize(program, chosen, data, say, show)
+            if float_layers is not None and not float_layers.held:
+                warnings.append(
+                    f"even with every layer in float the loss is {float_layers.drop:.2f} points"
+                )
+            if save_quantized is not None:
+                _save_quantized(quantized, source, Path(save_quantized), keep=keep)
+        for warning in warnings:
+            say(f"warning: {warning}")
+        job = _Job(
+            program=dequantized(program) if chosen is QUANTIZED else program,
+            quantized=quantized,
+            source=source,
+            recipe=chosen,
+            samples=picked,
+            kept=check_samples,
+            warnings=tuple(warnings),
+            say=say,
+        )
         report = None
         try:
             with whole_folder(out, force=force) as folder:
@@ -204,13 +271,169 @@ def convert(
                 )
                 if picked:
                     reference = job.reference(folder, bundle)
-                    bundle = replace(bundle, samples=save_samples(folder, picked))
+                    bundle = replace(bundle, samples=save_samples(folder, picked[:check_samples]))
                 if check:
                     report, bundle = job.judge(folder, bundle, reference, doubt)
                 bundle.write(folder)
         except _CheckFailedError as failed:
-            return Conversion(None, failed.report, changes)
-    return Conversion(Bundle.open(out), report, changes)
+            return Conversion(None, failed.report, changes, float_layers)
+    return Conversion(Bundle.open(out), report, changes, float_layers)
+
+
+def layer_losses(
+    model: str | Path,
+    *,
+    calibration: str | Path,
+    recipe: Recipe = RECIPES["int8"],
+    samples: int = 32,
+    params: str | Path | None = None,
+    image: str | Path | None = None,
+    labels: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+    bar: Callable[[str, int, int], None] | None = None,
+) -> tuple[LayerLoss, ...]:
+    """What computing each layer alone in int8 costs, worst first: see `quantize.sensitivity`.
+
+    Arguments and errors are those of `convert`; `samples` is how many to measure with, held out
+    from the calibration where its data set is large enough.
+    """
+    say = progress or (lambda text: None)
+    show = bar or (lambda text, done, total: None)
+    say(f"reading {model}")
+    program = Program.load(model, params=params)
+    source = Source.of(program, image=image, labels=labels)
+    if source.precision == "int8":
+        raise UsageError(f"{model}: is quantized already: measure the float model")
+    data = _Data.of(source, recipe, calibration)
+    warnings = [source.warning] if source.warning else []
+    for warning in (*warnings, *data.warnings):
+        say(f"warning: {warning}")
+    repair(program)
+    quantized = _calibrated(program, recipe, data, say, show)
+    measured = (data.held_out or data.calibration)[:samples]
+    say(f"quantizing each of {len(quantized.layers)} layers alone, on {len(measured)} samples")
+    return sensitivity(
+        quantized, measured, progress=lambda done, total: show("sensitivity", done, total)
+    )
+
+
+def _calibrated(
+    program: Program,
+    recipe: Recipe,
+    data: _Data,
+    say: Callable[[str], None],
+    show: Callable[[str, int, int], None],
+) -> Quantized:
+    settings = recipe.calibration
+    assert settings is not None
+    say(f"calibrating with {len(data.calibration)} samples ({settings.algorithm})")
+    full = calibrate(
+        program,
+        data.calibration,
+        settings,
+        progress=lambda done, total: show("calibrating", done, total),
+    )
+    return Quantized.of(full, program)
+
+
+def _check_call(
+    chosen: Recipe,
+    target: Sequence[str],
+    calibration: str | Path | None,
+    check_samples: int,
+    save_quantized: str | Path | None,
+) -> None:
+    unknown = [t for t in target if t not in TARGETS]
+    if unknown or not target:
+        raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
+    if check_samples < 1:
+        raise UsageError("check_samples is at least 1")
+    if chosen.arm_only and "arm" not in target:
+        raise UsageError(f"recipe {chosen.name} cannot be made for x86: {chosen.arm_only}")
+    if chosen.calibration is not None and calibration is None:
+        raise UsageError(
+            f"recipe {chosen.name} has to be calibrated: give --calibration with data like those "
+            "in use, about 100 samples"
+        )
+    if chosen.calibration is None:
+        for option, value in (("calibration", calibration), ("save-quantized", save_quantized)):
+            if value is not None:
+                raise UsageError(f"recipe {chosen.name} is not calibrated: leave --{option} out")
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The data set of a calibration: what to calibrate with, and what judges the result."""
+
+    calibration: list[Sample] = field(default_factory=list)
+    held_out: list[Sample] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, source: Source, chosen: Recipe, path: str | Path | None) -> _Data:
+        settings = chosen.calibration
+        if settings is None or path is None:
+            return cls()
+        data = dataset(path, inputs=source.inputs, image=source.image, labels=source.labels)
+        order = np.random.default_rng(settings.seed).permutation(len(data)).tolist()
+        count = min(settings.samples, len(data))
+        if settings.max_drop is not None:
+            if len(data) < 2:
+                raise DataError(f"{path}: max_drop needs 2 samples or more: some are held out")
+            count = min(count, (len(data) + 1) // 2)
+        rest = order[count : count + _HELD_OUT_SAMPLES]
+        used, held_out = (list(data.select(sorted(part))) for part in (order[:count], rest))
+        warnings = calibration_warnings(used)
+        if settings.max_drop is not None and 100 / len(held_out) > settings.max_drop:
+            warnings.append(
+                f"{len(held_out)} samples held out show losses in steps of "
+                f"{100 / len(held_out):.2g} points: max_drop {settings.max_drop:g} allows none"
+            )
+        return cls(used, held_out, tuple(warnings))
+
+
+def _quantize(
+    program: Program,
+    chosen: Recipe,
+    data: _Data,
+    say: Callable[[str], None],
+    show: Callable[[str, int, int], None],
+) -> tuple[Program, Recipe, FloatLayers | None]:
+    """The quantized program; the recipe with the layers that stay in float; how they were found."""
+    settings = chosen.calibration
+    assert settings is not None
+    quantized = _calibrated(program, chosen, data, say, show)
+    quantized.check(settings.float_layers)
+    found = None
+    if settings.max_drop is not None:
+        say(f"looking for the layers to keep in float, on {len(data.held_out)} samples held out")
+        found = choose_float_layers(
+            quantized,
+            data.held_out,
+            settings.max_drop,
+            always=settings.float_layers,
+            progress=lambda done, total: show("sensitivity", done, total),
+        )
+        settings = replace(settings, float_layers=found.layers)
+    floats = set(settings.float_layers)
+    if floats >= {layer.layer for layer in quantized.layers}:
+        raise ConvertError(
+            f"{program.files.model}: no layer is left in int8"
+            + (f": within {settings.max_drop:g} points there is none" if found else "")
+            + "; use recipe int8-weights or fp16"
+        )
+    return quantized.with_float(floats), replace(chosen, calibration=settings), found
+
+
+def _save_quantized(
+    program: Program, source: Source, folder: Path, *, keep: Sequence[str | Path | None]
+) -> None:
+    check_free(folder, force=False, keep=keep)
+    with whole_folder(folder, force=False) as partial:
+        program.save(partial)
+        beside = source.files.model.with_name("inference.yml")
+        if beside.is_file():
+            shutil.copyfile(beside, partial / beside.name)
 
 
 class _CheckFailedError(Exception):
@@ -223,13 +446,25 @@ class _CheckFailedError(Exception):
 
 @dataclass(frozen=True)
 class _Job:
-    """The steps of one conversion, over what they share. `program` is the repaired one."""
+    """The steps of one conversion, over what they share.
+
+    `program` is the repaired float model, `quantized` the one that arm computes in int8, or None.
+    """
 
     program: Program
+    quantized: Program | None
     source: Source
     recipe: Recipe
     samples: list[Sample]
+    kept: int
+    warnings: tuple[str, ...]
     say: Callable[[str], None]
+
+    def _made_from(self, target: str) -> tuple[Program, Recipe]:
+        """What the file of a target is made from, and the precision it has."""
+        if target == "x86" and self.recipe.arm_only:
+            return self.program, RECIPES["fp32"]
+        return self.quantized or self.program, self.recipe
 
     def optimize(
         self, folder: Path, optimizers: Mapping[str, Optimizer], *, needed: bool
@@ -239,19 +474,16 @@ class _Job:
         The second value says why there is none for x86, where that one cannot be made but one for
         arm can, and it is not `needed`.
         """
-        with (
-            tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary,
-            # Checksums of large files overlap with the optimizer's work.
-            ThreadPoolExecutor(max_workers=2) as pool,
-        ):
+        # Checksums of large files overlap with the optimizer's work.
+        with ThreadPoolExecutor(max_workers=2) as pool:
             digest = pool.submit(self.source.files.sha256)
-            staged = self.program.stage(temporary)
             made: dict[str, tuple[NbFile, Future[str], Future[str]]] = {}
             doubt = ""
             for name, optimizer in optimizers.items():
-                self.say(f"optimizing for {name}")
+                twin = " (an fp32 twin)" if name == "x86" and self.recipe.arm_only else ""
+                self.say(f"optimizing for {name}{twin}")
                 try:
-                    nb = self._optimized(optimizer, staged, name, folder / f"model.{name}.nb")
+                    nb = self._optimized(optimizer, name, folder / f"model.{name}.nb")
                 except ConvertError as error:
                     if needed or name != "x86" or "arm" not in made:
                         raise
@@ -272,37 +504,44 @@ class _Job:
                 recipe=self.recipe.to_json(),
                 repairs=(),
                 targets={
-                    name: _target(nb, self.recipe, sha256.result(), crc32.result())
+                    name: _target(nb, self._made_from(name)[1], sha256.result(), crc32.result())
                     for name, (nb, sha256, crc32) in made.items()
                 },
                 inputs=self.source.inputs,
                 outputs=(),
                 image=self.source.image,
                 labels=self.source.labels,
-                check={"status": "skipped"},
+                check={"status": "skipped", "warnings": list(self.warnings)},
             )
             return bundle, doubt
 
-    def _optimized(
-        self, optimizer: Optimizer, staged: ModelFiles, target: str, out: Path
-    ) -> NbFile:
+    def _optimized(self, optimizer: Optimizer, target: str, out: Path) -> NbFile:
         """Run an optimizer; its errors also name the model, and the layers of operators."""
+        program, recipe = self._made_from(target)
         try:
-            return optimizer.run(staged, target, out, recipe=self.recipe)
+            with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+                nb = optimizer.run(program.stage(temporary), target, out, recipe=recipe)
         except ConvertError as error:
             named = {m[1] or m[2] for m in re.finditer(r"'(\w+)'|found for (\w+)", str(error))}
-            layers = [f"{op.type} '{op.layer}'" for op in self.program.ops if op.type in named]
+            layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
             where = f" (in this model: {', '.join(layers[:5])})" if layers else ""
-            raise ConvertError(f"{self.program.files.model}: {error}{where}") from None
+            raise ConvertError(f"{program.files.model}: {error}{where}") from None
+        missing = _missing(nb, recipe)
+        if missing:
+            raise ConvertError(
+                f"{program.files.model}: recipe {recipe.name} was asked for, and the file for "
+                f"{target} has {missing}: this model cannot be made so"
+            )
+        return nb
 
     def reference(self, folder: Path, bundle: Bundle) -> Run:
-        """Keep what the unrepaired model answers to the samples on the server engine."""
+        """What the unrepaired model answers on the server engine; the bundle keeps a part."""
         self.say("running the source model on the server engine")
         with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
             model = self.source.model(Path(temporary), sha256=bundle.source["sha256"])
             reference = run(model, self.samples, engine="paddle")
         (folder / "reference").mkdir()
-        reference.write(folder / "reference")
+        reference.first(self.kept).write(folder / "reference")
         return reference
 
     def judge(
@@ -310,57 +549,154 @@ class _Job:
     ) -> tuple[Report | None, Bundle]:
         """Run what was made, compare it with the reference, and put the verdict into the bundle.
 
-        Where the x86 engine fails, but the repaired model is right on the server, x86 is to blame:
-        the bundle then goes to arm alone, unjudged. Raises _CheckFailedError where the model is
-        wrong.
+        Raises _CheckFailedError where the model is wrong.
         """
+        simulated = None
+        if self.recipe.arm_only:
+            self.say(f"running the model as {self.recipe.name} on the server engine")
+            program = fake_fp16(self.program) if self.recipe.fp16 else self.quantized
+            assert program is not None
+            answers = self._on_server(program, self.samples, self.recipe.name)
+            simulated = compare(reference, answers)
+            if not simulated:
+                raise _CheckFailedError(simulated)
+            judged = f"its {self.recipe.name} arithmetic passed on {_engine(answers)}"
+        report, bundle = self._judge_x86(folder, bundle, reference, doubt)
+        if simulated is None:
+            return report, bundle
+        check = dict(bundle.check)
+        check["targets"] = {**check["targets"], "arm": f"{judged}; {_NOT_RUN}"}
+        if "x86" in bundle.targets:
+            check["targets"]["x86"] = "passed, as an fp32 twin"
+        if check["status"] == "passed":
+            check |= {**_figures(simulated), "engine": _engine(answers)}
+            check["warnings"] = list(dict.fromkeys([*bundle.check["warnings"], *check["warnings"]]))
+        return simulated, replace(bundle, check=check)
+
+    def _judge_x86(
+        self, folder: Path, bundle: Bundle, reference: Run, doubt: str
+    ) -> tuple[Report | None, Bundle]:
+        """The verdict of the x86 engine, on the file for it or a twin.
+
+        Where that engine fails, but the repaired model is right on the server, x86 is to blame:
+        the bundle then goes to arm alone, unjudged.
+        """
+        samples, reference = self.samples[: self.kept], reference.first(self.kept)
         report = None
         if not doubt:
             self.say("running the converted model on the x86 engine")
             try:
-                candidate = self._run_x86(folder, bundle)
+                candidate = self._run_x86(folder, bundle, samples)
             except (EngineError, ConvertError) as error:
                 # Without the folder, which is this machine's and gone tomorrow.
                 doubt = re.sub(r"\S*/(?=(?:model|twin)\.x86\.nb)", "", str(error))
             else:
-                report = compare(reference, candidate)
+                report = compare(reference, candidate, limits=self._made_from("x86")[1].limits)
                 if report:
-                    return report, replace(bundle, check=_passed(report, candidate, bundle))
+                    return report, replace(bundle, check=self._passed(report, candidate, bundle))
                 doubt = "; ".join(report.failures)
-        if "arm" not in bundle.targets:
-            if report is None:
-                raise ConvertError(doubt)
+        if report is not None and ("arm" not in bundle.targets or self._weights_are_wrong()):
             raise _CheckFailedError(report)
+        if "arm" not in bundle.targets:
+            raise ConvertError(doubt)
         self.say(f"the x86 engine fails ({doubt}); running the repaired model on the server")
-        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
-            staged = self.program.stage(temporary)
-            assert staged.params is not None
-            model = replace(
-                self.source.model(Path(temporary), sha256=""), files=(staged.model, staged.params)
-            )
-            repaired = compare(reference, run(model, self.samples, engine="paddle"))
+        repaired = compare(reference, self._on_server(self.program, samples, "fp32"))
         if not repaired:
             raise _CheckFailedError(repaired)
         (folder / "model.x86.nb").unlink(missing_ok=True)
         check = {
             "status": "unjudged",
-            "targets": {"arm": "not run: no ARM engine here"},
+            "targets": {"arm": _NOT_RUN},
             "reason": f"the repaired model is right on the server, the x86 engine fails: {doubt}",
+            "warnings": list(self.warnings),
         }
         return report, replace(bundle, targets={"arm": bundle.targets["arm"]}, check=check)
 
-    def _run_x86(self, folder: Path, bundle: Bundle) -> Run:
+    def _weights_are_wrong(self) -> bool:
+        """Whether the x86 engine is right on the model in fp32: then the recipe is to blame."""
+        if not self.recipe.quant_type:
+            return False
+        self.say("running the model in fp32 on the x86 engine")
+        plain = replace(self, recipe=RECIPES["fp32"])
+        samples = self.samples[: self.kept]
+        server = self._on_server(self.program, samples, "fp32")
+        try:
+            return bool(compare(server, plain._run_twin(samples)))
+        except (EngineError, ConvertError):
+            return False
+
+    def _run_x86(self, folder: Path, bundle: Bundle, samples: list[Sample]) -> Run:
         """Run the x86 file, or where the bundle has none, one made to judge the repairs by."""
+        file = folder / "model.x86.nb"
+        return self._on_x86(file, samples) if file.exists() else self._run_twin(samples)
+
+    def _run_twin(self, samples: list[Sample]) -> Run:
         with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
-            file = folder / "model.x86.nb"
-            if not file.exists():
-                file = Path(temporary, "twin.x86.nb")
-                with Optimizer() as optimizer:
-                    self._optimized(optimizer, self.program.stage(temporary), "x86", file)
-            model = Model(
-                bundle.name, bundle.source["sha256"], self.recipe.name, (file,), bundle.inputs
+            file = Path(temporary, "twin.x86.nb")
+            with Optimizer() as optimizer:
+                self._optimized(optimizer, "x86", file)
+            return self._on_x86(file, samples)
+
+    def _on_x86(self, file: Path, samples: list[Sample]) -> Run:
+        precision = self._made_from("x86")[1].name
+        model = Model(_name(self.source.files), "", precision, (file,), self.source.inputs)
+        return run(model, samples, engine="lite")
+
+    def _on_server(self, program: Program, samples: list[Sample], precision: str) -> Run:
+        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+            staged = program.stage(temporary)
+            assert staged.params is not None
+            files = (staged.model, staged.params)
+            name = _name(self.source.files)
+            return run(
+                Model(name, "", precision, files, self.source.inputs), samples, engine="paddle"
             )
-            return run(model, self.samples, engine="lite")
+
+    def _passed(self, report: Report, candidate: Run, bundle: Bundle) -> dict[str, Any]:
+        """What the manifest says of a check that passed. No engine here runs ARM code: say so."""
+        return {
+            "status": "passed",
+            "engine": _engine(candidate),
+            "targets": {
+                name: "passed"
+                if name == "x86"
+                else f"{_NOT_RUN}; the same repaired model passed on x86"
+                for name in bundle.targets
+            },
+            **_figures(report),
+            "warnings": [*self.warnings, *report.warnings],
+        }
+
+
+_NOT_RUN = "not run: no ARM engine here"
+
+
+def _engine(run: Run) -> str:
+    return f"{run.engine} {run.engine_version}"
+
+
+def _figures(report: Report) -> dict[str, Any]:
+    return {
+        "samples": report.samples,
+        "top1_agreement": report.top1_agreement,
+        "outputs": [
+            {"name": o.name, "cosine": o.cosine, "max_probability_diff": o.max_probability_diff}
+            for o in report.outputs
+        ],
+        "warnings": list(report.warnings),
+    }
+
+
+def _missing(nb: NbFile, recipe: Recipe) -> str:
+    """What a file of this recipe would have and this one has not, or ""."""
+    if nb.target == "x86" and recipe.arm_only:
+        return ""
+    precisions = {precision for _, precision in nb.kernels}
+    for wanted, kind in ((recipe.fp16, "fp16"), (recipe.name == "int8", "int8")):
+        if wanted and kind not in precisions:
+            return f"no {kind} kernels"
+    dtype = {"QUANT_INT8": "int8", "QUANT_INT16": "int16"}.get(recipe.quant_type)
+    return f"no {dtype} weights" if dtype and dtype not in nb.weight_bytes_by_dtype else ""
 
 
 def random_samples(
@@ -458,25 +794,7 @@ def _target(nb: NbFile, recipe: Recipe, sha256: str, crc32: str) -> Target:
         opt_version=nb.opt_version,
         ops=len(nb.ops),
         kernels={f"{t}/{p}": count for (t, p), count in nb.kernels.most_common()},
+        calib=nb.calib_count,
+        weights=dict(nb.weight_bytes_by_dtype),
         precision=recipe.name,
     )
-
-
-def _passed(report: Report, candidate: Run, bundle: Bundle) -> dict[str, Any]:
-    """What the manifest says of a check that passed. No engine here runs ARM code: say so."""
-    return {
-        "status": "passed",
-        "engine": f"{candidate.engine} {candidate.engine_version}",
-        "targets": {
-            name: "passed"
-            if name == "x86"
-            else "not run: no ARM engine here; the same repaired model passed on x86"
-            for name in bundle.targets
-        },
-        "samples": report.samples,
-        "outputs": [
-            {"name": o.name, "cosine": o.cosine, "max_probability_diff": o.max_probability_diff}
-            for o in report.outputs
-        ],
-        "warnings": list(report.warnings),
-    }

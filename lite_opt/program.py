@@ -16,6 +16,7 @@ A combined file is these records in the order of the sorted variable names.
 
 from __future__ import annotations
 
+import copy
 import math
 import mmap
 import struct
@@ -300,7 +301,7 @@ class Program:
             for var_name in sorted(self.params):
                 _write_record(file, self.var(var_name), self.params[var_name])
         partial.replace(files.params)
-        files.model.write_bytes(_serialize_graph(self))
+        files.model.write_bytes(self.serialize())
         return files
 
     def stage(self, folder: str | Path) -> ModelFiles:
@@ -313,8 +314,24 @@ class Program:
         if not untouched or original is None or original.is_dir():
             return self.save(folder)
         files = ModelFiles(Path(folder, "inference.pdmodel"), original)
-        files.model.write_bytes(_serialize_graph(self))
+        files.model.write_bytes(self.serialize())
         return files
+
+    def copy(self) -> Program:
+        """A program with a graph of its own, and the same (read-only) parameters."""
+        result = Program(
+            copy.deepcopy(self.blocks),
+            dict(self.params),
+            files=self.files,
+            version=self.version,
+            op_versions=dict(self.op_versions),
+        )
+        result._loaded_params = self._loaded_params
+        return result
+
+    def serialize(self) -> bytes:
+        """The graph as the bytes of a `.pdmodel` file."""
+        return _serialize_graph(self)
 
     @property
     def ops(self) -> list[Op]:
@@ -717,6 +734,11 @@ def _read_records(path: Path, variables: list[Var]) -> Iterator[tuple[str, np.nd
                 f"{path}: damaged, truncated or of another model: "
                 f"no parameter '{var.name}' at byte {offset} of {len(data)}"
             ) from None
+        if [d for d in value.shape if d != 1] == [d for d in var.shape if d != 1]:
+            # Paddle's quantization writes scales as [] or [1, n] that it declares as [1] or [n].
+            value = value.reshape(var.shape)
+        if value.dtype == np.int8 and var.dtype == "float32":
+            var.dtype = "int8"  # quantized weights, still declared as what they were
         dtype = "uint16" if var.dtype == "bfloat16" else var.dtype
         if value.shape != var.shape or str(value.dtype) != dtype:
             raise ModelError(

@@ -15,20 +15,29 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lite_opt.compare import Report
+    from lite_opt.quantize import FloatLayers, LayerLoss
+    from py_runner.bundle import Target
 
 __all__ = [
     "ANSWER_HEADER",
     "LATENCY_HEADER",
+    "LOSSES_HEADER",
+    "TARGET_HEADER",
+    "about",
     "answer_rows",
     "facts",
+    "float_layers",
     "html_page",
     "latency_rows",
+    "losses_rows",
+    "losses_svg",
     "percent",
     "predictions",
     "rows_of",
     "side_by_side",
     "size",
     "table",
+    "target_row",
     "verdict",
 ]
 
@@ -78,24 +87,25 @@ def latency_rows(runs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     ]
 
 
-def _about(run: Mapping[str, Any]) -> str:
+def about(run: Mapping[str, Any]) -> str:
+    """What made a run, in words: engine, device, precision."""
     return f"{run['engine']} {run['engine_version']} ({run['device']}, {run['precision']})"
 
 
 def rows_of(report: Report) -> dict[str, tuple[Row, list[Row]]]:
     """A report as named tables: title -> (header, rows)."""
-    names = [f"server: {_about(report.reference)}", f"edge: {_about(report.candidate)}"]
+    names = [f"server: {about(report.reference)}", f"edge: {about(report.candidate)}"]
     tables: dict[str, tuple[Row, list[Row]]] = {
         "Differences": (
-            ("output", "kind", "max |d|", "mean |d|", "max |dp|", "cosine", "worst", "moves"),
+            ("output", "kind", "max |d|", "max |dp|", "cosine", "SQNR dB", "worst", "moves"),
             [
                 (
                     o.name,
                     o.kind,
                     f"{o.max_abs_diff:.2e}",
-                    f"{o.mean_abs_diff:.2e}",
                     f"{o.max_probability_diff:.2e}",
                     f"{o.cosine:.7f}",
+                    f"{o.sqnr_db:.1f}",
                     f"{o.cosine_min:.5f} {o.worst}",
                     "-" if o.response is None else f"{o.response:.3f}",
                 )
@@ -119,6 +129,88 @@ def rows_of(report: Report) -> dict[str, tuple[Row, list[Row]]]:
         latency_rows(dict(zip(names, (report.reference, report.candidate)))),
     )
     return tables
+
+
+TARGET_HEADER = (
+    "target", "precision", "size", "operators", "int8", "fp16", "other", "calib", "weights",
+)  # fmt: skip
+
+
+def target_row(name: str, target: Target) -> Row:
+    """What a `.nb` file was really made of: its kernels by precision, and its weights by dtype."""
+    kinds = {"int8": 0, "fp16": 0, "other": 0}
+    for kernel, count in target.kernels.items():
+        kind = kernel.rpartition("/")[2]
+        kinds[kind if kind in kinds else "other"] += count
+    weights = ", ".join(f"{dtype} {size(count)}" for dtype, count in target.weights.items())
+    return (
+        name,
+        target.precision,
+        size(target.bytes),
+        str(target.ops),
+        *map(str, kinds.values()),
+        str(target.calib),
+        weights,
+    )
+
+
+def float_layers(found: FloatLayers) -> list[str]:
+    """What `max_drop` decided, in sentences."""
+    lines = [
+        f"{found.measure} on {found.samples} samples held out: int8 loses "
+        f"{found.drop_int8:.2f} points, with {len(found.layers)} layers in float {found.drop:.2f}"
+    ]
+    if found.layers:
+        lines.append("in float: " + ", ".join(found.layers))
+    return lines
+
+
+LOSSES_HEADER = ("layer", "operator", "weights", "parameters", "SQNR dB", "cosine", "top-1 agrees")
+
+
+def losses_rows(losses: Sequence[LayerLoss]) -> list[Row]:
+    """Rows for `sensitivity`."""
+    return [
+        (
+            loss.layer,
+            loss.op,
+            loss.weight,
+            f"{loss.parameters:,}",
+            f"{loss.sqnr_db:.1f}",
+            f"{loss.cosine:.6f}",
+            percent(loss.top1_agreement),
+        )
+        for loss in losses
+    ]
+
+
+def losses_svg(losses: Sequence[LayerLoss], *, title: str) -> str:
+    """A bar for each layer, as long as its SQNR: short bars are what quantization hurts."""
+    row, left, width, top = 18, 260, 460, 54
+    finite = [loss.sqnr_db for loss in losses if np.isfinite(loss.sqnr_db)]
+    longest = max([1.0, *finite])
+    height = top + row * len(losses) + 12
+    escape = html.escape
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{left + width + 70}' height='{height}' "
+        "font-family='system-ui, sans-serif' font-size='12'>",
+        f"<title>{escape(title)}: sensitivity to int8</title>",
+        f"<rect width='100%' height='{height}' fill='#fff'/>",
+        f"<text x='12' y='22' font-size='15' font-weight='600'>{escape(title)}</text>",
+        "<text x='12' y='42' fill='#555'>SQNR of the output in dB when this layer alone is int8: "
+        "the shorter, the worse</text>",
+    ]
+    for index, loss in enumerate(losses):
+        y = top + row * index
+        share = min(1.0, max(0.0, loss.sqnr_db / longest))
+        color = "#b3261e" if loss.sqnr_db < 20 else "#c77700" if loss.sqnr_db < 30 else "#0a7a33"
+        value = f"{loss.sqnr_db:.1f}" if np.isfinite(loss.sqnr_db) else "no difference"
+        parts.append(
+            f"<text x='{left - 8}' y='{y + 12}' text-anchor='end'>{escape(loss.layer[-38:])}</text>"
+            f"<rect x='{left}' y='{y + 2}' width='{share * width:.1f}' height='{row - 5}' "
+            f"fill='{color}'/><text x='{left + share * width + 6:.1f}' y='{y + 12}'>{value}</text>"
+        )
+    return "\n".join(parts) + "\n</svg>\n"
 
 
 def verdict(report: Report) -> str:

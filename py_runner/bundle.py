@@ -72,7 +72,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Target:
-    """One `.nb` file of a bundle: `kernels` counts its kernels by "target/precision"."""
+    """One `.nb` file of a bundle, and what it was really made of.
+
+    `kernels` counts its kernels by "target/precision", `calib` the conversions between int8 and
+    float among them; `weights` has the bytes of parameters by dtype. `precision` is a recipe's
+    name, "fp32" for the x86 twin of a recipe that is for ARM only.
+    """
 
     file: str
     sha256: str
@@ -81,6 +86,8 @@ class Target:
     opt_version: str
     ops: int
     kernels: dict[str, int]
+    calib: int
+    weights: dict[str, int]
     precision: str
 
 

@@ -25,7 +25,7 @@ import hashlib
 import os
 import re
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -115,6 +115,11 @@ class Dataset:
     def skipped(self) -> list[tuple[str, str]]:
         """(id, reason) of the bad images that iterations so far have skipped, in order."""
         return [(item.id, self._bad[item.id]) for item in self._items if item.id in self._bad]
+
+    def select(self, indices: Iterable[int]) -> Dataset:
+        """The data set of the samples at these places, in this order."""
+        items = [self._items[index] for index in indices]
+        return Dataset(items, self._load, workers=self._workers, skip_bad=self._skip_bad)
 
     def __iter__(self) -> Iterator[Sample]:
         good = 0

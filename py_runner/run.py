@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from py_runner.errors import DataError, EngineError, ModelError, UsageError
 from py_runner.folder import whole_folder
 from py_runner.nb import read_nb
 
-__all__ = ["ENGINES", "FORMAT", "Run", "SampleInfo", "latency_statistics", "run"]
+__all__ = ["ENGINES", "FORMAT", "Run", "SampleInfo", "latency_statistics", "machine", "run"]
 
 FORMAT = 1
 ENGINES = ("lite", "paddle")
@@ -173,6 +173,15 @@ class Run:
             what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
             raise ModelError(f"{path}: damaged run: {what}; run again") from None
 
+    def first(self, count: int) -> Run:
+        """The run of the first samples alone."""
+        return replace(
+            self,
+            samples=self.samples[:count],
+            outputs={name: values[:count] for name, values in self.outputs.items()},
+            latency_ms=self.latency_ms[:count],
+        )
+
     @classmethod
     def merge(cls, runs: Sequence[Run]) -> Run:
         """One run of the samples of all: how several devices share a data set.
@@ -208,6 +217,11 @@ class Run:
         )
 
 
+def machine() -> str:
+    """What a run was made on, such as "Linux aarch64"."""
+    return f"{platform.system()} {platform.machine()}"
+
+
 def latency_statistics(latency_ms: Sequence[float]) -> dict[str, float]:
     """count, mean, p50, p90, p99, min, max (ms; percentiles interpolate linearly between ranks)
     and throughput_per_s, the inferences a second that the mean allows."""
@@ -238,6 +252,7 @@ def run(
     tensorrt: bool = False,
     precision: str = "fp32",
     time_limit_s: float | None = None,
+    unsafe_int8: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Run:
     """Feed samples to a model on an engine, which works in a process of its own.
@@ -252,6 +267,7 @@ def run(
         repeat: measured inferences a sample; the answer of the last one is kept.
         tensorrt, precision: for engine `paddle` on a GPU: TensorRT, "fp32" or "fp16".
         time_limit_s: how long one sample may take, repeats included.
+        unsafe_int8: let engine `lite` run int8 kernels, which compute wrong numbers on x86.
         progress: called with the number of samples answered so far.
 
     Raises:
@@ -260,6 +276,8 @@ def run(
         DataError: a sample does not fit the model's inputs, or there is none.
     """
     _check_options(model, engine, device, threads, warmup, repeat, tensorrt, precision)
+    if engine == "lite":
+        _check_file(model, unsafe_int8=unsafe_int8)
     if time_limit_s is not None and not 0 < time_limit_s <= _LONGEST_S:
         raise UsageError(f"the time limit is above 0 s, at most {_LONGEST_S:g}, not {time_limit_s}")
     # The sample's shape is part of TensorRT's configuration, and an empty data set needs no engine.
@@ -320,7 +338,7 @@ def run(
         engine=engine,
         engine_version=str(worker.ready["version"]),
         device=device + ("+tensorrt" if tensorrt else ""),
-        machine=f"{platform.system()} {platform.machine()}",
+        machine=machine(),
         threads=threads,
         precision=precision if device.startswith("gpu") else model.precision,
         model={"name": model.name, "sha256": model.sha256},
@@ -413,15 +431,25 @@ def _check_options(
     if engine == "lite":
         if model.files[0].suffix != ".nb":
             raise UsageError(f"{model.files[0]}: engine lite runs bundles: convert the model first")
-        target = read_nb(model.files[0]).target
-        if target not in ("x86", "host"):
-            # Measured: it "runs", exits 0, and leaves the outputs uninitialised.
-            raise EngineError(
-                f"{model.files[0]}: is made for {target}, and the engine here is x86: "
-                "convert with --target x86 as well"
-            )
     elif model.files[0].suffix == ".nb":
         raise UsageError(f"{model.files[0]}: engine paddle runs the source model: name that one")
+
+
+def _check_file(model: Model, *, unsafe_int8: bool) -> None:
+    """Raise EngineError for a file on which the x86 engine would say what is not so."""
+    nb = read_nb(model.files[0])
+    if nb.target not in ("x86", "host"):
+        # Measured: it "runs", exits 0, and leaves the outputs uninitialised.
+        raise EngineError(
+            f"{model.files[0]}: is made for {nb.target}, and the engine here is x86: "
+            "convert with --target x86 as well"
+        )
+    if not unsafe_int8 and any(precision == "int8" for _, precision in nb.kernels):
+        # Measured: accuracy 0.5 instead of 0.95, NaN, and other numbers in the next run.
+        raise EngineError(
+            f"{model.files[0]}: has int8 kernels, which compute wrong numbers on x86: run the "
+            "quantized model on engine paddle (convert --save-quantized), or pass --unsafe-int8"
+        )
 
 
 def _check_feeds(sample: Sample, model: Model) -> None:

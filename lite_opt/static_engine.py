@@ -1,0 +1,56 @@
+"""Variants of one model on Paddle's static executor, parameters loaded once: for quantize.py.
+
+An engine in the sense of py_runner/engines/serve.py, run by it in a child. A message that holds
+arrays named by the inputs adds a sample; one that holds "program", the bytes of a ProgramDesc,
+runs that on all samples, and answers "<sample>/<output>" for each.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["open_session"]
+
+_PIR_FLAG = "FLAGS_enable_pir_api"  # read once, when paddle is imported
+
+
+class _Session:
+    def __init__(self, config: dict[str, Any]) -> None:
+        os.environ[_PIR_FLAG] = "0"  # quantized programs are of the old form
+        paddle: Any = importlib.import_module("paddle")
+        paddle.enable_static()
+        self._static = paddle.static
+        self._executor = paddle.static.Executor(paddle.CPUPlace())
+        model, params = (Path(file) for file in config["files"])
+        self._static.deserialize_persistables(
+            self._static.deserialize_program(model.read_bytes()),
+            params.read_bytes(),
+            self._executor,
+        )
+        self.version = paddle.__version__
+        self._samples: list[dict[str, Any]] = []
+
+    def prepare(self, feeds: dict[str, Any]) -> None:
+        """Nothing: programs take any shape that the model does."""
+
+    def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        if "program" not in feeds:
+            self._samples.append(feeds)
+            return {}
+        program = self._static.deserialize_program(feeds["program"].tobytes())
+        block = program.global_block()
+        fetched = [op.input("X")[0] for op in block.ops if op.type == "fetch"]
+        answers = {}
+        for number, sample in enumerate(self._samples):
+            values = self._executor.run(program, feed=sample, fetch_list=fetched)
+            for index, value in enumerate(values):
+                answers[f"{number}/{index}"] = value
+        return answers
+
+
+def open_session(config: dict[str, Any]) -> _Session:
+    """A session on the parameters of `config["files"]`. Called in the child."""
+    return _Session(config)

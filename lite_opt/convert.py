@@ -382,7 +382,8 @@ class _Data:
                 raise DataError(f"{path}: max_drop needs 2 samples or more: some are held out")
             count = min(count, (len(data) + 1) // 2)
         rest = order[count : count + _HELD_OUT_SAMPLES]
-        used, held_out = (list(data.select(sorted(part))) for part in (order[:count], rest))
+        used = list(data.select(sorted(order[:count])))
+        held_out = list(data.select(sorted(rest))) if rest else []
         warnings = calibration_warnings(used)
         if settings.max_drop is not None and 100 / len(held_out) > settings.max_drop:
             warnings.append(
@@ -582,6 +583,9 @@ class _Job:
         the bundle then goes to arm alone, unjudged.
         """
         samples, reference = self.samples[: self.kept], reference.first(self.kept)
+        if self.source.precision == "int8":
+            # The twin is the model without the rounding: its own float form has to say the same.
+            reference = self._on_server(self.program, samples, "fp32")
         report = None
         if not doubt:
             self.say("running the converted model on the x86 engine")

@@ -143,6 +143,7 @@ def calibrate(
     for block in copy.blocks:
         for op in block.ops:
             op.attrs.setdefault("op_role", Attr("INT", 0))  # PIR has none; Paddle's passes ask
+    _shield_outputs(copy)
     # Paddle would quantize products of activations, too: their second factor marks them.
     skip = [
         op.inputs[_LAYERS[op.type][1]][0]
@@ -168,6 +169,7 @@ def calibrate(
         quantized = Program.load(folder / "quantized")
         # The file goes away with the folder, and the parameters are views of it.
         quantized.params = {name: value.copy() for name, value in quantized.params.items()}
+    _unshield_outputs(quantized)
     # What the quantization left behind, next to what it is for.
     for block in quantized.blocks:
         for op in block.ops:
@@ -181,6 +183,41 @@ def calibrate(
         )
     quantized.files = program.files
     return quantized
+
+
+_SHIELD = ".shield"
+
+
+def _shield_outputs(program: Program) -> None:
+    """Put a multiplication by 1 between a layer and the fetch of what it writes.
+
+    Paddle's passes put the dequantization behind the layer, but save_quantized_model goes on to
+    fetch the layer's own variable: integers, whose scale nobody knows.
+    """
+    producers = program.producers()
+    ops = []
+    for op in program.ops:
+        name = op.inputs["X"][0] if op.type == "fetch" else ""
+        if name and producers[name].type in _LAYERS:
+            shield = f"{name}{_SHIELD}"
+            program.vars[shield] = replace(program.var(name), name=shield)
+            one = Op("scale", {"X": [name]}, {"Out": [shield]})
+            for attr, value in (("scale", 1.0), ("bias", 0.0), ("bias_after_scale", True)):
+                one.set(attr, value)
+            one.set("op_role", 0)
+            ops.append(one)
+            op.inputs["X"] = [shield]
+        ops.append(op)
+    program.blocks[0].ops = ops
+
+
+def _unshield_outputs(program: Program) -> None:
+    producers = program.producers()
+    for op in program.ops:
+        if op.type == "fetch" and op.inputs["X"][0].endswith(_SHIELD):
+            op.inputs["X"] = list(producers[op.inputs["X"][0]].inputs["X"])
+    program.blocks[0].ops = [op for op in program.ops if not op.layer.endswith(_SHIELD)]
+    program.remove_unused()
 
 
 def _finite(value: np.ndarray[Any, Any]) -> bool:

@@ -386,7 +386,7 @@ def _image_loader(
     def load(item: _Item) -> Sample:
         file = root / str(item.source)
         try:
-            pixels = open_image(file)
+            pixels = open_image(file, spec)
         except DataError as error:  # names the file already
             raise _BadImageError(str(error)) from error
         try:

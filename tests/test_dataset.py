@@ -373,11 +373,11 @@ def test_an_empty_npy(tmp_path: Path) -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     started: list[str] = []
 
-    def opened(path: Path) -> Image.Image:
+    def opened(path: Path, spec: ImageSpec | None = None) -> Image.Image:
         started.append(Path(path).name)
         if Path(path).name == "00.png":
             time.sleep(0.05)  # the others overtake it
-        return open_image(path)
+        return open_image(path, spec)
 
     monkeypatch.setattr("py_runner.dataset.open_image", opened)
     return started

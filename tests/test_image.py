@@ -269,6 +269,15 @@ def test_json_round_trip(name: str) -> None:
     assert hash(PRESETS[name]) == hash(image_spec(name))
 
 
+def test_draft_is_stored_only_where_it_is_on() -> None:
+    spec = dataclasses.replace(PRESETS["paddleclas"], draft=True)
+    assert spec.to_json() == {**PRESETS["paddleclas"].to_json(), "draft": True}
+    assert "draft" not in PRESETS["paddleclas"].to_json()
+    assert ImageSpec.from_json(spec.to_json()) == spec
+    with pytest.raises(DataError, match="draft is 1"):
+        ImageSpec.from_json({**spec.to_json(), "draft": 1})
+
+
 def test_json_refuses_unknown_missing_and_wrong_values() -> None:
     good = PRESETS["paddleclas"].to_json()
     with pytest.raises(DataError, match=r"unknown keys \['sharpen'\]; the keys are resize, size"):
@@ -304,6 +313,8 @@ def test_json_refuses_unknown_missing_and_wrong_values() -> None:
         ({"mean": (0.5, 0.5, float("inf"))}, "finite"),
         ({"std": (1, 1, 1e-60)}, "float32"),
         ({"std": (1, 1, "1")}, "positive"),
+        ({"draft": "on"}, "draft is 'on'"),
+        ({"resize": "none", "size": None, "draft": True}, "needs a resize"),
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused(fields: dict[str, Any], message: str) -> None:
@@ -318,6 +329,8 @@ def test_spec_text() -> None:
     text = "resize=pad:48x192, color=BGR, scale=1, divisor=255, mean=0.5,0.5,0.5, std=.5"
     assert image_spec(text) == PRESETS["ppocr-cls"]
     assert image_spec("resize=none,scale=1.0/255.0").scale == 1 / 255
+    assert image_spec("resize=short:9,draft=on").draft
+    assert not image_spec("resize=short:9,draft=off").draft
     assert image_spec("resize=exact:32,crop=16x8").output_shape == (1, 3, 16, 8)
     spec = PRESETS["darknet53"]
     assert image_spec(spec) is spec
@@ -340,6 +353,7 @@ def test_spec_text() -> None:
         ("resize=short:256,mean=1,2", "3 numbers"),
         ("resize=short:256,mean=127,std=128", "range of x . scale / divisor: set scale"),
         ("resize=short:256,color=", "RGB, BGR"),
+        ("resize=short:256,draft=1", "neither on nor off"),
     ],
 )
 def test_spec_text_that_is_refused(text: str, message: str) -> None:
@@ -502,6 +516,40 @@ def test_16_bit_samples_keep_their_high_byte(tmp_path: Path, shape: tuple[int, .
     path = tmp_path / "x.png"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16))
     assert np.array_equal(np.asarray(open_image(path)), read_cv2(path))
+
+
+@pytest.mark.parametrize(
+    ("size", "times"),
+    [(320, 1), (241, 1), (240, 2), (121, 2), (120, 4), (61, 4), (60, 8), (3, 8)],
+)
+def test_draft_shrinks_jpeg_as_far_as_the_resize_allows(
+    tmp_path: Path, size: int, times: int
+) -> None:
+    spec = ImageSpec(resize="short", size=size, draft=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    ramp = np.linspace(0, 255, 480 * 640 * 3).astype(np.uint8).reshape(480, 640, 3)
+    for name, options in {"a.jpg": {}, "turned.jpg": {"exif": exif}, "b.png": {}}.items():
+        Image.fromarray(ramp).save(tmp_path / name, **options)
+        whole = open_image(tmp_path / name)
+        image = open_image(tmp_path / name, spec)
+        expected = times if name.endswith("jpg") else 1
+        assert image.size == tuple(side // expected for side in whole.size)
+        difference = np.asarray(image, float) - np.asarray(whole.reduce(expected), float)
+        assert np.abs(difference).mean() < 3
+        assert spec.apply(image).shape == spec.apply(whole).shape
+    off = dataclasses.replace(spec, draft=False)
+    assert open_image(tmp_path / "a.jpg", off).size == (640, 480)
+
+
+def test_draft_looks_at_each_side_of_an_image_that_lies_on_its_side(tmp_path: Path) -> None:
+    spec = ImageSpec(resize="exact", size=(100, 30), draft=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (800, 240)).save(tmp_path / "a.jpg")
+    Image.new("RGB", (800, 240)).save(tmp_path / "turned.jpg", exif=exif)
+    assert open_image(tmp_path / "a.jpg", spec).size == (400, 120)
+    assert open_image(tmp_path / "turned.jpg", spec).size == (30, 100)
 
 
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:

@@ -541,6 +541,81 @@ def sensitivity(
 
 
 @_paddle_edge.command()
+@click.argument("model", type=click.Path())
+@click.argument("bundle", type=click.Path())
+@click.option(
+    "--quantized",
+    type=click.Path(),
+    help="Of a bundle of recipe int8: what convert --save-quantized wrote.",
+)
+@click.option("--samples", type=click.Path(), help="Data to run. Default: the bundle's samples.")
+@click.option("--limit", type=_COUNT, default=8, show_default=True, help="At most so many samples.")
+@click.option(
+    "--taps", type=_COUNT, default=8, show_default=True, help="Variables to look at in a round."
+)
+@click.option("--all", "every", is_flag=True, help="Look at every layer in one round.")
+@_PARAMS
+@_JSON
+@_DEBUG
+def layers(
+    model: str,
+    bundle: str,
+    quantized: str | None,
+    samples: str | None,
+    limit: int,
+    taps: int,
+    every: bool,
+    params: str | None,
+    as_json: bool,
+    debug: bool,
+) -> int:
+    """Name the first layer at which the edge says something else than the server.
+
+    MODEL is what BUNDLE was made from. Intermediate variables of both are compared, few at a time,
+    because looking at one keeps the optimizer from fusing there. Exits 1 where a layer diverges.
+
+    \b
+    Examples:
+      paddle-edge layers inference/ cat.bundle
+      paddle-edge layers inference/ cat8.bundle --quantized quantized/ --samples photos/
+    """
+    from lite_opt import report
+    from lite_opt.layers import bundle_layers
+    from py_runner.bundle import Bundle
+    from py_runner.dataset import dataset
+
+    data = None
+    if samples is not None:
+        opened = Bundle.open(bundle)
+        data = dataset(
+            samples, inputs=opened.inputs, image=opened.image, labels=opened.labels, limit=limit
+        )
+    found = bundle_layers(
+        model,
+        bundle,
+        params=params,
+        quantized=quantized,
+        samples=data if data is not None else Bundle.open(bundle).read_samples()[:limit] or None,
+        taps=None if every else taps,
+        progress=_quiet if as_json else _say,
+    )
+    code = _DONE if found else _FAILED
+    if as_json:
+        _print_json(found.to_json())
+        return code
+    title = f"Layers of {bundle} against the server, in the order of execution"
+    _show(report.table(title, report.TAPS_HEADER, report.tap_rows(found.taps), left=2))
+    if found.divergence is not None:
+        title = f"{found.divergence.op} '{found.divergence.name}'"
+        rows = report.divergence_rows(found.divergence)
+        _show(report.table(title, report.DIVERGENCE_HEADER, rows, left=2))
+    for warning in found.warnings:
+        _say(f"warning: {warning}")
+    _show(found.verdict)
+    return code
+
+
+@_paddle_edge.command()
 @click.argument("path", type=click.Path())
 @click.option("--target", help="arm or x86: which operators of a model have kernels there.")
 @_PARAMS

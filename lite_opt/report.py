@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lite_opt.compare import Report
+    from lite_opt.layers import Divergence, Tap
     from lite_opt.quantize import FloatLayers, LayerLoss
     from py_runner.bundle import Target
 
 __all__ = [
     "ANSWER_HEADER",
+    "DIVERGENCE_HEADER",
     "LATENCY_HEADER",
     "LOSSES_HEADER",
+    "TAPS_HEADER",
     "TARGET_HEADER",
     "about",
     "answer_rows",
+    "divergence_rows",
     "facts",
     "float_layers",
     "html_page",
@@ -37,6 +41,7 @@ __all__ = [
     "side_by_side",
     "size",
     "table",
+    "tap_rows",
     "target_row",
     "verdict",
 ]
@@ -181,6 +186,51 @@ def losses_rows(losses: Sequence[LayerLoss]) -> list[Row]:
             percent(loss.top1_agreement),
         )
         for loss in losses
+    ]
+
+
+TAPS_HEADER = ("layer", "operator", "as it runs dB", "alone dB", "expected dB", "layers")
+
+
+def tap_rows(taps: Sequence[Tap]) -> list[Row]:
+    """Rows for `layers`: the signal to noise ratio at every variable that was looked at."""
+    return [
+        (
+            tap.name,
+            tap.op,
+            "-" if tap.whole is None else f"{tap.whole.sqnr_db:.1f}",
+            "-" if tap.alone is None else f"{tap.alone.sqnr_db:.1f}",
+            "-" if tap.expected_db is None else f"{tap.expected_db:.1f}",
+            str(tap.layers),
+        )
+        for tap in taps
+    ]
+
+
+DIVERGENCE_HEADER = (
+    "variable", "shape", "SQNR dB", "cosine", "server mean", "edge mean", "server range",
+    "edge range", "NaN",
+)  # fmt: skip
+
+
+def divergence_rows(divergence: Divergence) -> list[Row]:
+    """Rows for the layer at fault: what it reads, what it writes, and what it writes when it is
+    fed the server's values."""
+    numbers = [(n.name, n) for n in divergence.inputs]
+    numbers.append((f"-> {divergence.output.name}", divergence.output))
+    if divergence.alone is not None:
+        numbers.append((f"-> {divergence.alone.name}, alone", divergence.alone))
+    return [
+        (
+            name,
+            str(list(n.shape)),
+            f"{n.sqnr_db:.1f}",
+            f"{n.cosine:.6f}",
+            *(f"{side.mean:.4g}" for side in (n.server, n.edge)),
+            *(f"{side.minimum:.4g} to {side.maximum:.4g}" for side in (n.server, n.edge)),
+            str(n.edge.not_finite),
+        )
+        for name, n in numbers
     ]
 
 

@@ -61,7 +61,7 @@ def repaired(program: Program) -> Program:
 
 
 def deep(*, outlier: str = "") -> Program:
-    """Four convolutions and a linear layer; `outlier` (w1, w2 or w3) has one weight that swamps the others."""
+    """Four convolutions, a linear layer; `outlier` (w1 to w3) has a weight that swamps the rest."""
     b = make_model.Builder(3)
     x = b.input("x", (-1, 3, 8, 8))
     channels = 3

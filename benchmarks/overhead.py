@@ -1,6 +1,7 @@
 """What the kit costs over the bare engine, as ratios in one run: medians of interleaved repeats.
 
-    python benchmarks/overhead.py convert|run|images|pir [--work FOLDER] [--repeats N]
+    python benchmarks/overhead.py convert|run|images|pir|quantize|sensitivity [--work FOLDER]
+                                  [--repeats N]
 
 convert   `paddle-edge convert --no-check --target arm` of AlexNet, against a process that runs
           Paddle Lite's optimizer on the same repaired files: time, and memory of the largest
@@ -11,6 +12,12 @@ pir       `Program.load` and `repair` of SENet154_vd from Paddle 3's inference.j
           parameters' sizes
 images    `run()` over 200 JPEG images of SqueezeNet1_1, against decoding, preprocessing and
           inference in one thread
+quantize  calibrating SqueezeNet1_1 for recipe int8 with 100 JPEG images, from the model's files to
+          the quantized one's, against a process that runs Paddle's PostTrainingQuantization on
+          the same images: time, and the peak memory of all processes together
+sensitivity   `quantize.sensitivity` of SqueezeNet1_1's 26 layers over 32 images, against a process
+          that runs the float model 26 times over them: time, once with the start of either side's
+          paddle and once against the passes alone
 
 Prints one JSON object. Machines are noisy: a ratio is to be read with its spread.
 """
@@ -34,15 +41,20 @@ import zoo
 
 from lite_opt.convert import convert, random_samples
 from lite_opt.program import Program
+from lite_opt.quantize import Quantized, calibrate, sensitivity
+from lite_opt.recipe import Calibration
 from lite_opt.repair import repair
 from py_runner.bundle import Bundle
-from py_runner.dataset import dataset
+from py_runner.dataset import Sample, dataset
 from py_runner.image import open_image
 from py_runner.run import run
 
 IMAGES = 200
+CALIBRATION_IMAGES = 100
+SENSITIVITY_IMAGES = 32
 # Large enough that decoding and preprocessing take most of what an inference does: a camera's.
 IMAGE_SIZE = (2048, 1536)
+SMALL_IMAGE_SIZE = (500, 375)  # as in ImageNet
 
 BARE_OPT = """
 import sys
@@ -197,18 +209,18 @@ def bench_run(work: Path, repeats: int) -> dict[str, Any]:
     }
 
 
-def jpegs(work: Path) -> Path:
+def jpegs(work: Path, count: int = IMAGES, size: tuple[int, int] = IMAGE_SIZE) -> Path:
     """A folder of seeded photographs-like JPEG images."""
     from PIL import Image
 
-    folder = work / "jpegs"
+    folder = work / f"jpegs{count}"
     if folder.exists():
         return folder
     folder.mkdir()
     random = np.random.default_rng(0)
-    for index in range(IMAGES):
+    for index in range(count):
         coarse = random.integers(0, 256, (24, 32, 3), dtype=np.uint8)
-        image = Image.fromarray(coarse).resize(IMAGE_SIZE, Image.Resampling.BICUBIC)
+        image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
         image.save(folder / f"{index:04d}.jpg", quality=90)
     return folder
 
@@ -290,7 +302,149 @@ def bench_pir(work: Path, repeats: int) -> dict[str, Any]:
     return {"seconds": ratio(seconds), "peak_memory_to_parameters": ratio(peaks)}
 
 
-BENCHMARKS = {"convert": bench_convert, "run": bench_run, "images": bench_images, "pir": bench_pir}
+# The path of `convert --recipe int8` up to the quantized program.
+QUANTIZE = """
+import os, sys
+from lite_opt.convert import Source, _calibrated, _Data
+from lite_opt.program import Program
+from lite_opt.recipe import RECIPES
+from lite_opt.repair import repair
+model, images, out = sys.argv[1:]
+program = Program.load(model)
+data = _Data.of(Source.of(program), RECIPES["int8"], images)
+repair(program)
+quantized = _calibrated(program, RECIPES["int8"], data, lambda text: None, lambda *done: None)
+os.makedirs(out, exist_ok=True)
+quantized.program.save(out)
+"""
+
+BARE_QUANTIZE = """
+import os, sys
+os.environ["FLAGS_enable_pir_api"] = "0"
+import paddle
+from paddle.static.quantization import PostTrainingQuantization
+from py_runner.image import image_spec, open_image
+model, images, out = sys.argv[1:]
+paddle.enable_static()
+image = image_spec(model + "/inference.yml")
+files = sorted(os.scandir(images), key=lambda file: file.name)
+quantization = PostTrainingQuantization(
+    executor=paddle.static.Executor(paddle.CPUPlace()),
+    model_dir=model,
+    model_filename="inference.pdmodel",
+    params_filename="inference.pdiparams",
+    data_loader=lambda: ({"x": image.apply(open_image(file))} for file in files),
+    batch_nums=len(files),
+    algo="hist",
+)
+quantization.quantize()
+quantization.save_quantized_model(out)
+"""
+
+
+def tree_process(argv: list[str]) -> tuple[float, float]:
+    """Seconds, and the peak memory in bytes of a process and its descendants together."""
+
+    def memory(pid: int) -> int:
+        try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        except OSError:  # it has ended
+            return 0
+        # The proportional set size: a page that n processes share counts 1/n in each. Resident
+        # sizes would count all of a process twice whenever it forks.
+        own = next((int(line.split()[1]) for line in rollup.splitlines() if line[:4] == "Pss:"), 0)
+        return own * 1024 + sum(memory(int(child)) for child in children.split())
+
+    start, peak = time.perf_counter(), 0
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            peak = max(peak, memory(process.pid))
+            time.sleep(0.2)  # reading it takes milliseconds of the machine that is measured
+    if process.returncode:
+        raise SystemExit(f"{argv[-3:]} exited with {process.returncode}")
+    return time.perf_counter() - start, float(peak)
+
+
+def bench_quantize(work: Path, repeats: int) -> dict[str, Any]:
+    """The calibration of recipe int8, against Paddle's own on the same images."""
+    folder = model_files("SqueezeNet1_1", work)
+    images = jpegs(work, CALIBRATION_IMAGES, SMALL_IMAGE_SIZE)
+
+    def process(script: str, out: str) -> tuple[float, float]:
+        argv = [sys.executable, "-W", "ignore", "-c", script, str(folder), str(images)]
+        return tree_process([*argv, str(work / out)])
+
+    pairs = compare(
+        lambda: process(QUANTIZE, "quantized"),
+        lambda: process(BARE_QUANTIZE, "bare-quantized"),
+        repeats,
+    )
+    return {
+        "seconds": ratio([(a[0], b[0]) for a, b in pairs]),
+        "peak_memory_bytes": ratio([(a[1], b[1]) for a, b in pairs]),
+    }
+
+
+PASSES = """
+import os, sys, time
+os.environ["FLAGS_enable_pir_api"] = "0"
+import numpy as np
+import paddle
+model, images, count = sys.argv[1:]
+paddle.enable_static()
+executor = paddle.static.Executor(paddle.CPUPlace())
+program, feeds, fetches = paddle.static.load_inference_model(
+    model + "/inference", executor
+)
+images = np.load(images)
+start = time.perf_counter()
+for _ in range(int(count)):
+    for image in images:
+        executor.run(program, feed={feeds[0]: image[None]}, fetch_list=fetches)
+print(time.perf_counter() - start)
+"""
+
+
+def bench_sensitivity(work: Path, repeats: int) -> dict[str, Any]:
+    """Each layer alone in int8, against as many passes of the float model."""
+    folder = model_files("SqueezeNet1_1", work)
+    program = Program.load(folder)
+    images = zoo._images(zoo.FIVE["SqueezeNet1_1"], SENSITIVITY_IMAGES, seed=300)
+    samples = [Sample(f"image[{i}]", {"x": image[None]}) for i, image in enumerate(images)]
+    file = work / "sensitivity.npy"
+    np.save(file, images)
+    repair(program)
+    quantized = Quantized.of(calibrate(program, samples[:8], Calibration()), program)
+    layers = len(quantized.layers)
+    passes = [sys.executable, "-W", "ignore", "-c", PASSES, str(folder), str(file), str(layers)]
+
+    def ours() -> float:
+        start = time.perf_counter()
+        sensitivity(quantized, samples)
+        return time.perf_counter() - start
+
+    def bare() -> tuple[float, float]:
+        seconds, _, text = measured_process(passes)
+        return seconds, float(text)
+
+    pairs = compare(ours, bare, repeats)
+    return {
+        "layers": layers,
+        "samples": len(samples),
+        "seconds": ratio([(a, b[0]) for a, b in pairs]),
+        "seconds_to_passes_alone": ratio([(a, b[1]) for a, b in pairs]),
+    }
+
+
+BENCHMARKS = {
+    "convert": bench_convert,
+    "run": bench_run,
+    "images": bench_images,
+    "pir": bench_pir,
+    "quantize": bench_quantize,
+    "sensitivity": bench_sensitivity,
+}
 
 
 def main() -> None:

@@ -205,8 +205,8 @@ _IMAGE = click.option(
 _LABELS = click.option("--labels", type=click.Path(), help="Class names, one a line.")
 _ENGINE = click.option(
     "--engine",
-    help="lite (the x86 engine of the paddlelite wheel; default for bundles) or "
-    "paddle (Paddle Inference; default for models).",
+    help="lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "
+    "boards, and x86) or paddle (Paddle Inference; default for models).",
 )
 _THREADS = click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")
 _CALIBRATION = _options(
@@ -228,7 +228,8 @@ _ON_SERVER = _options(
         "--device",
         default="cpu",
         show_default=True,
-        help="cpu; for engine paddle also cpu+onednn, gpu or gpu:N.",
+        help="cpu; for engine paddle also cpu+onednn, gpu or gpu:N; for engine native also "
+        "qemu-aarch64 or qemu-arm, an emulated board.",
     ),
     click.option("--tensorrt", is_flag=True, help="Use TensorRT (engine paddle on a GPU)."),
     click.option(
@@ -709,7 +710,7 @@ def run(
     from py_runner.run import run as measure
 
     check_free(out, force=force, keep=(model, params, labels, data))
-    with _opened(model, engine, params, image, labels) as opened:
+    with _opened(model, engine, device, params, image, labels) as opened:
         samples = opened.samples(data, check_shape, limit=limit, skip_bad=skip_bad)
         with _progress(f"engine {opened.engine}", len(samples)) as progress:
             done = measure(
@@ -844,15 +845,33 @@ def bench(
 ) -> int:
     """Measure the latency of one sample, for one or more thread counts.
 
+    On an emulated board (--device qemu-aarch64, qemu-arm) latencies are the emulator's and say
+    nothing: executed ARM instructions are counted instead, on one thread. They are a model of the
+    cost, the same number each time, and not a latency.
+
     \b
     Examples:
       paddle-edge bench cat.bundle --threads 1,2,4
       paddle-edge bench inference/ --engine paddle --repeat 200
+      paddle-edge bench cat.bundle --engine native --device qemu-aarch64
     """
+    from py_runner import emulator
     from py_runner.run import run as measure
 
+    if engine == "native" and device in emulator.DEVICES:
+        with _opened(model, engine, device, params, None, None) as opened:
+            sample = opened.samples(None, check_shape, limit=1, skip_bad=False)[0]
+            count = emulator.count_instructions(opened.model, sample, device=device)
+        if as_json:
+            _print_json({"model": model, "device": device, "arm_instructions": count, "runs": []})
+            return _DONE
+        _show(
+            f"{count / 1e6:.2f} M ARM instructions per inference of {model} ({device}): "
+            "a model of the cost, not a latency"
+        )
+        return _DONE
     results = []
-    with _opened(model, engine, params, None, None) as opened:
+    with _opened(model, engine, device, params, None, None) as opened:
         samples = opened.samples(None, check_shape, limit=1, skip_bad=False)
         with _progress("threads", len(threads)) as progress:
             for count in threads:
@@ -1153,7 +1172,12 @@ class _Opened:
 
 @contextmanager
 def _opened(
-    path: str, engine: str | None, params: str | None, image: str | None, labels: str | None
+    path: str,
+    engine: str | None,
+    device: str,
+    params: str | None,
+    image: str | None,
+    labels: str | None,
 ) -> Iterator[_Opened]:
     """What BUNDLE|MODEL means, with the engine that fits it by default."""
     import tempfile
@@ -1170,11 +1194,14 @@ def _opened(
         from lite_opt.convert import check_labels
         from py_runner.dataset import read_labels
         from py_runner.image import image_spec
+        from py_runner.run import bundle_target
 
         names = read_labels(labels) if labels else bundle.labels
         check_labels(names, bundle.outputs)
         spec = image_spec(image) if image else bundle.image
-        yield _Opened(bundle.model("x86"), engine or "lite", spec, names, bundle)
+        engine = engine or "lite"
+        target = bundle_target(engine, device)
+        yield _Opened(bundle.model(target), engine, spec, names, bundle)
         return
     from lite_opt.convert import Source
     from lite_opt.program import Program

@@ -39,9 +39,10 @@ from lite_opt.quantize import (
 from lite_opt.recipe import QUANTIZED, RECIPES, Recipe
 from lite_opt.recipe import recipe as find_recipe
 from lite_opt.repair import Change, repair
-from py_runner import checksum
+from py_runner import checksum, emulator
 from py_runner.bundle import Bundle, Model, Target, TensorSpec, save_samples
 from py_runner.dataset import Sample, dataset, read_labels
+from py_runner.engines import native
 from py_runner.errors import ConvertError, DataError, EngineError, UsageError
 from py_runner.folder import check_free, whole_folder
 from py_runner.image import ImageSpec, image_spec, read_inference_yml
@@ -275,6 +276,8 @@ def convert(
                 if check:
                     report, bundle = job.judge(folder, bundle, reference, doubt)
                 bundle.write(folder)
+                if check:
+                    report = job.judge_arm(folder, bundle, reference) or report
         except _CheckFailedError as failed:
             return Conversion(None, failed.report, changes, float_layers)
     return Conversion(Bundle.open(out), report, changes, float_layers)
@@ -573,6 +576,40 @@ class _Job:
             check |= {**_figures(simulated), "engine": _engine(answers)}
             check["warnings"] = list(dict.fromkeys([*bundle.check["warnings"], *check["warnings"]]))
         return simulated, replace(bundle, check=check)
+
+    def judge_arm(self, folder: Path, bundle: Bundle, reference: Run) -> Report | None:
+        """The verdict of an ARM engine, where there is one: this machine, or an emulated board.
+
+        It counts more than any other, and is put into the manifest. Raises _CheckFailedError.
+        """
+        if "arm" not in bundle.targets:
+            return None
+        if native.target() == "arm" and not native.missing():
+            device = "cpu"
+        elif not emulator.missing("qemu-aarch64"):
+            device = "qemu-aarch64"
+        else:
+            return None
+        self.say(f"running the file for arm on engine native, device {device}")
+        samples = self.samples[: self.kept]
+        check = dict(bundle.check)
+        try:
+            answers = run(Bundle.open(folder).model("arm"), samples, engine="native", device=device)
+        except EngineError as error:
+            # Such as a library without fp16: no verdict, and the others stand.
+            text = str(error).replace(str(folder), bundle.name)
+            check["warnings"] = [*check["warnings"], f"no ARM verdict: {text}"]
+            self.say(f"warning: no ARM verdict: {text}")
+            replace(bundle, check=check).write(folder)
+            return None
+        report = compare(reference.first(self.kept), answers)
+        if not report:
+            raise _CheckFailedError(report)
+        check["targets"] = {**check["targets"], "arm": f"passed on {_engine(answers)}, {device}"}
+        check |= {"status": "passed", "engine": f"{_engine(answers)} ({device})"}
+        check |= {key: value for key, value in _figures(report).items() if key != "warnings"}
+        replace(bundle, check=check).write(folder)
+        return report
 
     def _judge_x86(
         self, folder: Path, bundle: Bundle, reference: Run, doubt: str

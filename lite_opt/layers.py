@@ -714,6 +714,12 @@ class _Search:
         """The largest magnitude of a variable on the server, 0 where it was not measured."""
         if self._fed(name):
             return max(float(np.abs(s.feeds[name]).max(initial=0)) for s in self._samples)
+        writer = self._candidate.writers.get(name, [None])[0]
+        if writer is not None and writer.type == "dropout":  # which cannot be tapped
+            kept = 1.0
+            if writer.get("dropout_implementation") != "upscale_in_train":
+                kept -= writer.get("dropout_prob", 0.5)
+            return kept * self._largest(writer.inputs["X"][0])
         part = self._alone.get(name)
         numbers = part.numbers if part else self._whole.get(name)
         return max(abs(numbers.server.minimum), abs(numbers.server.maximum)) if numbers else 0.0

@@ -14,30 +14,51 @@ import json
 import platform
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from py_runner import emulator
 from py_runner.bundle import Model
 from py_runner.child import Worker, serve_script
 from py_runner.dataset import Sample, sample_hash
-from py_runner.engines import lite, paddle
+from py_runner.engines import lite, native, paddle
 from py_runner.errors import DataError, EngineError, ModelError, UsageError
 from py_runner.folder import whole_folder
 from py_runner.nb import read_nb
 
-__all__ = ["ENGINES", "FORMAT", "Run", "SampleInfo", "latency_statistics", "machine", "run"]
+__all__ = [
+    "ENGINES",
+    "FORMAT",
+    "Run",
+    "SampleInfo",
+    "bundle_target",
+    "latency_statistics",
+    "machine",
+    "run",
+]
 
 FORMAT = 1
-ENGINES = ("lite", "paddle")
+ENGINES = ("lite", "native", "paddle")
+# What each runs on: a pattern, and in words.
+_DEVICES = {
+    "lite": ("cpu", "cpu only"),
+    "native": ("|".join(("cpu", *emulator.DEVICES)), ", ".join(("cpu", *emulator.DEVICES))),
+    "paddle": (r"cpu(\+onednn)?|gpu(:[0-9]+)?", "cpu, cpu+onednn, gpu or gpu:N"),
+}
 _MANIFEST = "run.json"
 _LONGEST_S = 1e6  # what select() surely takes
+# An emulated board answers to samples in batches, which begin small and grow until one takes this.
+_BATCH_S = 20
+_MOST_IN_BATCH = 64
 # The fields of a Run that run.json holds as they are.
 _PLAIN: dict[str, Any] = {
     "engine": str, "engine_version": str, "device": str, "machine": str, "threads": int,
@@ -258,16 +279,19 @@ def run(
     """Feed samples to a model on an engine, which works in a process of its own.
 
     Args:
-        model: what to run: `Bundle.model("x86")` for engine `lite`, a source model for `paddle`.
+        model: what to run: for engines `lite` and `native` the model of a bundle that
+            `bundle_target` says, a source model for `paddle`.
         samples: consumed once, ahead of the engine by as much as fits a pipe.
-        engine: "lite" or "paddle".
-        device: "cpu", or for engine `paddle` also "cpu+onednn", "gpu" and "gpu:N".
+        engine: "lite", "native" or "paddle".
+        device: "cpu"; for engine `paddle` also "cpu+onednn", "gpu" and "gpu:N"; for `native` also
+            "qemu-aarch64" and "qemu-arm", which emulate a board: see emulator.py. Its latencies
+            are the emulator's and say nothing of a board's.
         threads: CPU threads of the engine.
         warmup: unmeasured inferences of the first sample.
         repeat: measured inferences a sample; the answer of the last one is kept.
         tensorrt, precision: for engine `paddle` on a GPU: TensorRT, "fp32" or "fp16".
         time_limit_s: how long one sample may take, repeats included.
-        unsafe_int8: let engine `lite` run int8 kernels, which compute wrong numbers on x86.
+        unsafe_int8: run int8 kernels on x86 all the same, where they compute wrong numbers.
         progress: called with the number of samples answered so far.
 
     Raises:
@@ -276,8 +300,8 @@ def run(
         DataError: a sample does not fit the model's inputs, or there is none.
     """
     _check_options(model, engine, device, threads, warmup, repeat, tensorrt, precision)
-    if engine == "lite":
-        _check_file(model, unsafe_int8=unsafe_int8)
+    if engine != "paddle":
+        _check_file(model, bundle_target(engine, device), unsafe_int8=unsafe_int8)
     if time_limit_s is not None and not 0 < time_limit_s <= _LONGEST_S:
         raise UsageError(f"the time limit is above 0 s, at most {_LONGEST_S:g}, not {time_limit_s}")
     # The sample's shape is part of TensorRT's configuration, and an empty data set needs no engine.
@@ -285,6 +309,17 @@ def run(
     first = next(pending, None)
     if first is None:
         raise DataError("there are no samples to run")
+    if device in emulator.DEVICES:
+        return _run_emulated(
+            model,
+            _with_first(first, pending),
+            device=device,
+            threads=threads,
+            warmup=warmup,
+            repeat=repeat,
+            time_limit_s=time_limit_s,
+            progress=progress,
+        )
     config: dict[str, Any] = {
         "files": [str(f) for f in model.files],
         "inputs": [spec.name for spec in model.inputs],
@@ -300,7 +335,8 @@ def run(
             if spec.name in first.feeds
         },
     }
-    python, module = (lite.interpreter(), lite) if engine == "lite" else (sys.executable, paddle)
+    python = lite.interpreter() if engine == "lite" else sys.executable
+    module = {"lite": lite, "native": native, "paddle": paddle}[engine]
     argv = [python, "-W", "ignore", serve_script(), str(module.__file__)]
     # Neither engine on x86 takes every thread count through its API; their OpenMP does.
     env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -313,6 +349,8 @@ def run(
         worker = Worker(argv, config, name=engine, env=env)
     except EngineError as error:
         text = str(error)
+        if engine == "native" and str(model.files[0].parent) in text:
+            raise  # the library names what is at fault itself
         if engine == "lite" and re.search("ModuleNotFoundError|SyntaxError|code 127", text):
             text = lite.missing(python)  # not even what serve.py needs; 127: a shim of pyenv
         raise EngineError(f"{model.files[0]}: {text}") from None
@@ -349,6 +387,70 @@ def run(
         peak_memory_bytes=peak,
         wall_s=time.perf_counter() - start,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def bundle_target(engine: str, device: str = "cpu") -> str:
+    """Which of a bundle's models `lite` or `native` runs on a device: "arm" or "x86"."""
+    if engine == "native":
+        return "arm" if device in emulator.DEVICES else native.target()
+    return "x86"
+
+
+def _run_emulated(
+    model: Model,
+    samples: Iterator[Sample],
+    *,
+    device: str,
+    threads: int,
+    warmup: int,
+    repeat: int,
+    time_limit_s: float | None,
+    progress: Callable[[int], None] | None,
+) -> Run:
+    """`run` on an emulated board: batch by batch, each in a process that warms up anew."""
+    problem = emulator.missing(device)
+    if problem:
+        raise EngineError(problem)
+    runs: list[Run] = []
+    answered, size = 0, 1
+    start = time.perf_counter()
+    while batch := list(islice(samples, size)):
+        for sample in batch:
+            _check_feeds(sample, model)
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as folder:
+            out = Path(folder, "run")
+            try:
+                emulator.answer(
+                    model,
+                    batch,
+                    out,
+                    device=device,
+                    threads=threads,
+                    warmup=warmup,
+                    repeat=repeat,
+                    time_limit_s=time_limit_s and time_limit_s * len(batch),
+                )
+            except EngineError as error:
+                if str(model.files[0].parent) in str(error):
+                    raise  # lite_run names what is at fault itself
+                which = " to ".join(dict.fromkeys(f"'{s.id}'" for s in (batch[0], batch[-1])))
+                raise EngineError(f"{model.files[0]}: sample {which}: {error}") from None
+            done = Run.open(out)
+            outputs = {name: [np.array(v) for v in values] for name, values in done.outputs.items()}
+            runs.append(replace(done, outputs=outputs))
+        answered += len(batch)
+        if progress:
+            progress(answered)
+        if time.perf_counter() - began < _BATCH_S:
+            size = min(2 * size, _MOST_IN_BATCH)
+    return replace(
+        Run.merge(runs),
+        device=device,
+        precision=model.precision,
+        warmup=warmup,
+        wall_s=time.perf_counter() - start,
     )
 
 
@@ -418,33 +520,43 @@ def _check_options(
 ) -> None:
     if engine not in ENGINES:
         raise UsageError(f"unknown engine '{engine}': choose {' or '.join(ENGINES)}")
-    if not re.fullmatch(r"cpu(\+onednn)?|gpu(:[0-9]+)?", device):
-        raise UsageError(f"unknown device '{device}': choose cpu, cpu+onednn, gpu or gpu:N")
-    if engine == "lite" and device != "cpu":
-        raise UsageError("engine lite runs on device cpu only")
+    pattern, words = _DEVICES[engine]
+    if not re.fullmatch(pattern, device):
+        known = any(re.fullmatch(other, device) for other, _ in _DEVICES.values())
+        what = "" if known else f"unknown device '{device}': "
+        raise UsageError(f"{what}engine {engine} runs on device {words}")
     if precision not in ("fp32", "fp16"):
         raise UsageError(f"unknown precision '{precision}': choose fp32 or fp16")
-    if device.startswith("cpu") and (tensorrt or precision != "fp32"):
+    if not device.startswith("gpu") and (tensorrt or precision != "fp32"):
         raise UsageError("TensorRT and fp16 belong to engine paddle on a GPU: add --device gpu")
     if threads < 1 or repeat < 1 or warmup < 0:
         raise UsageError("threads and repeat are at least 1, warmup at least 0")
-    if engine == "lite":
-        if model.files[0].suffix != ".nb":
-            raise UsageError(f"{model.files[0]}: engine lite runs bundles: convert the model first")
-    elif model.files[0].suffix == ".nb":
-        raise UsageError(f"{model.files[0]}: engine paddle runs the source model: name that one")
-
-
-def _check_file(model: Model, *, unsafe_int8: bool) -> None:
-    """Raise EngineError for a file on which the x86 engine would say what is not so."""
-    nb = read_nb(model.files[0])
-    if nb.target not in ("x86", "host"):
-        # Measured: it "runs", exits 0, and leaves the outputs uninitialised.
-        raise EngineError(
-            f"{model.files[0]}: is made for {nb.target}, and the engine here is x86: "
-            "convert with --target x86 as well"
+    file = model.files[0]
+    if (file.suffix == ".nb") != (engine != "paddle"):
+        raise UsageError(
+            f"{file}: "
+            + (
+                "engine paddle runs the source model: name that one"
+                if engine == "paddle"
+                else f"engine {engine} runs bundles: convert the model first"
+            )
         )
-    if not unsafe_int8 and any(precision == "int8" for _, precision in nb.kernels):
+
+
+def _check_file(model: Model, target: str, *, unsafe_int8: bool) -> None:
+    """Raise EngineError for a file on which an engine of this target would say what is not so."""
+    nb = read_nb(model.files[0])
+    if nb.target not in (target, "host"):
+        # Measured on x86: it "runs", exits 0, and leaves the outputs uninitialised.
+        raise EngineError(
+            f"{model.files[0]}: is made for {nb.target}, and the engine here is {target}: "
+            f"convert with --target {target} as well"
+        )
+    if (
+        target == "x86"
+        and not unsafe_int8
+        and any(precision == "int8" for _, precision in nb.kernels)
+    ):
         # Measured: accuracy 0.5 instead of 0.95, NaN, and other numbers in the next run.
         raise EngineError(
             f"{model.files[0]}: has int8 kernels, which compute wrong numbers on x86: run the "

@@ -105,13 +105,14 @@ def weights_of(program: Program) -> list[tuple[str, str]]:
 
 def off_by(report: LayersReport, written: str, program: Program) -> int:
     """How many tapped layers lie between the one that holds the operator and the one named."""
-    assert report.divergence is not None
-    order = [op.layer for op in program.ops]
-    # The layer is called by its last output: at or after the variable that was spoilt.
-    named = order.index(report.divergence.name) if report.divergence.name in order else None
-    taps = [t.name for t in report.taps if t.name in order]
-    assert named is not None
-    return sum(order.index(written) < order.index(t) < named for t in taps)
+    place = {
+        n: i for i, op in enumerate(program.ops) for names in op.outputs.values() for n in names
+    }
+    assert report.divergence is not None, report.verdict
+    named = place[report.divergence.name]
+    assert named >= place[written], report.verdict
+    # A layer is called by its last output, so the right one is at no distance.
+    return sum(place[written] <= place[t.name] < named for t in report.taps)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,26 @@
+// Judges a Run against what the server answered: lite_opt/compare.py, rule by rule.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "run.h"
+
+namespace lite_run {
+
+// How far a run may be from its reference; see lite_opt/recipe.py.
+struct Limits {
+  double cosine = 0;
+  std::optional<double> max_abs_diff;
+  std::optional<double> top1_drop;
+};
+
+// The limits of a precision, of fp32 where it is unknown: LIMITS of lite_opt/recipe.py.
+Limits limits_for(const std::string& precision);
+
+// The report of lite_opt/compare.py as JSON, without its "reference" and "candidate"; what is not
+// finite is null. Throws Error where the runs cannot be compared.
+nlohmann::json compare(const Run& reference, const Run& candidate, const Limits& limits);
+
+}  // namespace lite_run

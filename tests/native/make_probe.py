@@ -1,0 +1,54 @@
+"""Writes armlinux/src/probe.h: a .nb file whose network hands its input on, as an array in C.
+
+python tests/native/make_probe.py
+
+lite_run loads it to learn the version of the Paddle Lite library at hand, which only a loaded
+model tells, before that library sees the user's model: old libraries crash on new files. It needs
+no kernel but feed and fetch, and so loads on every target.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import make_model  # noqa: E402
+
+from lite_opt.optimize import Optimizer  # noqa: E402
+from lite_opt.program import ModelFiles  # noqa: E402
+from lite_opt.recipe import recipe  # noqa: E402
+
+HEADER = """// A .nb file whose network hands its input on. Written by tests/native/make_probe.py.
+#pragma once
+
+namespace lite_run {
+
+constexpr unsigned char kProbe[] = {
+%s
+};
+
+}  // namespace lite_run
+"""
+
+
+def main() -> None:
+    builder = make_model.Builder()
+    program = builder.program(builder.input("x", (1, 1)))
+    with tempfile.TemporaryDirectory() as folder, Optimizer() as optimizer:
+        made = make_model.save(program, Path(folder, "probe"))
+        files = ModelFiles(made / "inference.pdmodel", made / "inference.pdiparams")
+        nb = optimizer.run(files, "arm", Path(folder, "probe.nb"), recipe=recipe("fp32"))
+        data = bytearray(nb.path.read_bytes())
+    end = data.index(0, 2)
+    data[end:18] = bytes(18 - end)  # what opt leaves uninitialised behind its version
+    rows = (data[i : i + 16] for i in range(0, len(data), 16))
+    text = "\n".join("    " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
+    (ROOT / "armlinux" / "src" / "probe.h").write_text(HEADER % text)
+
+
+if __name__ == "__main__":
+    main()

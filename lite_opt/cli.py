@@ -952,6 +952,46 @@ def sdk() -> None:
     """
 
 
+@_paddle_edge.group()
+def android() -> None:
+    """Bring bundles to the Android app, android_demo; see docs/android.md."""
+
+
+@android.command("prepare")
+@click.argument("bundle", type=click.Path())
+@click.option(
+    "--app",
+    type=click.Path(),
+    default="android_demo",
+    show_default=True,
+    help="Folder of the app's Gradle project.",
+)
+@click.option("--name", help="Name in the app. Default: the bundle's, without .bundle.")
+@_FORCE
+@_JSON
+@_DEBUG
+def android_prepare(
+    bundle: str, app: str, name: str | None, force: bool, as_json: bool, debug: bool
+) -> int:
+    """Put a bundle into the app's assets, without the models of other CPUs.
+
+    \b
+    Examples:
+      paddle-edge android prepare cat.bundle
+      paddle-edge android prepare cat.bundle --app ~/paddle-edge/android_demo --force
+    """
+    from lite_opt.android import prepare
+
+    prepared = prepare(bundle, app, name=name, force=force)
+    if as_json:
+        _print_json(prepared.to_json())
+        return _DONE
+    for warning in prepared.warnings:
+        _say(f"warning: {warning}")
+    click.echo(str(prepared.path))
+    return _DONE
+
+
 _SDK_URL = click.option(
     "--url",
     help="A mirror: archives are at URL/VERSION/ARCHIVE. Default: PADDLE_EDGE_SDK_URL, or GitHub.",

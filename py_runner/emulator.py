@@ -233,7 +233,7 @@ def _words(kind: _Device, command: str, done: subprocess.CompletedProcess[bytes]
         ("error while loading shared libraries", f"set {kind.sysroot_variable}"),
         ("' not found (required by", f"set {kind.sysroot_variable}, or QEMU_LD_PREFIX"),
         ("unable to find CPU model", "correct QEMU_CPU"),
-        ("API version", "counting needs a QEMU of 4.2 to 8.2"),
+        ("API version", "counting needs a QEMU of plugin version 1, such as 7.2 in Debian 12"),
         ("plugin", "counting needs the dynamic build of QEMU, as in Debian's qemu-user"),
     ):
         if telling in reason:

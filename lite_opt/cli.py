@@ -118,16 +118,23 @@ def _show(*renderables: Any) -> None:
         console.print(renderable)
 
 
+def _bar_display(*columns: Any) -> Any:
+    """rich's bars on standard error, shown only where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress
+
+    console = Console(stderr=True)
+    everything = ("{task.description}", BarColumn(), *columns)
+    return Progress(*everything, console=console, disable=not console.is_terminal)
+
+
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars that appear when their work begins: called with what, done and total."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, Any] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with _bar_display(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
 
         def show(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -143,6 +150,29 @@ def _progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
     with _bars() as show:
         show(text, 0, total)
         yield lambda done: show(text, done, total)
+
+
+def _new_file(name: str | None, *, force: bool) -> Path | None:
+    """The file to write, which must not be there without `force`: asked before long work."""
+    path = Path(name) if name else None
+    if path and path.exists() and not force:
+        raise UsageError(f"{path}: exists already; choose another name or pass --force")
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _shapes(pairs: Sequence[tuple[str, tuple[int, ...]]]) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes that --check-shape gives for each input, in order."""
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for name, shape in pairs:
+        shapes.setdefault(name, []).append(shape)
+    return shapes
 
 
 class _Shape(click.ParamType):  # type: ignore[type-arg]
@@ -372,9 +402,6 @@ def convert(
     from lite_opt.convert import convert as make
     from lite_opt.recipe import recipe as find_recipe
 
-    shapes: dict[str, list[tuple[int, ...]]] = {}
-    for name, shape in check_shape:
-        shapes.setdefault(name, []).append(shape)
     chosen = find_recipe(
         recipe,
         samples=count,
@@ -397,7 +424,7 @@ def convert(
             samples=samples,
             check_samples=check_samples,
             input_shape=dict(input_shape),
-            check_shape=shapes,
+            check_shape=_shapes(check_shape),
             check=check,
             save_quantized=save_quantized,
             force=force,
@@ -506,9 +533,7 @@ def sensitivity(
     from lite_opt.convert import layer_losses
     from lite_opt.recipe import recipe as find_recipe
 
-    page = Path(plot) if plot else None
-    if page and page.exists() and not force:
-        raise UsageError(f"{page}: exists already; choose another name or pass --force")
+    page = _new_file(plot, force=force)
     chosen = find_recipe(
         "int8",
         samples=count,
@@ -529,10 +554,7 @@ def sensitivity(
             bar=bar,
         )
     if page:
-        try:
-            page.write_text(report.losses_svg(losses, title=model), encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{page}: cannot be written: {error.strerror}") from None
+        _write(page, report.losses_svg(losses, title=model))
     if as_json:
         _print_json({"model": model, "layers": [asdict(loss) for loss in losses]})
         return _DONE
@@ -788,19 +810,14 @@ def compare(
     from lite_opt.recipe import limits_for
     from py_runner.run import Run
 
-    page = Path(html) if html else None
-    if page and page.exists() and not force:
-        raise UsageError(f"{page}: exists already; choose another name or pass --force")
+    page = _new_file(html, force=force)
     edge = Run.open(candidate)
     limits = limits_for(
         edge.precision, cosine=cosine, max_abs_diff=max_abs_diff, top1_drop=top1_drop
     )
     outcome = judge(Run.open(reference), edge, limits=limits)
     if page:
-        try:
-            page.write_text(report.html_page(outcome), encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{page}: cannot be written: {error.strerror}") from None
+        _write(page, report.html_page(outcome))
     code = _DONE if outcome else _FAILED
     if as_json:
         _print_json(outcome.to_json())
@@ -1156,12 +1173,9 @@ def _sdk_found(found: Sdk, as_json: bool) -> int:
 @contextmanager
 def _received(text: str) -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar in bytes on standard error, shown only where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+    from rich.progress import DownloadColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with _bar_display(DownloadColumn(), TransferSpeedColumn()) as bar:
         task = bar.add_task(text, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -1202,9 +1216,7 @@ class _Opened:
                 limit=limit,
             )
         own: list[Sample] = self._bundle.read_samples() if self._bundle else []
-        shapes: dict[str, list[tuple[int, ...]]] = {}
-        for name, shape in check_shape:
-            shapes.setdefault(name, []).append(shape)
+        shapes = _shapes(check_shape)
         if not own or shapes:
             own = random_samples(self.model.inputs, image=self._image, shapes=shapes)
         return own[:limit]

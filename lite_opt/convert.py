@@ -214,6 +214,7 @@ def convert(
             chosen = QUANTIZED
             say("the model is quantized already: its own scales are kept")
         outputs = tuple(program.outputs)
+        judged = max(check_samples, _JUDGED_SAMPLES) if chosen.calibration else check_samples
         data = _Data.of(source, chosen, calibration)
         warnings += data.warnings
         picked: list[Sample] = []
@@ -224,15 +225,13 @@ def convert(
                     inputs=source.inputs,
                     image=source.image,
                     labels=source.labels,
-                    limit=max(check_samples, _JUDGED_SAMPLES)
-                    if chosen.calibration
-                    else check_samples,
+                    limit=judged,
                 )
             )
         elif data.calibration:
             if not data.held_out and check:
                 warnings.append("judged on the samples of the calibration: give more, or --samples")
-            picked = (data.held_out or data.calibration)[: max(check_samples, _JUDGED_SAMPLES)]
+            picked = (data.held_out or data.calibration)[:judged]
         elif check:
             picked = random_samples(
                 source.inputs, count=check_samples, image=source.image, shapes=check_shape
@@ -245,12 +244,8 @@ def convert(
         quantized = program if chosen is QUANTIZED else None
         if chosen.calibration is not None:
             quantized, chosen, float_layers = _quantize(program, chosen, data, say, show)
-            if float_layers is not None and not float_layers.held:
-                warnings.append(
-                    f"even with every layer in float the loss is {float_layers.drop:.2f} points"
-                )
             if save_quantized is not None:
-                _save_quantized(quantized, source, Path(save_quantized), keep=keep)
+                _save_quantized(quantized, source, Path(save_quantized))
         for warning in warnings:
             say(f"warning: {warning}")
         job = _Job(
@@ -429,11 +424,8 @@ def _quantize(
     return quantized.with_float(floats), replace(chosen, calibration=settings), found
 
 
-def _save_quantized(
-    program: Program, source: Source, folder: Path, *, keep: Sequence[str | Path | None]
-) -> None:
-    check_free(folder, force=False, keep=keep)
-    with whole_folder(folder, force=False) as partial:
+def _save_quantized(program: Program, source: Source, folder: Path) -> None:
+    with whole_folder(folder) as partial:
         program.save(partial)
         beside = source.files.model.with_name("inference.yml")
         if beside.is_file():
@@ -478,16 +470,26 @@ class _Job:
         The second value says why there is none for x86, where that one cannot be made but one for
         arm can, and it is not `needed`.
         """
-        # Checksums of large files overlap with the optimizer's work.
-        with ThreadPoolExecutor(max_workers=2) as pool:
+        with (
+            tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary,
+            # Checksums of large files overlap with the optimizer's work.
+            ThreadPoolExecutor(max_workers=2) as pool,
+        ):
+            staged: dict[int, ModelFiles] = {}  # by program: most often one serves all targets
             digest = pool.submit(self.source.files.sha256)
             made: dict[str, tuple[NbFile, Future[str], Future[str]]] = {}
             doubt = ""
             for name, optimizer in optimizers.items():
                 twin = " (an fp32 twin)" if name == "x86" and self.recipe.arm_only else ""
                 self.say(f"optimizing for {name}{twin}")
+                program, _ = self._made_from(name)
+                if id(program) not in staged:
+                    place = Path(temporary, name)
+                    place.mkdir()
+                    staged[id(program)] = program.stage(place)
+                files = staged[id(program)]
                 try:
-                    nb = self._optimized(optimizer, name, folder / f"model.{name}.nb")
+                    nb = self._optimized(optimizer, files, name, folder / f"model.{name}.nb")
                 except ConvertError as error:
                     if needed or name != "x86" or "arm" not in made:
                         raise
@@ -519,12 +521,11 @@ class _Job:
             )
             return bundle, doubt
 
-    def _optimized(self, optimizer: Optimizer, target: str, out: Path) -> NbFile:
+    def _optimized(self, optimizer: Optimizer, files: ModelFiles, target: str, out: Path) -> NbFile:
         """Run an optimizer; its errors also name the model, and the layers of operators."""
         program, recipe = self._made_from(target)
         try:
-            with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
-                nb = optimizer.run(program.stage(temporary), target, out, recipe=recipe)
+            nb = optimizer.run(files, target, out, recipe=recipe)
         except ConvertError as error:
             named = {m[1] or m[2] for m in re.finditer(r"'(\w+)'|found for (\w+)", str(error))}
             layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
@@ -675,7 +676,8 @@ class _Job:
         with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
             file = Path(temporary, "twin.x86.nb")
             with Optimizer() as optimizer:
-                self._optimized(optimizer, "x86", file)
+                staged = self._made_from("x86")[0].stage(temporary)
+                self._optimized(optimizer, staged, "x86", file)
             return self._on_x86(file, samples)
 
     def _on_x86(self, file: Path, samples: list[Sample]) -> Run:

@@ -39,7 +39,7 @@ from lite_opt.repair import repair
 from py_runner.bundle import Bundle, Model
 from py_runner.dataset import Sample
 from py_runner.errors import ConvertError, DataError, EngineError, ModelError, UsageError
-from py_runner.run import ENGINES, run
+from py_runner.run import run
 
 __all__ = [
     "LAYER_LIMITS",
@@ -240,8 +240,8 @@ def first_difference(
         ModelError: control flow, or no variable that can be compared.
         ConvertError, EngineError: the optimizer or an engine died on the tapped model.
     """
-    if engine not in ENGINES:
-        raise UsageError(f"unknown engine '{engine}': choose {' or '.join(ENGINES)}")
+    if engine not in ("lite", "paddle"):
+        raise UsageError(f"layers cannot be compared on engine '{engine}': choose lite or paddle")
     if engine == "lite" and (recipe.arm_only or is_quantized(candidate)):
         why = recipe.arm_only or RECIPES["int8"].arm_only
         raise UsageError(

@@ -16,7 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -133,8 +133,8 @@ def calibrate(
     """
     if is_quantized(program):
         raise UsageError(f"{program.files.model}: is quantized already")
-    weighted = [op for op in program.ops if _weight(program, op) is not None]
-    if not weighted:
+    producers = program.producers()
+    if all(_weight(program, op, producers) is None for op in program.ops):
         raise ConvertError(
             f"{program.files.model}: no layer has an int8 kernel: nothing to quantize "
             f"(looked for {', '.join(_LAYERS)} with weights)"
@@ -148,7 +148,7 @@ def calibrate(
     skip = [
         op.inputs[_LAYERS[op.type][1]][0]
         for op in copy.ops
-        if op.type in _LAYERS and _weight(copy, op) is None
+        if op.type in _LAYERS and _weight(copy, op, producers) is None
     ]
     with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
         folder = Path(temporary)
@@ -170,6 +170,7 @@ def calibrate(
         # The file goes away with the folder, and the parameters are views of it.
         quantized.params = {name: value.copy() for name, value in quantized.params.items()}
     _unshield_outputs(quantized)
+    _name_scales(quantized)
     # What the quantization left behind, next to what it is for.
     for block in quantized.blocks:
         for op in block.ops:
@@ -186,6 +187,7 @@ def calibrate(
 
 
 _SHIELD = ".shield"
+_CHANNEL_SCALE = "channel_scale_"  # Paddle's name for the scales behind a layer, and a number
 
 
 def _shield_outputs(program: Program) -> None:
@@ -218,6 +220,25 @@ def _unshield_outputs(program: Program) -> None:
             op.inputs["X"] = list(producers[op.inputs["X"][0]].inputs["X"])
     program.blocks[0].ops = [op for op in program.ops if not op.layer.endswith(_SHIELD)]
     program.remove_unused()
+
+
+def _name_scales(program: Program) -> None:
+    """Number the scales that Paddle made by the order of their layers.
+
+    It numbers them as it walks a set of strings, whose order is another one in each process.
+    """
+    renamed: dict[str, str] = {}
+    for op in program.ops:
+        for names in op.inputs.values():
+            for name in names:
+                if name.startswith(_CHANNEL_SCALE):
+                    renamed.setdefault(name, f"{_CHANNEL_SCALE}{len(renamed)}")
+    for op in program.ops:
+        op.rename_inputs(renamed)
+    moved = {new: (program.vars.pop(old), program.params.pop(old)) for old, new in renamed.items()}
+    for name, (var, scale) in moved.items():
+        program.vars[name] = replace(var, name=name)
+        program.params[name] = scale
 
 
 def _finite(value: np.ndarray[Any, Any]) -> bool:
@@ -276,7 +297,7 @@ def quantized_layers(program: Program) -> tuple[QuantizedLayer, ...]:
     producers = program.producers()
     layers = []
     for op in program.ops:
-        weight = _weight(program, op)
+        weight = _weight(program, op, producers)
         if weight is None:
             continue
         source = producers.get(op.inputs[_LAYERS[op.type][0]][0])
@@ -286,16 +307,16 @@ def quantized_layers(program: Program) -> tuple[QuantizedLayer, ...]:
     return tuple(layers)
 
 
-def _weight(program: Program, op: Op) -> str | None:
+def _weight(program: Program, op: Op, producers: Mapping[str, Op]) -> str | None:
     """The weights of a layer that could be quantized, through a dequantize_linear or not."""
     if op.type not in _LAYERS:
         return None
     name = op.input(_LAYERS[op.type][1])
     if name is not None and name not in program.params:
-        source = program.producers().get(name)
+        source = producers.get(name)
         while source is not None and source.type in (*_QUANTIZE, *_DEQUANTIZE, *_BOTH):
             name = source.input("X")
-            source = program.producers().get(name or "")
+            source = producers.get(name or "")
     return name if name in program.params else None
 
 
@@ -329,11 +350,6 @@ class Quantized:
 
     def with_float(self, layers: Collection[str]) -> Program:
         """The program with these layers computed in float, as they were before calibration."""
-        program = self._mixed(layers)
-        program.remove_unused()
-        return program
-
-    def _mixed(self, layers: Collection[str]) -> Program:
         program = self.program.copy()
         producers, consumers = program.producers(), program.consumers()
         attrs = {op.layer: op.attrs for op in self.source.ops}
@@ -358,6 +374,7 @@ class Quantized:
         program.blocks[0].ops = [
             op for op in kept if op.type not in _QUANTIZE or op.outputs["Out"][0] in read
         ]
+        program.remove_unused()
         return program
 
 

@@ -519,7 +519,7 @@ def _check_options(
     precision: str,
 ) -> None:
     if engine not in ENGINES:
-        raise UsageError(f"unknown engine '{engine}': choose {' or '.join(ENGINES)}")
+        raise UsageError(f"unknown engine '{engine}': choose {', '.join(ENGINES)}")
     pattern, words = _DEVICES[engine]
     if not re.fullmatch(pattern, device):
         known = any(re.fullmatch(other, device) for other, _ in _DEVICES.values())

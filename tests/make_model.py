@@ -61,6 +61,24 @@ class Builder:
         self.ops.append(op)
         return out
 
+    def conv2d(
+        self, x: str, weight: str, out: str, out_shape: tuple[int, ...], *, padding: int = 1
+    ) -> str:
+        """A plain convolution of stride 1 by the parameter `weight`."""
+        return self.op(
+            "conv2d",
+            {"Input": [x], "Filter": [weight]},
+            out,
+            out_shape,
+            slot="Output",
+            strides=[1, 1],
+            paddings=[padding, padding],
+            dilations=[1, 1],
+            groups=1,
+            padding_algorithm="EXPLICIT",
+            data_format="NCHW",
+        )
+
     def program(self, *outputs: str, version: int = 3003001) -> Program:
         for column, name in enumerate(outputs):
             self.ops.append(Op("fetch", {"X": [name]}, {"Out": ["fetch"]}))
@@ -84,19 +102,7 @@ def classifier(*, seed: int = 0, transposed: bool = False, batch: int = -1) -> P
     """
     b = Builder(seed)
     x = b.input("x", (batch, 3, SIDE, SIDE))
-    conv = b.op(
-        "conv2d",
-        {"Input": [x], "Filter": [b.param("conv.w", (8, 3, 3, 3), 2.0)]},
-        "conv.out",
-        (batch, 8, SIDE, SIDE),
-        slot="Output",
-        strides=[1, 1],
-        paddings=[1, 1],
-        dilations=[1, 1],
-        groups=1,
-        padding_algorithm="EXPLICIT",
-        data_format="NCHW",
-    )
+    conv = b.conv2d(x, b.param("conv.w", (8, 3, 3, 3), 2.0), "conv.out", (batch, 8, SIDE, SIDE))
     bias = b.op(
         "reshape2", {"X": [b.param("conv.b", (8,))]}, "conv.b4", (1, 8, 1, 1), shape=[1, 8, 1, 1]
     )

@@ -349,7 +349,7 @@ BUNDLES: dict[str, Case] = {
     "manifest-leads-out": (
         manifest(targets={"x86": {
             "file": "../other.nb", "sha256": "", "crc32": "", "bytes": 1, "opt_version": "",
-            "ops": 1, "kernels": {}, "precision": "fp32",
+            "ops": 1, "kernels": {}, "calib": 0, "weights": {}, "precision": "fp32",
         }}), RUN, 3, "'../other.nb' leads out of the bundle",
     ),
     "manifest-named": (
@@ -575,12 +575,12 @@ OPTIONS: dict[str, Case] = {
     "recipe": (nothing, f"{CONVERT} --recipe fp33", 2, "unknown recipe 'fp33': choose fp32"),
     "target": (nothing, f"{CONVERT} --target arm,riscv", 2, "unknown target 'riscv': choose arm"),
     "no-target": (nothing, f"{CONVERT} --target ''", 2, "unknown target ''"),
-    "engine": (nothing, f"{RUN} --engine tvm", 2, "unknown engine 'tvm': choose lite or paddle"),
+    "engine": (nothing, f"{RUN} --engine tvm", 2, "'tvm': choose lite, native, paddle"),
     "engine-of-models": (nothing, f"{RUN} --engine paddle", 2, "cat.bundle: engine paddle runs"),
     "engine-of-bundles": (
         nothing, "run model -o new --engine lite", 2, f"{MODEL}: engine lite runs bundles",
     ),
-    "device": (nothing, f"{RUN} --device tpu", 2, "unknown device 'tpu': choose cpu, cpu+onednn"),
+    "device": (nothing, f"{RUN} --device tpu", 2, "unknown device 'tpu': engine lite runs on"),
     "device-of-lite": (nothing, f"{RUN} --device gpu", 2, "engine lite runs on device cpu only"),
     "precision": (nothing, "run model -o new --precision fp8", 2, "unknown precision 'fp8'"),
     "tensorrt": (nothing, "run model -o new --tensorrt", 2, "add --device gpu"),

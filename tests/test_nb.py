@@ -216,7 +216,8 @@ def test_weight_only_quantisation(real: Path, name: str, bits: int) -> None:
             assert stored.dtype == f"int{bits}"
             scale = np.array(op.quant[f"{weight}_quant_scale"]).reshape(-1, 1, 1, 1)
             assert scale.size == stored.shape[0]
-            assert (abs(stored * scale - params[weight]) <= 0.5001 * scale).all()
+            # Half a step, and opt's float32 arithmetic: 2^-23 of up to 2^15 steps.
+            assert (abs(stored * scale - params[weight]) <= 0.505 * scale).all()
             restored += 1
     assert restored == 2
     assert set(file.weight_bytes_by_dtype) <= {f"int{bits}", "float32"}

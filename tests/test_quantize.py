@@ -67,19 +67,7 @@ def deep(*, outlier: str = "") -> Program:
     channels = 3
     for index in range(4):
         weight = b.param(f"w{index}", (16, channels, 3, 3), 1.5)
-        x = b.op(
-            "conv2d",
-            {"Input": [x], "Filter": [weight]},
-            f"conv{index}",
-            (-1, 16, 8, 8),
-            slot="Output",
-            strides=[1, 1],
-            paddings=[1, 1],
-            dilations=[1, 1],
-            groups=1,
-            padding_algorithm="EXPLICIT",
-            data_format="NCHW",
-        )
+        x = b.conv2d(x, weight, f"conv{index}", (-1, 16, 8, 8))
         x = b.op("relu", {"X": [x]}, f"relu{index}", (-1, 16, 8, 8))
         channels = 16
     flat = b.op(
@@ -426,11 +414,7 @@ def test_labels_turn_agreement_into_accuracy(calibrated: Quantized) -> None:
 def test_outputs_that_are_no_scores_cannot_be_ranked() -> None:
     b = make_model.Builder()
     x = b.input("x", (-1, 3, 8, 8))
-    y = b.op(
-        "conv2d", {"Input": [x], "Filter": [b.param("w", (4, 3, 3, 3))]}, "y", (-1, 4, 6, 6),
-        slot="Output", strides=[1, 1], paddings=[0, 0], dilations=[1, 1], groups=1,
-        padding_algorithm="EXPLICIT", data_format="NCHW",
-    )  # fmt: skip
+    y = b.conv2d(x, b.param("w", (4, 3, 3, 3)), "y", (-1, 4, 6, 6), padding=0)
     program = b.program(y)
     samples = samples_of(program, 2)
     quantized = Quantized.of(calibrate(program, samples, Calibration()), program)

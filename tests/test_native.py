@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -11,7 +12,8 @@ import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,21 +53,40 @@ def built(preset: str, **environment: str) -> Path:
         "nlohmann-json3-dev, doctest-dev, libjpeg62-turbo-dev and zlib1g-dev",
     )
     env = {k: v for k, v in os.environ.items() if k != "PADDLE_LITE_DIR"} | environment
-    for command in (["--preset", preset], ["--build", "--preset", preset]):
-        done = subprocess.run(
-            ["cmake", *command], cwd=ROOT, env=env, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    with only_one():
+        for command in (["--preset", preset], ["--build", "--preset", preset]):
+            done = subprocess.run(
+                ["cmake", *command], cwd=ROOT, env=env, capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return BUILD / preset
 
 
+@contextmanager
+def only_one() -> Iterator[None]:
+    """One process at a time: tests that run side by side share the folders of the builds."""
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def sysroot(preset: str) -> Path:
+    """The folder of the libraries for an ARM build, made where it is missing."""
+    arch, _, _ = CROSS[preset]
+    need(shutil.which("apt-get") is not None, "apt-get, which fetches the sysroot")
+    folder = BUILD / "sysroot" / preset
+    script = ROOT / "armlinux" / "toolchains" / "make_sysroot.sh"
+    with only_one():
+        subprocess.run([script, arch, folder], check=True, capture_output=True)
+    return folder
+
+
 def cross_built(preset: str, *, stand_in: bool = True) -> Path:
-    arch, triplet, emulator = CROSS[preset]
+    _, triplet, emulator = CROSS[preset]
     need(shutil.which(f"{triplet}-g++") is not None, f"g++-{triplet}")
     need(shutil.which(emulator) is not None, "qemu-user-static")
-    need(shutil.which("apt-get") is not None, "apt-get, which fetches the sysroot")
-    script = ROOT / "armlinux" / "toolchains" / "make_sysroot.sh"
-    subprocess.run([script, arch, BUILD / "sysroot" / preset], check=True, capture_output=True)
+    sysroot(preset)
     if stand_in:
         return built(f"{preset}-stand-in")
     assert SDK is not None

@@ -15,6 +15,7 @@ import make_images
 import numpy as np
 import pytest
 from conftest import need
+from test_native import sysroot
 
 from py_runner.errors import DataError
 from py_runner.image import PRESETS, ImageSpec, open_image
@@ -92,8 +93,7 @@ def compile_driver(build: Build, out: Path) -> list[str]:
     include, command = [], [str(out)]
     link = ["-ljpeg", "-lz"]
     if build.sysroot:
-        root = ROOT / "build" / "sysroot" / build.sysroot
-        need((root / ".complete").is_file(), f"{root}, made by armlinux/toolchains/make_sysroot.sh")
+        root = sysroot(build.sysroot)
         folders = [root / "usr/lib" / build.triple, root / "lib" / build.triple]
         include = [f"-isystem{root}/usr/include", f"-isystem{root}/usr/include/{build.triple}"]
         link = [*(f"-L{folder}" for folder in folders), *link]

@@ -1232,8 +1232,6 @@ def _opened(
     labels: str | None,
 ) -> Iterator[_Opened]:
     """What BUNDLE|MODEL means, with the engine that fits it by default."""
-    import tempfile
-
     from py_runner.bundle import Bundle
 
     if Path(path, "bundle.json").exists():
@@ -1257,10 +1255,11 @@ def _opened(
         return
     from lite_opt.convert import Source
     from lite_opt.program import Program
+    from py_runner.folder import temporary_folder
 
     source = Source.of(Program.load(path, params=params), image=image, labels=labels)
-    with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
-        model = source.model(Path(temporary))
+    with temporary_folder() as temporary:
+        model = source.model(temporary)
         yield _Opened(model, engine or "paddle", source.image, source.labels, None)
 
 

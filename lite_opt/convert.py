@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -44,7 +43,7 @@ from py_runner.bundle import Bundle, Model, Target, TensorSpec, save_samples
 from py_runner.dataset import Sample, dataset, read_labels
 from py_runner.engines import native
 from py_runner.errors import ConvertError, DataError, EngineError, UsageError
-from py_runner.folder import check_free, whole_folder
+from py_runner.folder import check_free, temporary_folder, whole_folder
 from py_runner.image import ImageSpec, image_spec, read_inference_yml
 from py_runner.nb import NbFile
 from py_runner.run import Run, run
@@ -471,7 +470,7 @@ class _Job:
         arm can, and it is not `needed`.
         """
         with (
-            tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary,
+            temporary_folder() as temporary,
             # Checksums of large files overlap with the optimizer's work.
             ThreadPoolExecutor(max_workers=2) as pool,
         ):
@@ -484,7 +483,7 @@ class _Job:
                 self.say(f"optimizing for {name}{twin}")
                 program, _ = self._made_from(name)
                 if id(program) not in staged:
-                    place = Path(temporary, name)
+                    place = temporary / name
                     place.mkdir()
                     staged[id(program)] = program.stage(place)
                 files = staged[id(program)]
@@ -542,8 +541,8 @@ class _Job:
     def reference(self, folder: Path, bundle: Bundle) -> Run:
         """What the unrepaired model answers on the server engine; the bundle keeps a part."""
         self.say("running the source model on the server engine")
-        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
-            model = self.source.model(Path(temporary), sha256=bundle.source["sha256"])
+        with temporary_folder() as temporary:
+            model = self.source.model(temporary, sha256=bundle.source["sha256"])
             reference = run(model, self.samples, engine="paddle")
         (folder / "reference").mkdir()
         reference.first(self.kept).write(folder / "reference")
@@ -673,8 +672,8 @@ class _Job:
         return self._on_x86(file, samples) if file.exists() else self._run_twin(samples)
 
     def _run_twin(self, samples: list[Sample]) -> Run:
-        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
-            file = Path(temporary, "twin.x86.nb")
+        with temporary_folder() as temporary:
+            file = temporary / "twin.x86.nb"
             with Optimizer() as optimizer:
                 staged = self._made_from("x86")[0].stage(temporary)
                 self._optimized(optimizer, staged, "x86", file)
@@ -686,7 +685,7 @@ class _Job:
         return run(model, samples, engine="lite")
 
     def _on_server(self, program: Program, samples: list[Sample], precision: str) -> Run:
-        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+        with temporary_folder() as temporary:
             staged = program.stage(temporary)
             assert staged.params is not None
             files = (staged.model, staged.params)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -39,6 +38,7 @@ from lite_opt.repair import repair
 from py_runner.bundle import Bundle, Model
 from py_runner.dataset import Sample
 from py_runner.errors import ConvertError, DataError, EngineError, ModelError, UsageError
+from py_runner.folder import temporary_folder
 from py_runner.run import run
 
 __all__ = [
@@ -925,20 +925,20 @@ class _Search:
 
     def _run(self, program: Program, samples: Sequence[Sample], engine: str) -> list[list[_Array]]:
         """One list of arrays an output, in the order of the outputs."""
-        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+        with temporary_folder() as temporary:
             files: tuple[Path, ...]
             try:
                 staged = program.save(temporary)
                 assert staged.params is not None
                 files = staged.model, staged.params
                 if engine == "lite":
-                    files = (Path(temporary, "tapped.nb"),)
+                    files = (temporary / "tapped.nb",)
                     optimize(staged, "x86", files[0], recipe=self._recipe)
                 model = Model("tapped", "", self._recipe.name, files, tuple(program.inputs))
                 outputs = list(run(model, samples, engine=engine, warmup=0).outputs.values())
             except (ConvertError, EngineError) as error:
                 # Without the folder, which is gone.
-                words = re.sub(rf"{re.escape(temporary)}/\S*: ", "", str(error))
+                words = re.sub(rf"{re.escape(str(temporary))}/\S*: ", "", str(error))
                 raise type(error)(f"{self._file}: with its layers tapped: {words}") from None
         if len(outputs) != len(program.outputs):
             raise EngineError(

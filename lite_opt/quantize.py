@@ -31,6 +31,7 @@ from py_runner.bundle import save_samples
 from py_runner.child import Worker, how_it_ended, last_words, serve_script
 from py_runner.dataset import Sample, sample_hash
 from py_runner.errors import ConvertError, DataError, EngineError, UsageError
+from py_runner.folder import temporary_folder
 from py_runner.run import Run, SampleInfo, machine
 
 __all__ = [
@@ -150,8 +151,7 @@ def calibrate(
         for op in copy.ops
         if op.type in _LAYERS and _weight(copy, op, producers) is None
     ]
-    with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
-        folder = Path(temporary)
+    with temporary_folder() as folder:
         files = copy.save(folder)
         saved = save_samples(folder, samples)
         config = {
@@ -396,7 +396,7 @@ class _Server:
         for weight, value in quantized.floats.items():
             palette.set_param(_float_name(weight), value)
         palette.blocks[0].ops = []
-        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
+        with temporary_folder() as temporary:
             files = palette.save(temporary)
             config = {
                 "files": [str(files.model), str(files.params)],

@@ -25,7 +25,6 @@ import re
 import shutil
 import struct
 import tarfile
-import tempfile
 import time
 import urllib.request
 import zlib
@@ -38,7 +37,7 @@ from urllib.error import HTTPError, URLError
 
 from py_runner.checksum import sha256
 from py_runner.errors import EngineError, UsageError
-from py_runner.folder import check_free, whole_folder
+from py_runner.folder import check_free, temporary_folder, whole_folder
 
 __all__ = [
     "DEFAULT_VERSION",
@@ -289,8 +288,8 @@ def add(file: str | Path, *, version: str | None = None, progress: _Say | None =
         raise UsageError(f"{file}: there is no such file")
     digest = sha256(file)
     _make_folder(cache_folder())
-    with tempfile.TemporaryDirectory(prefix=".added-", dir=cache_folder()) as temporary:
-        tree = Path(temporary, "tree")
+    with temporary_folder(".added-", cache_folder()) as temporary:
+        tree = temporary / "tree"
         _unpack(file, tree, source=file)
         found = Sdk.open(tree, version=version)
         label = found.version if found.version and _is_version(found.version) else "unknown"

@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from py_runner.bundle import Model, SavedSample, save_samples
 from py_runner.child import how_it_ended, last_words
 from py_runner.dataset import Sample
 from py_runner.errors import EngineError
+from py_runner.folder import temporary_folder
 
 __all__ = ["DEVICES", "answer", "count_instructions", "missing"]
 
@@ -102,8 +102,8 @@ def answer(
     Raises EngineError in one line where something is missing, and where `lite_run` refuses or dies.
     """
     kind = _KINDS[device]
-    with tempfile.TemporaryDirectory(prefix="paddle-edge-") as folder:
-        _stage(Path(folder), samples)
+    with temporary_folder() as folder:
+        _stage(folder, samples)
         options = ["--threads", threads, "--warmup", warmup, "--repeat", repeat]
         arguments = [model.files[0].parent, "--samples", folder, "--out", out, *options]
         _call(kind, _argv(kind), arguments, time_limit_s)
@@ -124,8 +124,8 @@ def count_instructions(model: Model, sample: Sample, *, device: str = "qemu-aarc
     """
     kind = _KINDS[device]
     spans = []
-    with tempfile.TemporaryDirectory(prefix="paddle-edge-") as temporary:
-        folder = Path(temporary).resolve()
+    with temporary_folder() as temporary:
+        folder = temporary.resolve()
         plugin = _built_plugin(folder)
         saved = _stage(folder, [Sample(str(index), sample.feeds) for index in range(2)])
         files = [str(folder / next(iter(entry.feeds.values()))) for entry in saved]

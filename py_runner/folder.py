@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from py_runner.errors import UsageError
 
-__all__ = ["check_free", "whole_folder"]
+__all__ = ["check_free", "temporary_folder", "whole_folder"]
 
 # What a bundle, a run and the demo's results hold: only such folders are ever replaced.
 _OURS = ("bundle.json", "run.json", "text-direction")
@@ -42,6 +43,20 @@ def check_free(
 
 
 @contextmanager
+def temporary_folder(
+    prefix: str = "paddle-edge-", parent: str | Path | None = None
+) -> Iterator[Path]:
+    """A new private folder that is gone when the block ends, however it ends but by `kill -9`."""
+    # Named before it is made: a signal that raises in the instant between leaves nothing behind.
+    path = Path(parent or tempfile.gettempdir(), prefix + secrets.token_hex(8))
+    try:
+        path.mkdir(mode=0o700)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
 def whole_folder(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     """A new empty folder beside `path` that takes its name when the block ends without an error.
 
@@ -51,27 +66,19 @@ def whole_folder(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     check_free(path, force=force)
-    parent = path.absolute().parent
     try:
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=parent))
+        with temporary_folder(f".{path.name}.partial-", path.absolute().parent) as partial:
+            partial.chmod(0o777 & ~_umask())  # a bundle is to be shared
+            yield partial
+            old = None
+            if path.exists():
+                old = partial.with_name(partial.name + ".old")
+                path.rename(old)
+            partial.rename(path)
+            if old is not None:
+                shutil.rmtree(old)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
-    try:
-        partial.chmod(0o777 & ~_umask())  # mkdtemp makes it private; a bundle is to be shared
-        yield partial
-        old = None
-        if path.exists():
-            old = partial.with_name(partial.name + ".old")
-            path.rename(old)
-        partial.rename(path)
-        if old is not None:
-            shutil.rmtree(old)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _umask() -> int:

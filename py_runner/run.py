@@ -14,7 +14,6 @@ import json
 import platform
 import re
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +31,7 @@ from py_runner.child import Worker, serve_script
 from py_runner.dataset import Sample, sample_hash
 from py_runner.engines import lite, native, paddle
 from py_runner.errors import DataError, EngineError, ModelError, UsageError
-from py_runner.folder import whole_folder
+from py_runner.folder import temporary_folder, whole_folder
 from py_runner.nb import read_nb
 
 __all__ = [
@@ -419,8 +418,8 @@ def _run_emulated(
         for sample in batch:
             _check_feeds(sample, model)
         began = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="paddle-edge-") as folder:
-            out = Path(folder, "run")
+        with temporary_folder() as folder:
+            out = folder / "run"
             try:
                 emulator.answer(
                     model,

@@ -868,7 +868,13 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """The real command, which is not left running."""
     need(Path(COMMAND).exists(), "the installed command paddle-edge")
     pipe = subprocess.PIPE
-    with subprocess.Popen([COMMAND, *arguments], stdout=pipe, stderr=pipe) as process:
+    # A shell's background jobs, such as this test run may be one of, ignore Ctrl-C.
+    with subprocess.Popen(
+        [COMMAND, *arguments],
+        stdout=pipe,
+        stderr=pipe,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         try:
             yield process
         finally:

@@ -38,6 +38,7 @@ from lite_opt.quantize import (
 from lite_opt.recipe import QUANTIZED, RECIPES, Recipe
 from lite_opt.recipe import recipe as find_recipe
 from lite_opt.repair import Change, repair
+from lite_opt.rounding import round_weights
 from py_runner import checksum, emulator
 from py_runner.bundle import Bundle, Model, Target, TensorSpec, save_samples
 from py_runner.dataset import Sample, dataset, read_labels
@@ -245,6 +246,8 @@ def convert(
             quantized, chosen, float_layers = _quantize(program, chosen, data, say, show)
             if save_quantized is not None:
                 _save_quantized(quantized, source, Path(save_quantized))
+        elif chosen.quant_type == "QUANT_INT8":
+            quantized = round_weights(program)
         for warning in warnings:
             say(f"warning: {warning}")
         job = _Job(
@@ -443,7 +446,8 @@ class _CheckFailedError(Exception):
 class _Job:
     """The steps of one conversion, over what they share.
 
-    `program` is the repaired float model, `quantized` the one that arm computes in int8, or None.
+    `program` is the repaired float model, `quantized` what the recipe made of it, for targets that
+    compute it, or None.
     """
 
     program: Program
@@ -658,7 +662,7 @@ class _Job:
         if not self.recipe.quant_type:
             return False
         self.say("running the model in fp32 on the x86 engine")
-        plain = replace(self, recipe=RECIPES["fp32"])
+        plain = replace(self, recipe=RECIPES["fp32"], quantized=None)
         samples = self.samples[: self.kept]
         server = self._on_server(self.program, samples, "fp32")
         try:

@@ -35,6 +35,7 @@ from lite_opt.quantize import fake_fp16, is_quantized
 from lite_opt.recipe import RECIPES, Recipe
 from lite_opt.recipe import recipe as find_recipe
 from lite_opt.repair import repair
+from lite_opt.rounding import round_weights
 from py_runner.bundle import Bundle, Model
 from py_runner.dataset import Sample
 from py_runner.errors import ConvertError, DataError, EngineError, ModelError, UsageError
@@ -319,6 +320,8 @@ def bundle_layers(
         repair(candidate)
     if chosen.fp16:
         candidate = fake_fp16(candidate)
+    elif chosen.quant_type == "QUANT_INT8":
+        candidate = round_weights(candidate)
     return first_difference(
         reference,
         candidate,

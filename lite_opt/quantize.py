@@ -27,6 +27,7 @@ import numpy as np
 from lite_opt.compare import Report, compare
 from lite_opt.program import Attr, Op, Program, Var
 from lite_opt.recipe import Calibration
+from lite_opt.rounding import CALIBRATED, round_weights
 from py_runner.bundle import save_samples
 from py_runner.child import Worker, how_it_ended, last_words, serve_script
 from py_runner.dataset import Sample, sample_hash
@@ -140,7 +141,8 @@ def calibrate(
             f"{program.files.model}: no layer has an int8 kernel: nothing to quantize "
             f"(looked for {', '.join(_LAYERS)} with weights)"
         )
-    copy = program.copy()
+    # Paddle rounds to the nearest step: what is on its step already stays there.
+    copy = round_weights(program, CALIBRATED) if calibration.per_channel else program.copy()
     for block in copy.blocks:
         for op in block.ops:
             op.attrs.setdefault("op_role", Attr("INT", 0))  # PIR has none; Paddle's passes ask

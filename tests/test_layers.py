@@ -384,7 +384,13 @@ def test_static_int8_without_a_fault(
     ("form", "variable", "factor", "layers", "cause"),
     [
         ("fake", "block3", 0.25, ("block4", "sum3"), "layer"),  # a range that cuts off
-        ("fake", "block6", 4.0, ("block7",), "scale"),  # one that wastes two of eight bits
+        (
+            "fake",
+            "block6",
+            3.0,
+            ("block7",),
+            "scale",
+        ),  # one that wastes more than one of eight bits
         pytest.param("onnx", "block6", 0.2, ("block7",), "layer", marks=pytest.mark.slow),
     ],
 )

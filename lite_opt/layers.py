@@ -952,7 +952,9 @@ class _Search:
 
 def _rounded(program: Program, recipe: Recipe) -> Program:
     """The program with its weights rounded as by the recipe: integers by a scale for each output
-    channel (Paddle Lite's lite/core/optimizer/mir/post_quant_dynamic_pass.cc), or half floats."""
+    channel (Paddle Lite's lite/core/optimizer/mir/post_quant_dynamic_pass.cc), or half floats.
+
+    Each to the nearest: what that costs a layer, the balanced rounding of rounding.py may cost."""
     bits = {"QUANT_INT8": 8, "QUANT_INT16": 16}.get(recipe.quant_type, 8 if recipe.arm_only else 0)
     if not bits:
         return program

@@ -156,30 +156,45 @@ def zipped(bundle: Path, out: Path) -> Path:
     return out
 
 
+@pytest.fixture
+def pixels(photos: Path, tmp_path: Path) -> Path:
+    """The pictures as PPM: Android's classes, which Gradle compiles tests against, read no PNG."""
+    folder = tmp_path / "pixels"
+    folder.mkdir()
+    for photo in photos.iterdir():
+        with Image.open(photo) as image:
+            image.convert("RGB").save(folder / f"{photo.name}.ppm")
+    return folder
+
+
 def test_the_app_without_its_screen_works_on_this_jvm(
     jni: Path,
     plain: Path,
     jars: list[Path],
     labelled: Path,
     photos: Path,
+    pixels: Path,
     tmp_path: Path,
 ) -> None:
     """LiteRunner's and the workbench's tests, and answers equal to lite_run's, bit by bit."""
     lite_run = command(built("host", PADDLE_EDGE_LITE_PYTHON=sys.executable))
     verdict = lite_run(labelled)
     assert verdict.returncode == 0, verdict.stderr
-    tests = javac(tmp_path / "tests", "-cp", path_of(plain, *jars), files=TESTS)
+    eight = ("-source", 8, "-target", 8)  # the language, as Gradle compiles them
+    tests = javac(tmp_path / "tests", *eight, "-cp", path_of(plain, *jars), files=TESTS)
     properties = {
         "java.library.path": jni,
         "edge.bundle": labelled,
-        "edge.photos": photos,
+        "edge.photos": pixels,
         "edge.out": tmp_path,
         "edge.verdict": verdict.stdout,
         "edge.zip": zipped(labelled, tmp_path / "tiny.zip"),
     }
     ran = subprocess.run(
         [
-            *("java", "-Xcheck:jni", "-Xmx256m", "-Dfile.encoding=UTF-8"),
+            *("java", "-Xcheck:jni", "-Dfile.encoding=UTF-8"),
+            # Java's heap is all there from the start: what grows is native.
+            *("-Xms128m", "-Xmx128m", "-XX:+AlwaysPreTouch"),
             *(f"-D{name}={value}" for name, value in properties.items()),
             *("-cp", path_of(plain, tests, *jars), "org.junit.platform.console.ConsoleLauncher"),
             *("--disable-banner", "--details=tree", "--disable-ansi-colors"),
@@ -207,6 +222,21 @@ def test_the_app_without_its_screen_works_on_this_jvm(
         for left, right in zip(expected.outputs.values(), answered.outputs.values()):
             assert all(np.array_equal(a, b) for a, b in zip(left, right))
     assert compare(Bundle.open(labelled).reference(), Run.open(tmp_path / "samples.run"))
+    for name, samples in (("check", 4), ("benchmark", 1)):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip") as archive:
+            archive.extractall(tmp_path / name)
+        (run,) = (tmp_path / name).iterdir()
+        assert len(Run.open(run).samples) == samples
+        assert compare(Bundle.open(labelled).reference(), Run.open(run))
+
+
+def test_our_libraries_fit_pages_of_16_kb(jni: Path) -> None:
+    """The host's build takes the linker's option from where the device's does."""
+    need(shutil.which("readelf") is not None, "binutils")
+    for library in (jni / "liblite_runner_jni.so", *jni.glob("paddle_edge/**/liblite_run.so")):
+        segments = [line for line in done("readelf", "-lW", library).splitlines() if "LOAD" in line]
+        assert len(segments) >= 2
+        assert all(int(line.split()[-1], 16) >= 16384 for line in segments), library
 
 
 def test_the_natives_are_found_by_registration_only(jni: Path) -> None:
@@ -236,7 +266,13 @@ def test_the_app_compiles_against_android(
     android: Path, linked: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """By the language of Java 8, and then with Android 6's own java.*, in place of the JDK's."""
-    files = [*SOURCES, *linked[1].rglob("R.java")]
+    (example,) = re.findall(r"```java\n(.*?)```", (ROOT / "docs/android.md").read_text(), re.DOTALL)
+    (tmp_path / "Example.java").write_text(
+        "import android.graphics.Bitmap;\nimport android.util.Log;\nimport java.io.File;\n"
+        "import java.nio.ByteBuffer;\nimport paddle.edge.runner.*;\n"
+        f"class Example {{ void answer(File bundleFolder, Bitmap bitmap) {{\n{example}}} }}\n"
+    )
+    files = [*SOURCES, *linked[1].rglob("R.java"), tmp_path / "Example.java"]
     jar = android / "android.jar"
     javac(tmp_path / "by-release", "--release", 8, "-cp", jar, files=files)
     # What javac compiles lambdas to; Gradle's dexer replaces it for Android before 8.
@@ -291,7 +327,9 @@ def test_an_apk_is_assembled_and_accepted(
     assert "sdkVersion:'21'" in badging and "targetSdkVersion:'36'" in badging
     assert "launchable-activity: name='paddle.edge.demo.MainActivity'" in badging
     assert re.findall(r"uses-permission: name='([^']+)'", badging) == ["android.permission.CAMERA"]
-    assert "uses-feature-not-required: name='android.hardware.camera.any'" in badging
+    for camera in ("camera", "camera.any"):
+        assert f"uses-feature-not-required: name='android.hardware.{camera}'" in badging
+    assert "uses-implied-feature: name='android.hardware.camera" not in badging
     assert re.search(r"locales: '--_--' 'zh-CN'", badging)
     with zipfile.ZipFile(aligned) as archive:
         names = set(archive.namelist())
@@ -312,8 +350,11 @@ def test_upright_means_what_pillow_means() -> None:
         assert f'"{orientation},{letters}"' in table
 
 
-def test_the_java_is_in_googles_style() -> None:
+def test_the_java_is_in_googles_style_and_of_androids_classes() -> None:
     need(shutil.which("checkstyle") is not None, "checkstyle")
+    # Gradle compiles tests against Android's classes too.
+    for file in TESTS:
+        assert not re.search(r"import (java\.awt|javax)\.", file.read_text()), file
     listed = done("checkstyle", "-c", "/google_checks.xml", *SOURCES, *TESTS)
     assert [line for line in listed.splitlines() if line.startswith("[")] == []
     assert "Audit done" in listed
@@ -378,6 +419,8 @@ def test_gradle_files_parse_and_agree(tmp_path: Path) -> None:
             assert entry["version"]["ref"] in catalog["versions"]
     for name in re.findall(r"libs\.versions\.(\w+)\.get", text):
         assert name in catalog["versions"]
+    # Other apps include the module: nothing of this one's root may be in it.
+    assert "rootProject" not in (APP / "runner/build.gradle").read_text()
     wrapper = (APP / "gradle/wrapper/gradle-wrapper.properties").read_text()
     assert "gradle-9.5.0-bin.zip" in wrapper and "Gradle 9.5.0" in (
         (APP / "gradle/libs.versions.toml").read_text()

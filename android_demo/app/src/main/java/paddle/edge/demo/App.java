@@ -47,6 +47,14 @@ public final class App extends Application {
     return bench;
   }
 
+  @Override
+  public void onTrimMemory(int level) {
+    super.onTrimMemory(level);
+    if (bench != null && level >= TRIM_MEMORY_BACKGROUND) {
+      bench.close(); // the next task opens the model again
+    }
+  }
+
   private long installed() {
     try {
       return getPackageManager().getPackageInfo(getPackageName(), 0).lastUpdateTime;

@@ -42,9 +42,11 @@ public final class CameraActivity extends Activity {
   private Workbench bench;
   private HandlerThread thread; // frames become pixels there; null while the screen is not seen
   private CameraDevice camera;
-  private ImageReader reader;
+  private ImageReader reader; // made with each opening: a callback to another one is of the past
+  private String trouble; // why there is no picture; null where there is one, or will be
   private boolean asked;
-  private volatile int orientation;
+  private volatile int sensor;
+  private volatile boolean facesUser;
   private volatile boolean drawing;
 
   @Override
@@ -73,7 +75,7 @@ public final class CameraActivity extends Activity {
       asked = true;
       requestPermissions(new String[] {Manifest.permission.CAMERA}, PERMISSION);
     } else {
-      say(getString(R.string.camera_refused));
+      fail(getString(R.string.camera_refused));
     }
   }
 
@@ -92,7 +94,7 @@ public final class CameraActivity extends Activity {
     if (allowed()) {
       open();
     } else {
-      say(getString(R.string.camera_refused));
+      fail(getString(R.string.camera_refused));
     }
   }
 
@@ -102,22 +104,26 @@ public final class CameraActivity extends Activity {
   }
 
   private void open() {
+    if (reader != null) {
+      return; // the user came back with the permission: onStart was before its result
+    }
+    trouble = null;
     CameraManager manager = (CameraManager) getSystemService(CAMERA_SERVICE);
     try {
       String id = choose(manager);
       if (id == null) {
-        say(getString(R.string.no_camera));
+        fail(getString(R.string.no_camera));
         return;
       }
-      manager.openCamera(id, new Opened(), null);
+      manager.openCamera(id, new Opened(reader), null);
     } catch (CameraAccessException error) {
-      say(getString(R.string.camera_failed, error.getReason()));
+      fail(error.getReason());
     } catch (SecurityException error) {
-      say(getString(R.string.camera_refused));
+      fail(getString(R.string.camera_refused));
     }
   }
 
-  // The camera on the back, or else any; its reader and the orientation of its frames.
+  // The camera on the back, or else any; makes the reader of its frames.
   private String choose(CameraManager manager) throws CameraAccessException {
     String chosen = null;
     CameraCharacteristics its = null;
@@ -147,13 +153,10 @@ public final class CameraActivity extends Activity {
       sides[i] = new int[] {sizes[i].getWidth(), sizes[i].getHeight()};
     }
     int[] size = sides[Frame.fitting(sides, SHORT_SIDE)];
-    Integer sensor = its.get(CameraCharacteristics.SENSOR_ORIENTATION);
+    Integer turned = its.get(CameraCharacteristics.SENSOR_ORIENTATION);
     Integer facing = its.get(CameraCharacteristics.LENS_FACING);
-    orientation =
-        Frame.orientation(
-            sensor != null ? sensor : 0,
-            90 * getWindowManager().getDefaultDisplay().getRotation(),
-            facing != null && facing == CameraCharacteristics.LENS_FACING_FRONT);
+    sensor = turned != null ? turned : 0;
+    facesUser = facing != null && facing == CameraCharacteristics.LENS_FACING_FRONT;
     reader = ImageReader.newInstance(size[0], size[1], ImageFormat.YUV_420_888, 2);
     reader.setOnImageAvailableListener(this::take, new Handler(thread.getLooper()));
     return chosen;
@@ -174,7 +177,9 @@ public final class CameraActivity extends Activity {
               plane(planes[0]),
               plane(planes[1]),
               plane(planes[2]));
-      picture = frame.picture().upright(orientation);
+      // Each time: Android says nothing when a screen is turned upside down.
+      int display = 90 * getWindowManager().getDefaultDisplay().getRotation();
+      picture = frame.picture().upright(Frame.orientation(sensor, display, facesUser));
     } catch (IllegalStateException error) {
       return; // the reader was closed meanwhile
     }
@@ -210,24 +215,39 @@ public final class CameraActivity extends Activity {
     if (screen.task == Screen.Task.CLASSIFYING) {
       return; // the last answer stays until there is the next
     }
-    say(Rows.status(this, screen));
+    say(trouble != null ? trouble : Rows.status(this, screen));
     Rows.show((ViewGroup) findViewById(R.id.rows), screen.rows);
+  }
+
+  private void fail(int reason) {
+    fail(getString(R.string.camera_failed, reason));
+  }
+
+  private void fail(String why) {
+    trouble = why;
+    say(why);
   }
 
   private void say(String text) {
     ((TextView) findViewById(R.id.status)).setText(text);
   }
 
-  /** What the camera says. */
+  /** What the camera says; of the past where the user has left meanwhile, even if to come back. */
   private final class Opened extends CameraDevice.StateCallback {
+    private final ImageReader frames;
+
+    Opened(ImageReader frames) {
+      this.frames = frames;
+    }
+
     @Override
     public void onOpened(CameraDevice device) {
-      if (reader == null) {
-        device.close(); // the user has left meanwhile
+      if (reader != frames) {
+        device.close();
         return;
       }
       camera = device;
-      Surface surface = reader.getSurface();
+      Surface surface = frames.getSurface();
       try {
         CaptureRequest.Builder request =
             device.createCaptureRequest(CameraDevice.TEMPLATE_PREVIEW);
@@ -255,13 +275,11 @@ public final class CameraActivity extends Activity {
 
     private void end(CameraDevice device, int reason) {
       device.close();
-      camera = null;
-      fail(reason);
+      if (reader == frames) {
+        camera = null;
+        fail(reason);
+      }
     }
-  }
-
-  private void fail(int reason) {
-    say(getString(R.string.camera_failed, reason));
   }
 
   /** Asks for frames until the session is closed. */
@@ -274,6 +292,9 @@ public final class CameraActivity extends Activity {
 
     @Override
     public void onConfigured(CameraCaptureSession session) {
+      if (session.getDevice() != camera) {
+        return; // of the past
+      }
       try {
         session.setRepeatingRequest(request, null, null);
       } catch (CameraAccessException error) {
@@ -286,7 +307,9 @@ public final class CameraActivity extends Activity {
 
     @Override
     public void onConfigureFailed(CameraCaptureSession session) {
-      fail(CameraAccessException.CAMERA_ERROR);
+      if (session.getDevice() == camera) {
+        fail(CameraAccessException.CAMERA_ERROR);
+      }
     }
   }
 }

@@ -3,6 +3,7 @@ package paddle.edge.demo;
 import android.app.Activity;
 import android.content.ActivityNotFoundException;
 import android.content.ClipData;
+import android.content.ContentResolver;
 import android.content.Intent;
 import android.graphics.Bitmap;
 import android.net.Uri;
@@ -44,7 +45,6 @@ public final class MainActivity extends Activity {
   private Workbench bench;
   private Screen shown;
   private String picture;
-  private String asked;
   private Spinner bundles;
   private Spinner threads;
   private Spinner power;
@@ -76,14 +76,14 @@ public final class MainActivity extends Activity {
     click(R.id.share, this::share);
     click(R.id.cancel, bench::cancel);
     if (saved == null) {
-      asked = getIntent().getStringExtra(TASK);
+      start(getIntent().getStringExtra(TASK));
     }
   }
 
   @Override
   protected void onNewIntent(Intent intent) {
     super.onNewIntent(intent);
-    asked = intent.getStringExtra(TASK);
+    start(intent.getStringExtra(TASK));
   }
 
   @Override
@@ -111,17 +111,18 @@ public final class MainActivity extends Activity {
     if (address == null) {
       return;
     }
+    ContentResolver resolver = getApplicationContext().getContentResolver();
     if (request == BUNDLE) {
-      bench.add(() -> PictureFile.open(getContentResolver(), address));
+      bench.whenIdle(() -> bench.add(() -> PictureFile.open(resolver, address)));
       return;
     }
     File file = PictureFile.place(getCacheDir());
-    bench.classify(
-        file.getPath(),
+    Workbench.Reader reader =
         () -> {
-          PictureFile.copy(getContentResolver(), address, file);
+          PictureFile.copy(resolver, address, file);
           return PictureFile.read(file);
-        });
+        };
+    bench.whenIdle(() -> bench.classify(file.getPath(), reader));
   }
 
   private void draw(Screen screen) {
@@ -154,20 +155,14 @@ public final class MainActivity extends Activity {
     Rows.show((ViewGroup) findViewById(R.id.rows), screen.rows);
     if (idle) {
       show(screen.picture);
-      startAsked(ready);
     }
   }
 
-  private void startAsked(boolean ready) {
-    String task = asked;
-    if (task == null || !ready) {
-      return;
-    }
-    asked = null;
-    if (task.equals("check")) {
-      bench.check();
-    } else if (task.equals("benchmark")) {
-      measure();
+  private void start(String task) {
+    if ("check".equals(task)) {
+      bench.whenIdle(bench::check);
+    } else if ("benchmark".equals(task)) {
+      bench.whenIdle(this::measure);
     }
   }
 

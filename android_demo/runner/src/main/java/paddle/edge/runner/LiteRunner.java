@@ -176,10 +176,14 @@ public final class LiteRunner implements AutoCloseable {
   /**
    * The best classes of an output, best first.
    *
+   * @param count how many at most
    * @throws LiteException where the output is not one row of float32 scores
    */
   public synchronized List<Prediction> top(int index, int count) throws LiteException {
     Tensor tensor = output(index);
+    if (count < 0) {
+      throw usage("there are no " + count + " classes");
+    }
     if (!tensor.isRow()) {
       throw usage("output " + index + " is not one row of scores");
     }

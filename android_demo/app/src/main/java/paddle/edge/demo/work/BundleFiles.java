@@ -54,7 +54,7 @@ final class BundleFiles {
     try {
       JSONObject manifest = new JSONObject(new String(bytes, StandardCharsets.UTF_8));
       if (manifest.getInt("format") != FORMAT) {
-        throw new Refused(Reason.OTHER_FORMAT, manifest.getString("format"));
+        throw new Refused(Reason.OTHER_FORMAT, String.valueOf(manifest.getInt("format")));
       }
       name = manifest.getString("name");
       checkTargets(folder, manifest.getJSONObject("targets"));

@@ -42,6 +42,7 @@ public final class Workbench {
   private final Screen.Draft draft;
   private Listener listener;
   private boolean cancelled;
+  private Runnable waiting; // for the task that goes on; null for none
 
   // Only the worker uses these.
   private LiteRunner runner;
@@ -213,6 +214,20 @@ public final class Workbench {
         });
   }
 
+  /**
+   * Calls one of the methods above now, or as soon as the task that goes on is done: what the user
+   * chose in another app arrives when it arrives, such as in a new process that is still filling.
+   *
+   * @param task replaces one that waits
+   */
+  public synchronized void whenIdle(Runnable task) {
+    if (draft.task == Screen.Task.NONE) {
+      task.run();
+    } else {
+      waiting = task;
+    }
+  }
+
   /** Ends a self-check after the sample that is being run: the verdict is on those so far. */
   public synchronized void cancel() {
     cancelled = true;
@@ -224,7 +239,7 @@ public final class Workbench {
     tell();
   }
 
-  /** Releases the engine once the task that goes on is done. */
+  /** Releases the engine once the task that goes on is done; the next task opens it again. */
   public void close() {
     worker.execute(this::closeRunner);
   }
@@ -269,6 +284,11 @@ public final class Workbench {
         draft.problem = problem;
       }
       tell();
+      if (waiting != null) {
+        Runnable next = waiting;
+        waiting = null;
+        next.run();
+      }
     }
   }
 
@@ -281,7 +301,7 @@ public final class Workbench {
 
   private synchronized String chosen() throws IOException {
     if (draft.bundle == null || shelf.find(draft.bundle) == null) {
-      throw new Refused(Refused.Reason.NO_BUNDLE, String.valueOf(draft.bundle));
+      throw new Refused(Refused.Reason.NO_BUNDLE, draft.bundle == null ? "-" : draft.bundle);
     }
     return draft.bundle;
   }

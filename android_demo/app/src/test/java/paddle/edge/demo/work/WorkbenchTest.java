@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assertions.fail;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.ByteArrayInputStream;
@@ -33,7 +34,10 @@ import org.junit.jupiter.api.io.TempDir;
 import paddle.edge.demo.work.Screen.Task;
 import paddle.edge.runner.PowerMode;
 
-/** The app without its screen, on the real engine; see LiteRunnerTest. */
+/**
+ * The app without its screen, on the real engine; see LiteRunnerTest. What it shares is left in
+ * edge.out, for paddle-edge compare.
+ */
 class WorkbenchTest {
   private static Map<String, byte[]> files;
 
@@ -100,6 +104,10 @@ class WorkbenchTest {
     worker.finish();
   }
 
+  private void share(String zip, String name) throws IOException {
+    Files.copy(new File(zip).toPath(), new File(System.getProperty("edge.out"), name).toPath());
+  }
+
   private Screen last() {
     return seen.get(seen.size() - 1);
   }
@@ -130,6 +138,32 @@ class WorkbenchTest {
     assertTrue(screen.rows.get(0).probability >= screen.rows.get(1).probability);
     assertTrue(screen.answerMs > 0);
     assertEquals("photo.jpg", screen.picture);
+    bench.close(); // the system wants the memory
+    assertTrue(bench.classify("photo.jpg", WorkbenchTest::grey));
+    worker.finish();
+    assertEquals(screen.rows.get(0).label, last().rows.get(0).label);
+  }
+
+  @Test
+  void whatArrivesDuringWorkIsDoneAfterIt() {
+    bench.whenIdle(() -> assertTrue(bench.check()));
+    assertEquals(Task.CHECKING, last().task);
+    bench.whenIdle(() -> fail("replaced by the next"));
+    bench.whenIdle(() -> assertTrue(bench.classify("late.jpg", WorkbenchTest::grey)));
+    assertEquals(Task.CHECKING, last().task);
+    worker.finish();
+    assertTrue(last().passed);
+    assertEquals("late.jpg", last().picture);
+    assertFalse(last().rows.isEmpty());
+
+    // The process ended behind a picker: its result comes while the new one unpacks the bundles.
+    Workbench next = bench(bench.screen().save());
+    assertTrue(next.fill(new BundleZipTest.Tree(new LinkedHashMap<>()), "bundles", "1"));
+    next.whenIdle(() -> assertTrue(next.classify("picked.jpg", WorkbenchTest::grey)));
+    worker.finish();
+    assertEquals("picked.jpg", next.screen().picture);
+    assertFalse(next.screen().rows.isEmpty());
+    next.close();
   }
 
   @Test
@@ -155,6 +189,7 @@ class WorkbenchTest {
       assertNotNull(zip.getEntry(name + "/output_0.npy"));
       assertTrue(folder.resolve("runs").resolve(name).resolve("run.json").toFile().exists());
     }
+    share(screen.run, "check.zip");
   }
 
   @Test
@@ -178,6 +213,7 @@ class WorkbenchTest {
     assertNull(screen.problem);
     assertEquals(10, screen.measured);
     assertTrue(0 < screen.p50Ms && screen.p50Ms <= screen.p90Ms);
+    share(screen.run, "benchmark.zip");
     Path run = new File(screen.run.replace(".zip", "")).toPath().resolve("run.json");
     String json = new String(Files.readAllBytes(run), "UTF-8");
     assertTrue(json.replaceAll("\\s", "").contains("\"threads\":2"), json);

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +45,8 @@ SDK = os.environ.get("PADDLE_LITE_DIR")
 Native = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def built(preset: str, **environment: str) -> Path:
-    """The build folder of a preset, up to date."""
+def built(preset: str, *targets: str, **environment: str) -> Path:
+    """The build folder of a preset, up to date: all of it, or the targets that are named."""
     need(all(map(shutil.which, ("cmake", "ninja", "g++"))), "cmake, ninja-build and g++")
     headers = ("nlohmann/json.hpp", "doctest/doctest.h", "jpeglib.h", "zlib.h")
     need(
@@ -53,8 +54,9 @@ def built(preset: str, **environment: str) -> Path:
         "nlohmann-json3-dev, doctest-dev, libjpeg62-turbo-dev and zlib1g-dev",
     )
     env = {k: v for k, v in os.environ.items() if k != "PADDLE_LITE_DIR"} | environment
+    build = ["--build", "--preset", preset, *(("--target", *targets) if targets else ())]
     with only_one():
-        for command in (["--preset", preset], ["--build", "--preset", preset]):
+        for command in (["--preset", preset], build):
             done = subprocess.run(
                 ["cmake", *command], cwd=ROOT, env=env, capture_output=True, text=True
             )
@@ -480,9 +482,68 @@ def test_the_tests_in_cpp_pass_under_sanitizers(bundle: Path) -> None:
 
 
 @pytest.mark.slow
+def test_fuzzing_for_half_a_minute_finds_nothing(tmp_path: Path) -> None:
+    """From the corpus in the repository, which is replayed first."""
+    need(shutil.which("clang++") is not None, "clang and libclang-rt-14-dev")
+    source = ROOT / "tests" / "native" / "fuzz"
+    names = sorted(path.stem for path in source.glob("fuzz_*.cc"))
+    assert len(names) == 5
+    folder = built("fuzz", *names) / "tests" / "native" / "fuzz"
+    for name in names:
+        corpus = source / "corpus" / name.removeprefix("fuzz_")
+        new = tmp_path / name
+        new.mkdir()
+        options = (f"-max_total_time={30 // len(names)}", "-seed=1", f"-artifact_prefix={new}/")
+        argv = [str(folder / name), *options, "-print_final_stats=1", str(new), str(corpus)]
+        done = subprocess.run(argv, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-4000:]
+        runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+        assert runs is not None and int(runs[1]) > len(list(corpus.iterdir()))
+
+
+@pytest.mark.slow
+def test_clang_tidy_has_nothing_to_say() -> None:
+    """By the checks of Debian 12's version: every other one has others."""
+    need(all(map(shutil.which, ("cmake", "ninja", "clang++"))), "clang, cmake and ninja-build")
+    need(shutil.which("javac") is not None, "default-jdk-headless")
+    need(shutil.which("clang-tidy") is not None, "clang-tidy")
+    told = subprocess.run(["clang-tidy", "--version"], check=True, capture_output=True, text=True)
+    need("version 14." in told.stdout, "clang-tidy 14")
+    # Compile commands of Clang: it does not know all of GCC's options.
+    folder = BUILD / "tidy"
+    compilers = ("-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++")
+    with only_one():
+        subprocess.run(
+            ["cmake", "--preset", "host", "-B", folder, "-DLITE_RUN_STAND_IN=ON", *compilers],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
+    jdk = Path(shutil.which("javac") or "").resolve().parents[1]
+    headers = (ROOT / "cmake/paddlelite-wheel", jdk / "include", jdk / "include/linux")
+    options = [f"--extra-arg=-isystem{path}" for path in headers]
+    options.append(f"--extra-arg=-I{ROOT}/armlinux/include")
+    files = [
+        path
+        for place in ("armlinux", "tests/native", "android_demo/runner")
+        for path in sorted((ROOT / place).rglob("*.cc"))
+    ]
+    assert {"main.cc", "stand_in_engine.cc", "lite_runner_jni.cc"} <= {path.name for path in files}
+
+    def check(path: Path) -> str:
+        argv = ["clang-tidy", "--quiet", "-p", str(folder), *options, str(path)]
+        done = subprocess.run(argv, capture_output=True, text=True)
+        return "" if done.returncode == 0 else done.stdout + done.stderr
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = "".join(pool.map(check, files))
+    assert not found, found[:8000]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", CROSS)
 def test_arm_builds_pass_their_tests_under_qemu(
-    preset: str, hands_on: Path, tmp_path: Path
+    preset: str, hands_on: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = cross_built(preset)
     done = subprocess.run(
@@ -501,6 +562,11 @@ def test_arm_builds_pass_their_tests_under_qemu(
     done = emulated(hands_on, "--json")
     assert json.loads(done.stdout)["info"]["target"] == "arm"
     refused(emulated(tmp_path), 3, "not a bundle")
+    # A library that is too old, by what it says of itself.
+    monkeypatch.setenv("LITE_RUN_STAND_IN_VERSION", "v2.9")
+    refused(emulated(hands_on), 3, "the Paddle Lite library is v2.9, and model.arm.nb was made for")
+    monkeypatch.setenv("LITE_RUN_STAND_IN_VERSION", "v2.12")
+    assert emulated(hands_on).returncode == 0
 
 
 @pytest.fixture(scope="module")

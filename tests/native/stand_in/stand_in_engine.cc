@@ -4,7 +4,8 @@
 // for what it cannot run. What it proves is our side: parsing, checks, copies, runs, files. What it
 // cannot prove is anything about a model; the tests with a real engine do.
 //
-// Linked only with -DLITE_RUN_STAND_IN=ON, and it says "stand-in" where its version is asked for.
+// Linked only with -DLITE_RUN_STAND_IN=ON, and it says "stand-in" where its version is asked for,
+// or what LITE_RUN_STAND_IN_VERSION in the environment holds.
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
@@ -74,7 +75,10 @@ class Predictor : public PaddlePredictor {
   std::shared_ptr<PaddlePredictor> Clone(const std::vector<std::string>&) override {
     die("not supported");
   }
-  std::string GetVersion() const override { return "stand-in"; }
+  std::string GetVersion() const override {
+    const char* pretended = std::getenv("LITE_RUN_STAND_IN_VERSION");
+    return pretended != nullptr ? pretended : "stand-in";
+  }
   std::vector<std::string> GetInputNames() override { return {"x"}; }
   std::vector<std::string> GetOutputNames() override { return {"x"}; }
   std::vector<std::string> GetParamNames() override { die("not supported"); }

@@ -108,6 +108,7 @@ auto guarded(JNIEnv* env, Body&& body) noexcept -> decltype(body()) {
 }
 
 lr_session* session_of(jlong handle) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): a handle crosses JNI as a number
   return reinterpret_cast<lr_session*>(static_cast<intptr_t>(handle));
 }
 

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from overhead import measured_process, ratio, squeezenet
+from overhead import interleaved, measured_process, ratio, squeezenet
 from PIL import Image
 
 from lite_opt.convert import random_samples
@@ -49,15 +49,14 @@ LITE_RUN = BUILD / "armlinux" / "lite_run"
 INFERENCES = 50
 BEST_OF = 5
 
-# Best milliseconds of the whole way from the file, and of the way from decoded pixels.
-PY_RUNNER = """
+# What both Python sides share: the spec, and the best milliseconds from decoded pixels and of the
+# whole way from the file.
+TIMED = """
 import json, sys, time
 import numpy as np
-from py_runner.image import ImageSpec, open_image
 spec, path, repeats = sys.argv[1:]
 with open(spec, encoding="utf-8") as file:
-    spec = ImageSpec.from_json(json.load(file))
-pixels = np.asarray(open_image(path, spec))
+    spec = json.load(file)
 def best(work):
     times = []
     for _ in range(int(repeats)):
@@ -65,19 +64,19 @@ def best(work):
         work()
         times.append((time.perf_counter() - start) * 1e3)
     return min(times)
-print(json.dumps({
-    "apply_ms": best(lambda: spec.apply(pixels)),
-    "total_ms": best(lambda: spec.apply(open_image(path, spec))),
-}))
+def tell(apply, total):
+    print(json.dumps({"apply_ms": best(apply), "total_ms": best(total)}))
 """
 
-CV2 = """
-import json, sys, time
+PY_RUNNER = f"""{TIMED}
+from py_runner.image import ImageSpec, open_image
+spec = ImageSpec.from_json(spec)
+pixels = np.asarray(open_image(path, spec))
+tell(lambda: spec.apply(pixels), lambda: spec.apply(open_image(path, spec)))
+"""
+
+CV2 = f"""{TIMED}
 import cv2
-import numpy as np
-spec, path, repeats = sys.argv[1:]
-with open(spec, encoding="utf-8") as file:
-    spec = json.load(file)
 cv2.setNumThreads(1)
 mean, std = (np.array(spec[name], "float32") for name in ("mean", "std"))
 def apply(image):
@@ -90,17 +89,7 @@ def apply(image):
     values = (values.astype("float32") * np.float32(1 / 255) - mean) / std
     return np.ascontiguousarray(values.transpose(2, 0, 1))[None]
 pixels = cv2.imread(path)
-def best(work):
-    times = []
-    for _ in range(int(repeats)):
-        start = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - start) * 1e3)
-    return min(times)
-print(json.dumps({
-    "apply_ms": best(lambda: apply(pixels)),
-    "total_ms": best(lambda: apply(cv2.imread(path))),
-}))
+tell(lambda: apply(pixels), lambda: apply(cv2.imread(path)))
 """
 
 
@@ -115,18 +104,6 @@ def built() -> None:
         )
         if done.returncode:
             raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
-
-
-def interleaved(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[Any]]:
-    """What each side answered in each round, the first of which is thrown away."""
-    answers: dict[str, list[Any]] = {name: [] for name in sides}
-    for index in range(repeats + 1):
-        names = list(sides)
-        for name in names if index % 2 else reversed(names):
-            answer = sides[name]()
-            if index:
-                answers[name].append(answer)
-    return answers
 
 
 def picture(work: Path, size: tuple[int, int]) -> Path:

@@ -122,17 +122,22 @@ def measured_process(argv: list[str], **env: str) -> tuple[float, int, str]:
     return seconds, peak, text
 
 
+def interleaved(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[Any]]:
+    """What each side answered in each round, the first of which is thrown away."""
+    answers: dict[str, list[Any]] = {name: [] for name in sides}
+    for index in range(repeats + 1):
+        names = list(sides)
+        for name in names if index % 2 else reversed(names):
+            answer = sides[name]()
+            if index:
+                answers[name].append(answer)
+    return answers
+
+
 def compare(ours: Callable[[], Any], bare: Callable[[], Any], repeats: int) -> list[tuple]:
-    """(ours, bare) results, interleaved, the first of each thrown away; order alternates."""
-    ours(), bare()
-    pairs = []
-    for index in range(repeats):
-        if index % 2:
-            second, first = bare(), ours()
-        else:
-            first, second = ours(), bare()
-        pairs.append((first, second))
-    return pairs
+    """(ours, bare) results of interleaved rounds."""
+    sides = interleaved({"ours": ours, "bare": bare}, repeats)
+    return list(zip(sides["ours"], sides["bare"]))
 
 
 def ratio(pairs: list[tuple[float, float]]) -> dict[str, Any]:

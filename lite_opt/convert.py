@@ -12,7 +12,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +39,7 @@ from lite_opt.recipe import QUANTIZED, RECIPES, Recipe
 from lite_opt.recipe import recipe as find_recipe
 from lite_opt.repair import Change, repair
 from lite_opt.rounding import round_weights
-from py_runner import checksum, emulator
+from py_runner import emulator
 from py_runner.bundle import Bundle, Model, Target, TensorSpec, save_samples
 from py_runner.dataset import Sample, dataset, read_labels
 from py_runner.engines import native
@@ -475,12 +475,12 @@ class _Job:
         """
         with (
             temporary_folder() as temporary,
-            # Checksums of large files overlap with the optimizer's work.
-            ThreadPoolExecutor(max_workers=2) as pool,
+            # The checksum of a large model overlaps with the optimizer's work.
+            ThreadPoolExecutor(max_workers=1) as pool,
         ):
             staged: dict[int, ModelFiles] = {}  # by program: most often one serves all targets
             digest = pool.submit(self.source.files.sha256)
-            made: dict[str, tuple[NbFile, Future[str], Future[str]]] = {}
+            made: dict[str, Target] = {}
             doubt = ""
             for name, optimizer in optimizers.items():
                 twin = " (an fp32 twin)" if name == "x86" and self.recipe.arm_only else ""
@@ -492,15 +492,14 @@ class _Job:
                     staged[id(program)] = program.stage(place)
                 files = staged[id(program)]
                 try:
-                    nb = self._optimized(optimizer, files, name, folder / f"model.{name}.nb")
+                    made[name] = self._optimized(
+                        optimizer, files, name, folder / f"model.{name}.nb"
+                    )
                 except ConvertError as error:
                     if needed or name != "x86" or "arm" not in made:
                         raise
                     # The bundle keeps it: without the model's place on this machine.
                     doubt = str(error).removeprefix(f"{self.program.files.model}: ")
-                else:
-                    sums = [pool.submit(f, nb.path) for f in (checksum.sha256, checksum.crc32)]
-                    made[name] = (nb, sums[0], sums[1])
             bundle = Bundle(
                 path=folder,
                 name=_name(self.source.files),
@@ -512,10 +511,7 @@ class _Job:
                 },
                 recipe=self.recipe.to_json(),
                 repairs=(),
-                targets={
-                    name: _target(nb, self._made_from(name)[1], sha256.result(), crc32.result())
-                    for name, (nb, sha256, crc32) in made.items()
-                },
+                targets=made,
                 inputs=self.source.inputs,
                 outputs=(),
                 image=self.source.image,
@@ -524,11 +520,14 @@ class _Job:
             )
             return bundle, doubt
 
-    def _optimized(self, optimizer: Optimizer, files: ModelFiles, target: str, out: Path) -> NbFile:
-        """Run an optimizer; its errors also name the model, and the layers of operators."""
+    def _optimized(self, optimizer: Optimizer, files: ModelFiles, target: str, out: Path) -> Target:
+        """Run an optimizer, and describe its file.
+
+        Its errors also name the model, and the layers of operators.
+        """
         program, recipe = self._made_from(target)
         try:
-            nb = optimizer.run(files, target, out, recipe=recipe)
+            nb, checksums = optimizer.run(files, target, out, recipe=recipe)
         except ConvertError as error:
             named = {m[1] or m[2] for m in re.finditer(r"'(\w+)'|found for (\w+)", str(error))}
             layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
@@ -540,7 +539,18 @@ class _Job:
                 f"{program.files.model}: recipe {recipe.name} was asked for, and the file for "
                 f"{target} has {missing}: this model cannot be made so"
             )
-        return nb
+        return Target(
+            file=out.name,
+            sha256=checksums.sha256,
+            crc32=checksums.crc32,
+            bytes=nb.bytes,
+            opt_version=nb.opt_version,
+            ops=len(nb.ops),
+            kernels={f"{t}/{p}": count for (t, p), count in nb.kernels.most_common()},
+            calib=nb.calib_count,
+            weights=dict(nb.weight_bytes_by_dtype),
+            precision=recipe.name,
+        )
 
     def reference(self, folder: Path, bundle: Bundle) -> Run:
         """What the unrepaired model answers on the server engine; the bundle keeps a part."""
@@ -829,18 +839,3 @@ def _name(files: ModelFiles) -> str:
     stem = files.model.stem
     plain = ("inference", "model", "__model__")
     return files.model.absolute().parent.name if stem in plain else stem
-
-
-def _target(nb: NbFile, recipe: Recipe, sha256: str, crc32: str) -> Target:
-    return Target(
-        file=nb.path.name,
-        sha256=sha256,
-        crc32=crc32,
-        bytes=nb.bytes,
-        opt_version=nb.opt_version,
-        ops=len(nb.ops),
-        kernels={f"{t}/{p}": count for (t, p), count in nb.kernels.most_common()},
-        calib=nb.calib_count,
-        weights=dict(nb.weight_bytes_by_dtype),
-        precision=recipe.name,
-    )

@@ -3,36 +3,60 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
+import os
 import zlib
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-__all__ = ["crc32", "sha256"]
+__all__ = ["Checksums", "sha256"]
+
+
+class Checksums:
+    """SHA-256 and CRC-32 of a file that may still grow, by a writer that goes from front to back.
+
+    Both are in hexadecimal, of the first `bytes` bytes: what `read_on` has seen. CRC-32 (zlib's, 8
+    digits) is for a reader without SHA-256.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.bytes = 0
+        self._path, self._sha256, self._crc32 = path, hashlib.sha256(), 0
+
+    def read_on(self) -> Checksums:
+        """Take in what is there since the last call; a file that is not there yet has nothing."""
+        with suppress(FileNotFoundError), self._path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = self.bytes - self.bytes % mmap.ALLOCATIONGRANULARITY
+            # Mapped, because a reader keeps the writer waiting.
+            if size > self.bytes:
+                with (
+                    mmap.mmap(
+                        file.fileno(), size - start, access=mmap.ACCESS_READ, offset=start
+                    ) as data,
+                    memoryview(data) as view,
+                    view[self.bytes - start :] as new,
+                ):
+                    self._sha256.update(new)
+                    self._crc32 = zlib.crc32(new, self._crc32)
+                self.bytes = size
+        return self
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    @property
+    def crc32(self) -> str:
+        return f"{self._crc32:08x}"
 
 
 def sha256(*paths: Path) -> str:
     """SHA-256 over the bytes of the files one after the other, in hexadecimal."""
     digest = hashlib.sha256()
-    for path in paths:
-        _each_block(path, digest.update)
-    return digest.hexdigest()
-
-
-def crc32(path: Path) -> str:
-    """CRC-32 (zlib's) in 8 hexadecimal digits: what a reader without SHA-256 can check."""
-    value = 0
-
-    def update(block: memoryview) -> None:
-        nonlocal value
-        value = zlib.crc32(block, value)
-
-    _each_block(path, update)
-    return f"{value:08x}"
-
-
-def _each_block(path: Path, update: Callable[[memoryview], Any]) -> None:
     buffer = memoryview(bytearray(1 << 20))
-    with path.open("rb", buffering=0) as stream:
-        while count := stream.readinto(buffer):
-            update(buffer[:count])
+    for path in paths:
+        with path.open("rb", buffering=0) as stream:
+            while count := stream.readinto(buffer):
+                digest.update(buffer[:count])
+    return digest.hexdigest()

@@ -36,8 +36,8 @@ from lite_opt.describe import describe
 from lite_opt.optimize import Optimizer
 from lite_opt.program import Program
 from lite_opt.recipe import RECIPES
-from py_runner import checksum
 from py_runner.bundle import Bundle, TensorSpec
+from py_runner.checksum import Checksums
 from py_runner.dataset import Sample
 from py_runner.engines.lite import PYTHON_VARIABLE
 from py_runner.errors import ConvertError, EngineError, ModelError, PaddleEdgeError, UsageError
@@ -202,9 +202,8 @@ def nb_of(target: str, change: Callable[[bytes], bytes]) -> Damage:
         file = folder / "model.x86.nb"
         file.write_bytes(change((folder / f"model.{target}.nb").read_bytes()))
         targets = json.loads((folder / "bundle.json").read_text())["targets"]
-        targets["x86"].update(
-            sha256=checksum.sha256(file), crc32=checksum.crc32(file), bytes=file.stat().st_size
-        )
+        sums = Checksums(file).read_on()
+        targets["x86"].update(sha256=sums.sha256, crc32=sums.crc32, bytes=sums.bytes)
         manifest(targets=targets)(stage)
 
     return damage

@@ -444,6 +444,18 @@ class _Server:
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
+    def reference(self) -> Run:
+        """The answers of the float model. Raises DataError where they are no numbers."""
+        answers = self.run({layer.layer for layer in self._quantized.layers})
+        for values in answers.outputs.values():
+            for info, value in zip(self._infos, values):
+                if not _finite(value):
+                    raise DataError(
+                        f"sample '{info.id}': the float model answers NaN or Inf, and no loss can "
+                        "be measured against that: remove it, or mend the preprocessing"
+                    )
+        return answers
+
     def __enter__(self) -> _Server:
         return self
 
@@ -483,7 +495,7 @@ def _sensitivity(
     server: _Server, quantized: Quantized, progress: Progress
 ) -> tuple[LayerLoss, ...]:
     every = {layer.layer for layer in quantized.layers}
-    reference = server.run(every)
+    reference = server.reference()
     losses = []
     for done, layer in enumerate(quantized.layers, start=1):
         report = compare(reference, server.run(every - {layer.layer}))
@@ -505,14 +517,12 @@ class FloatLayers:
     """What `choose_float_layers` found: the layers to keep in float, worst first.
 
     `drop` is the loss with them in percentage points, on the samples held out, `drop_int8` the
-    loss with every layer in int8. `held` is whether `drop` is within the limit; where it is not,
-    `layers` are all layers.
+    loss with every layer in int8.
     """
 
     layers: tuple[str, ...]
     drop: float
     drop_int8: float
-    held: bool
     measure: str
     samples: int
 
@@ -539,10 +549,9 @@ def choose_float_layers(
     Raises UsageError where the outputs are not scores of classes.
     """
     report_progress = progress or (lambda done, total: None)
-    every = {layer.layer for layer in quantized.layers}
     fixed = set(always)
     with _Server(quantized, samples) as server:
-        reference = server.run(every)
+        reference = server.reference()
         measured: dict[frozenset[str], float] = {}
 
         def drop(layers: Collection[str]) -> float:
@@ -556,7 +565,6 @@ def choose_float_layers(
             layers=tuple(always),
             drop=drop(()),
             drop_int8=drop(()),
-            held=True,
             measure="top-1 accuracy" if labelled else "top-1 agreement",
             samples=len(samples),
         )
@@ -569,9 +577,6 @@ def choose_float_layers(
         while enough < len(ranked) and drop(ranked[:enough]) > max_drop:
             enough *= 2
         enough = min(enough, len(ranked))
-        if drop(ranked[:enough]) > max_drop:
-            kept = [*always, *ranked]
-            return replace(result, layers=tuple(kept), drop=drop(ranked), held=False)
         few = enough // 2
         while enough - few > 1:
             middle = (few + enough) // 2

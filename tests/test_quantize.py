@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,7 +19,7 @@ from click.testing import CliRunner
 from lite_opt import cli, quantize
 from lite_opt.compare import compare
 from lite_opt.convert import Source, convert, layer_losses, random_samples
-from lite_opt.optimize import Optimizer
+from lite_opt.optimize import Optimizer, optimize
 from lite_opt.program import Program
 from lite_opt.quantize import (
     Quantized,
@@ -248,10 +250,7 @@ def test_every_algorithm_gives_int8_kernels_and_like_answers(
         on_server(program, samples, tmp_path, "fp32"), on_server(made, samples, tmp_path / "q")
     )
     assert report.outputs[0].sqnr_db > 15
-    with Optimizer() as optimizer:
-        nb = optimizer.run(
-            made.stage(tmp_path), "arm", tmp_path / "model.nb", recipe=RECIPES["int8"]
-        )
+    nb = optimize(made.stage(tmp_path), "arm", tmp_path / "model.nb", recipe=RECIPES["int8"])
     assert nb.kernels["arm", "int8"] >= 2
 
 
@@ -392,11 +391,9 @@ def test_the_bad_layer_is_the_worst_and_is_kept_in_float(tmp_path: Path) -> None
     assert losses[0].parameters == 16 * 16 * 9
     easy = choose_float_layers(quantized, samples[8:], 100.0)
     assert easy.layers == ()
-    assert easy.held
     assert easy.drop_int8 == easy.drop > 20
     limit = easy.drop_int8 / 2
     found = choose_float_layers(quantized, samples[8:], limit)
-    assert found.held
     assert losses[0].layer in found.layers
     assert found.drop <= limit
     # Fewest: without any one of them the limit is broken.
@@ -410,6 +407,16 @@ def test_labels_turn_agreement_into_accuracy(calibrated: Quantized) -> None:
     found = choose_float_layers(calibrated, [replace(sample, label=0) for sample in samples], 100.0)
     assert (found.measure, found.samples) == ("top-1 accuracy", 6)
     assert choose_float_layers(calibrated, samples, 100.0).measure == "top-1 agreement"
+
+
+def test_losses_cannot_be_measured_where_the_float_model_has_no_numbers(
+    calibrated: Quantized,
+) -> None:
+    good, bad = samples_of(calibrated.source, 2)
+    bad.feeds["x"][...] = np.nan
+    for measure in (sensitivity, partial(choose_float_layers, max_drop=1.0)):
+        with pytest.raises(DataError, match=rf"sample '{re.escape(bad.id)}': the float model"):
+            measure(calibrated, [good, bad])
 
 
 def test_outputs_that_are_no_scores_cannot_be_ranked() -> None:
@@ -489,8 +496,7 @@ def test_float_layers_are_named_or_refused(
 
 def test_the_x86_engine_refuses_int8_kernels(int8: Path, tmp_path: Path) -> None:
     program = Program.load(int8 / "quantized")
-    with Optimizer() as optimizer:
-        optimizer.run(program.stage(tmp_path), "x86", tmp_path / "m.nb", recipe=RECIPES["int8"])
+    optimize(program.stage(tmp_path), "x86", tmp_path / "m.nb", recipe=RECIPES["int8"])
     model = Model("m", "", "int8", (tmp_path / "m.nb",), tuple(program.inputs))
     samples = samples_of(program, 2)
     with pytest.raises(EngineError, match="has int8 kernels, which compute wrong numbers on x86"):
@@ -502,9 +508,7 @@ def test_wrong_weights_leave_no_bundle(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where fp32 is right on x86 and the quantized weights are not, quantization is to blame."""
-    from lite_opt import optimize
-
-    original = optimize.Optimizer.run
+    original = Optimizer.run
 
     def wrong(self, files, target, out, *, recipe, **rest):  # type: ignore[no-untyped-def]
         if recipe.quant_type:
@@ -513,7 +517,7 @@ def test_wrong_weights_leave_no_bundle(
             files = program.save(tmp_path)
         return original(self, files, target, out, recipe=recipe, **rest)
 
-    monkeypatch.setattr(optimize.Optimizer, "run", wrong)
+    monkeypatch.setattr(Optimizer, "run", wrong)
     done = convert(model, tmp_path / "out", recipe="int8-weights")
     assert not done
     assert done.report is not None

@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import make_model  # noqa: E402
 
-from lite_opt.optimize import Optimizer  # noqa: E402
+from lite_opt.optimize import optimize  # noqa: E402
 from lite_opt.program import ModelFiles  # noqa: E402
 from lite_opt.recipe import recipe  # noqa: E402
 
@@ -38,10 +38,10 @@ constexpr unsigned char kProbe[] = {
 def main() -> None:
     builder = make_model.Builder()
     program = builder.program(builder.input("x", (1, 1)))
-    with tempfile.TemporaryDirectory() as folder, Optimizer() as optimizer:
+    with tempfile.TemporaryDirectory() as folder:
         made = make_model.save(program, Path(folder, "probe"))
         files = ModelFiles(made / "inference.pdmodel", made / "inference.pdiparams")
-        nb = optimizer.run(files, "arm", Path(folder, "probe.nb"), recipe=recipe("fp32"))
+        nb = optimize(files, "arm", Path(folder, "probe.nb"), recipe=recipe("fp32"))
         data = bytearray(nb.path.read_bytes())
     end = data.index(0, 2)
     data[end:18] = bytes(18 - end)  # what opt leaves uninitialised behind its version

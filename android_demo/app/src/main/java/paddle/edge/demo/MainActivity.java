@@ -1,6 +1,7 @@
 package paddle.edge.demo;
 
 import android.app.Activity;
+import android.app.AlertDialog;
 import android.content.ActivityNotFoundException;
 import android.content.ClipData;
 import android.content.ContentResolver;
@@ -73,6 +74,7 @@ public final class MainActivity extends Activity {
     click(R.id.check, bench::check);
     click(R.id.measure, this::measure);
     click(R.id.add, this::add);
+    click(R.id.remove, this::remove);
     click(R.id.share, this::share);
     click(R.id.cancel, bench::cancel);
     if (saved == null) {
@@ -138,7 +140,7 @@ public final class MainActivity extends Activity {
     for (Spinner spinner : new Spinner[] {bundles, threads, power}) {
       spinner.setEnabled(idle);
     }
-    for (int id : new int[] {R.id.pick, R.id.camera, R.id.check, R.id.measure}) {
+    for (int id : new int[] {R.id.pick, R.id.camera, R.id.check, R.id.measure, R.id.remove}) {
       findViewById(id).setEnabled(ready);
     }
     findViewById(R.id.add).setEnabled(idle);
@@ -222,6 +224,17 @@ public final class MainActivity extends Activity {
             .setType("*/*")
             .putExtra(Intent.EXTRA_MIME_TYPES, types);
     ask(picker, BUNDLE);
+  }
+
+  private void remove() {
+    if (shown == null || shown.bundle == null) {
+      return;
+    }
+    new AlertDialog.Builder(this)
+        .setMessage(getString(R.string.remove_bundle, shown.bundle))
+        .setPositiveButton(R.string.remove, (dialog, button) -> bench.remove())
+        .setNegativeButton(android.R.string.cancel, null)
+        .show();
   }
 
   private void ask(Intent intent, int request) {

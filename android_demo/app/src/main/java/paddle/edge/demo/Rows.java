@@ -48,6 +48,8 @@ final class Rows {
         return context.getString(R.string.filling);
       case IMPORTING:
         return context.getString(R.string.importing);
+      case REMOVING:
+        return context.getString(R.string.removing);
       case CLASSIFYING:
         return context.getString(R.string.classifying);
       case MEASURING:

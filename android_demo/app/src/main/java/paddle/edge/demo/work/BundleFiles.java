@@ -132,6 +132,15 @@ final class BundleFiles {
     return folder;
   }
 
+  /** Removes a folder as a whole: where the process ends meanwhile, no part of it is found. */
+  static void remove(File folder) throws IOException {
+    File old = new File(folder.getParentFile(), PARTIAL + UUID.randomUUID());
+    if (!folder.renameTo(old)) {
+      throw new IOException(folder + ": cannot be removed");
+    }
+    delete(old);
+  }
+
   /** Gives a folder its final place; what was there before is removed. */
   static void move(File from, File to) throws IOException {
     File old = new File(to.getParentFile(), PARTIAL + UUID.randomUUID());

@@ -107,7 +107,9 @@ public final class Screen {
     /** Latency is measured. */
     MEASURING,
     /** A zipped bundle is unpacked. */
-    IMPORTING
+    IMPORTING,
+    /** A bundle is removed. */
+    REMOVING
   }
 
   /** A line of the answer. */

@@ -96,6 +96,17 @@ public final class Shelf {
     return BundleZip.unpack(zip, folder, MOST_BYTES).getName();
   }
 
+  /**
+   * Removes a bundle, if there is one of that name. One of the app's package comes back when the
+   * app is installed anew.
+   */
+  public void remove(String name) throws IOException {
+    File bundle = find(name);
+    if (bundle != null) {
+      BundleFiles.remove(bundle);
+    }
+  }
+
   private static void copy(Assets assets, String source, File to) throws IOException {
     String[] names = assets.list(source);
     if (names.length == 0) {

@@ -129,6 +129,21 @@ public final class Workbench {
         });
   }
 
+  /** Removes the chosen bundle for good, and chooses another one; its Runs stay. */
+  public boolean remove() {
+    return start(
+        Screen.Task.REMOVING,
+        () -> {
+          String name = chosen();
+          closeRunner(); // it reads the bundle's files
+          try {
+            shelf.remove(name);
+          } finally {
+            listBundles(null);
+          }
+        });
+  }
+
   /** Chooses what the next task runs; refused during a task. */
   public synchronized boolean choose(String bundle, int threads, PowerMode power) {
     if (draft.task != Screen.Task.NONE) {

@@ -253,6 +253,43 @@ class WorkbenchTest {
   }
 
   @Test
+  void removedBundlesAreGoneForGood() throws IOException {
+    final String packaged = last().bundle;
+    Map<String, byte[]> renamed = new LinkedHashMap<>(files);
+    String manifest = new String(files.get("bundle.json"), "UTF-8");
+    renamed.put("bundle.json", manifest.replace("\"tiny\"", "\"other\"").getBytes("UTF-8"));
+    byte[] zip = BundleZipTest.zip(renamed);
+    assertTrue(bench.add(() -> new ByteArrayInputStream(zip)));
+    worker.finish();
+    assertNotEquals(packaged, last().bundle);
+    assertTrue(bench.check());
+    worker.finish();
+    final String run = last().run;
+    assertTrue(bench.remove());
+    assertEquals(Task.REMOVING, last().task);
+    worker.finish();
+    assertNull(last().problem);
+    assertEquals(packaged, last().bundle);
+    assertEquals(1, last().bundles.size());
+    assertNull(last().verdict, "it was of the other bundle");
+    assertTrue(new File(run).isFile());
+    String[] left = folder.resolve("shelf").toFile().list();
+    assertEquals(2, left.length, "the other bundle and the stamp: " + String.join(" ", left));
+    assertTrue(bench.check());
+    worker.finish();
+    assertTrue(last().passed);
+
+    assertTrue(bench.remove());
+    worker.finish();
+    assertNull(last().bundle);
+    fill(bench); // as the next start of the app does
+    assertNull(last().bundle);
+    assertTrue(bench.remove());
+    worker.finish();
+    assertEquals(Refused.Reason.NO_BUNDLE, last().refused);
+  }
+
+  @Test
   void zipsOfOtherToolsAreTakenAndTheirLinksAreFiles() throws IOException {
     assertTrue(bench.add(() -> new FileInputStream(System.getProperty("edge.zip"))));
     worker.finish();

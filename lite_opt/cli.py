@@ -289,7 +289,7 @@ def _paddle_edge() -> None:
     """
 
 
-@_paddle_edge.command()
+@_paddle_edge.command(short_help="Make a bundle of a model, and check it against the server.")
 @click.argument("model", type=click.Path())
 @click.option("-o", "--out", type=click.Path(), required=True, help="The bundle to make.")
 @click.option(
@@ -468,7 +468,10 @@ def convert(
             _say(f"warning: {warning}")
     if done.bundle is None:
         assert done.report is not None
-        _say(f"paddle-edge: {report.verdict(done.report)}; no bundle was written")
+        hint = ""
+        if samples is None and calibration is None:
+            hint = " (judged on random tensors: give data like those in use with --samples)"
+        _say(f"paddle-edge: {report.verdict(done.report)}; no bundle was written{hint}")
         return code
     files = [
         (*report.target_row(name, t), done.bundle.check.get("targets", {}).get(name, "not checked"))
@@ -482,7 +485,7 @@ def convert(
     return code
 
 
-@_paddle_edge.command()
+@_paddle_edge.command(short_help="Which layers lose most in int8.")
 @click.argument("model", type=click.Path())
 @click.option(
     "--calibration", type=click.Path(), required=True, help="Data to calibrate and to measure with."
@@ -563,7 +566,7 @@ def sensitivity(
     return _DONE
 
 
-@_paddle_edge.command()
+@_paddle_edge.command(short_help="The first layer at which edge and server diverge.")
 @click.argument("model", type=click.Path())
 @click.argument("bundle", type=click.Path())
 @click.option(
@@ -638,7 +641,7 @@ def layers(
     return code
 
 
-@_paddle_edge.command()
+@_paddle_edge.command(short_help="What a model, .nb file, bundle or run is.")
 @click.argument("path", type=click.Path())
 @click.option("--target", help="arm or x86: which operators of a model have kernels there.")
 @_PARAMS
@@ -666,7 +669,7 @@ def inspect(path: str, target: str | None, params: str | None, as_json: bool, de
     return _DONE
 
 
-@_paddle_edge.command()
+@_paddle_edge.command(short_help="What an engine answers to samples, and how fast.")
 @click.argument("model", metavar="BUNDLE|MODEL", type=click.Path())
 @click.option("-o", "--out", type=click.Path(), required=True, help="The run to write.")
 @click.option(
@@ -774,7 +777,7 @@ def run(
     return _DONE
 
 
-@_paddle_edge.command()
+@_paddle_edge.command(short_help="Judge one run against another.")
 @click.argument("reference", metavar="REFERENCE_RUN", type=click.Path())
 @click.argument("candidate", metavar="CANDIDATE_RUN", type=click.Path())
 @click.option("--cosine", type=float, help="Least cosine of the centred logits.")
@@ -833,7 +836,7 @@ def compare(
     return code
 
 
-@_paddle_edge.command()
+@_paddle_edge.command(short_help="Measure latency, for one or more thread counts.")
 @click.argument("model", metavar="BUNDLE|MODEL", type=click.Path())
 @_ENGINE
 @_ON_SERVER
@@ -916,7 +919,7 @@ def bench(
     return _DONE
 
 
-@_paddle_edge.command()
+@_paddle_edge.command(short_help="The whole path on real models and images.")
 @click.option(
     "-o",
     "--out",
@@ -957,7 +960,7 @@ def demo(out: str, lines: int, force: bool, as_json: bool, debug: bool) -> int:
     return code
 
 
-@_paddle_edge.group()
+@_paddle_edge.group(short_help="Fetch the Paddle Lite SDKs for boards and phones.")
 def sdk() -> None:
     """Fetch the Paddle Lite SDK that the native runner on a board or phone links.
 
@@ -969,9 +972,14 @@ def sdk() -> None:
     """
 
 
-@_paddle_edge.group()
+@_paddle_edge.group(short_help="Bring bundles to the Android demo app.")
 def android() -> None:
-    """Bring bundles to the Android app, android_demo; see docs/android.md."""
+    """Bring bundles to the Android app, android_demo; see docs/android.md.
+
+    \b
+    Example:
+      paddle-edge android prepare cat.bundle            before `gradle -p android_demo installDebug`
+    """
 
 
 @android.command("prepare")

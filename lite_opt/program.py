@@ -487,7 +487,8 @@ def _model_in(folder: Path) -> Path:
 
 
 _NOT_INFERENCE = {
-    ".nb": "is a Paddle Lite file already: convert takes the Paddle model it was made from",
+    ".nb": "is a Paddle Lite file: run takes the bundle that holds it, convert the Paddle model "
+    "that it was made from",
     ".onnx": "is an ONNX model, not a Paddle one: translate it with x2paddle first",
     ".pdparams": "holds training weights without a network: export the model with paddle.jit.save",
     ".pdopt": "holds optimizer state: export the model with paddle.jit.save",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from py_runner.errors import UsageError
 from py_runner.run import Run
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    import rich.table
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from lite_opt.compare import Report
     from lite_opt.layers import Divergence, Tap
@@ -49,17 +51,58 @@ __all__ = [
 Row = Sequence[str]
 
 
-def table(title: str, header: Row, rows: Sequence[Row], *, left: int = 1) -> Table:
-    """A table for a terminal: the first `left` columns to the left, the others to the right."""
-    from rich import box
-    from rich.table import Table
+@dataclass(frozen=True)
+class _Table:
+    """Rows, or where there are too many columns for the terminal and few rows, columns."""
 
-    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    for number, name in enumerate(header):
-        result.add_column(name, justify="left" if number < left else "right", overflow="fold")
-    for row in rows:
-        result.add_row(*row)
-    return result
+    title: str
+    header: Row
+    rows: Sequence[Row]
+    left: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        table = self._laid_out(self.header, self.rows)
+        needed = console.measure(table, options=options.update(max_width=_ANY_WIDTH)).maximum
+        few = len(self.rows) <= _FEW and len(self.header) > 2 * len(self.rows)
+        if needed > options.max_width and few:
+            header, *rows = zip(self.header, *self.rows)
+            table = self._laid_out(header, rows)
+        yield table
+
+    def _laid_out(self, header: Row, rows: Sequence[Row]) -> rich.table.Table:
+        import rich.box
+        import rich.table
+
+        result = rich.table.Table(
+            title=self.title,
+            title_justify="left",
+            title_style="bold",
+            box=rich.box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
+        for number, cells in enumerate(zip(header, *rows)):
+            result.add_column(
+                cells[0],
+                justify="left" if number < self.left else "right",
+                overflow="fold",
+                no_wrap=max(map(len, cells[1:]), default=0) <= _NUMBER,  # whole, as long as it fits
+            )
+        for row in rows:
+            result.add_row(*row)
+        return result
+
+
+_ANY_WIDTH = 1000
+_FEW = 3  # rows that can stand side by side
+_NUMBER = 10  # characters
+
+
+def table(title: str, header: Row, rows: Sequence[Row], *, left: int = 1) -> RenderableType:
+    """A table for a terminal: the first `left` columns to the left, the others to the right.
+
+    Up to three rows that are too wide for it are shown side by side.
+    """
+    return _Table(title, header, rows, left)
 
 
 def percent(share: float | None) -> str:

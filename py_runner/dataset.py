@@ -378,7 +378,10 @@ def _image_loader(
             f"({_some([spec.name for spec in inputs])}): use .npz with arrays by these names"
         )
     if image is None:
-        raise UsageError(f"{path}: images need an ImageSpec (--image) to become tensors")
+        raise UsageError(
+            f"{path}: say how images become tensors: --image with an inference.yml, a preset such "
+            "as paddleclas, or resize=short:256,crop=224"
+        )
     target, spec = inputs[0], image
     root = path if path.is_dir() else path.parent
     _check_feed(f"{path}: the image spec", target, np.dtype(np.float32), spec.output_shape)

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
@@ -93,8 +93,8 @@ class Run:
     precision: str
     model: dict[str, str]
     samples: tuple[SampleInfo, ...]
-    outputs: dict[str, list[np.ndarray[Any, Any]]]
-    latency_ms: list[list[float]]
+    outputs: dict[str, list[np.ndarray[Any, Any]]] = field(repr=False)
+    latency_ms: list[list[float]] = field(repr=False)
     warmup: int
     peak_memory_bytes: int
     wall_s: float

@@ -9,6 +9,8 @@ import make_model
 import pytest
 
 from lite_opt.convert import convert
+from py_runner.engines import lite
+from py_runner.errors import EngineError
 
 
 def need(condition: bool, what: str) -> None:
@@ -42,6 +44,10 @@ def bundle(
     model: Path, image_spec: str, photos: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The tiny classifier as a bundle for arm and x86, checked on the pictures."""
+    try:
+        lite.interpreter()
+    except EngineError as error:
+        need(False, str(error))
     out = tmp_path_factory.mktemp("bundle") / "tiny.bundle"
     assert convert(model, out, image=image_spec, samples=photos)
     return out

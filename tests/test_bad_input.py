@@ -292,7 +292,7 @@ MODELS: dict[str, Case] = {
         f"{PARAMS}: of another model: 4 bytes are left",
     ),
     "a-nb-file": (
-        nothing, "convert cat.bundle/model.arm.nb -o new", 3, "is a Paddle Lite file already",
+        nothing, "convert cat.bundle/model.arm.nb -o new", 3, "is a Paddle Lite file",
     ),
     "a-bundle": (nothing, "convert cat.bundle -o new", 3, "cat.bundle: is a bundle"),
     "onnx": (noise("net.onnx"), "convert net.onnx -o new", 3, "net.onnx: is an ONNX model"),
@@ -313,7 +313,8 @@ MODELS: dict[str, Case] = {
     "run-missing": (nothing, "run nowhere -o new", 3, "nowhere: no such file or folder"),
     "run-graph-cut": (cut(MODEL), "run model -o new", 3, f"{MODEL}: not a Paddle model"),
     "run-a-nb-file": (
-        nothing, "run cat.bundle/model.x86.nb -o new", 3, "is a Paddle Lite file already",
+        nothing, "run cat.bundle/model.x86.nb -o new", 3,
+        "is a Paddle Lite file: run takes the bundle",
     ),
 }  # fmt: skip
 
@@ -427,7 +428,7 @@ DATA_SETS: dict[str, Case] = {
         "all 6 images are bad; the first: ",
     ),
     "images-without-spec": (
-        nothing, "run model --data pics -o new", 2, "pics: images need an ImageSpec (--image)",
+        nothing, "run model --data pics -o new", 2, "pics: say how images become tensors: --image",
     ),
     "spec-of-another-size": (
         nothing, f"{DATA} pics --image resize=exact:8x8", 3,
@@ -634,7 +635,7 @@ OUTPUTS: dict[str, Case] = {
     "parent-is-a-file": (
         nothing, "run cat.bundle -o labels.txt/new", 2, "labels.txt/new: there is no folder",
     ),
-    "parent-refuses": (nothing, "convert model -o /proc/new", 2, "/proc/new: cannot be written"),
+    "parent-refuses": (nothing, "convert model -o /proc/new", 2, "cannot be written"),
     "page-parent-missing": (
         nothing, f"{COMPARE} --html far/page.html", 2, "far/page.html: cannot be written",
     ),

@@ -169,7 +169,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
 
 def test_arguments_that_do_not_fit(tmp_path: Path) -> None:
     images(tmp_path, "a.png")
-    with pytest.raises(UsageError, match="need an ImageSpec"):
+    with pytest.raises(UsageError, match="say how images become tensors"):
         of_images(tmp_path, image=None)
     with pytest.raises(UsageError, match="limit must be"):
         of_images(tmp_path, limit=0)

@@ -138,7 +138,7 @@ def test_a_model_is_found_by_any_of_its_files(model: Path, tmp_path: Path) -> No
     ("name", "telling"),
     [
         ("model.onnx", "x2paddle"),
-        ("model.nb", "Paddle Lite file already"),
+        ("model.nb", "is a Paddle Lite file"),
         ("model.pdparams", "jit.save"),
         ("model.pth", "PyTorch"),
     ],

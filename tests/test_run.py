@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from lite_opt.convert import Source, random_samples
 from lite_opt.program import Program
 from py_runner.bundle import Bundle, Model
 from py_runner.dataset import Sample, dataset
+from py_runner.engines import lite, paddle
 from py_runner.errors import DataError, EngineError, UsageError
 from py_runner.run import run
 
@@ -171,3 +174,28 @@ def test_another_interpreter_runs_the_engine(edge: Model, monkeypatch: pytest.Mo
     monkeypatch.setenv("PADDLE_EDGE_LITE_PYTHON", "no-such-python")
     with pytest.raises(EngineError, match="no-such-python"):
         run(edge, random_samples(edge.inputs))
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (ModuleNotFoundError("No module named 'paddle'"), "pip install paddlepaddle==3.3.1"),
+        (ImportError("libgomp.so.1: cannot open shared object file"), "apt-get install libgomp1"),
+    ],
+)
+def test_what_the_server_engine_lacks_is_named(
+    error: ImportError, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", refuse)
+    with pytest.raises(ImportError, match=advice) as raised:
+        paddle.open_session({})
+    assert str(error) in str(raised.value)
+
+
+def test_a_board_is_told_to_use_the_native_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert "no wheel for this aarch64 machine" in lite.missing("python3")
+    assert "--engine native" in lite.missing("python3")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import platform
 import shutil
 import sys
 from typing import Any
@@ -39,6 +40,11 @@ def interpreter() -> str:
 
 def missing(python: str) -> str:
     """What to do where an interpreter has no paddlelite."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return (
+            f"paddlelite has no wheel for this {platform.machine()} machine: run bundles with "
+            "--engine native (docs/raspberry-pi.md), and convert models on x86-64 Linux"
+        )
     return (
         f"paddlelite is not installed in {python}: its wheels are for x86-64 Linux and CPython "
         "3.8 to 3.10; make an environment with CPython 3.10, `pip install paddlelite==2.13rc0 "

@@ -17,10 +17,15 @@ __all__ = ["open_session"]
 def _paddle() -> Any:
     try:
         return importlib.import_module("paddle")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError(
             f"paddlepaddle cannot be imported by CPython {sys.version.split()[0]} ({error}): "
             "`pip install paddlepaddle==3.3.1 setuptools`, or paddlepaddle-gpu for a GPU"
+        ) from None
+    except ImportError as error:  # it is installed, but not what it is linked with
+        raise ImportError(
+            f"paddlepaddle lacks a library of the system ({error}): for libgomp.so.1, "
+            "`apt-get install libgomp1` on Debian and Ubuntu"
         ) from None
 
 

@@ -735,6 +735,7 @@ def run(
     from py_runner.run import run as measure
 
     check_free(out, force=force, keep=(model, params, labels, data))
+    warnings: list[str] = []
     with _opened(model, engine, device, params, image, labels) as opened:
         samples = opened.samples(data, check_shape, limit=limit, skip_bad=skip_bad)
         with _progress(f"engine {opened.engine}", len(samples)) as progress:
@@ -751,6 +752,7 @@ def run(
                 time_limit_s=time_limit_s,
                 unsafe_int8=unsafe_int8,
                 progress=progress,
+                warn=warnings.append,
             )
     done.save(out, force=force)
     from lite_opt import report
@@ -763,10 +765,13 @@ def run(
                 "run": out,
                 **done.summary(),
                 "skipped": [{"id": id_, "reason": reason} for id_, reason in skipped],
+                "warnings": warnings,
                 "predictions": answers,
             }
         )
         return _DONE
+    for text in warnings:
+        _say(f"warning: {text}")
     for id_, reason in skipped:
         _say(f"skipped {id_}: {reason}")
     if answers:
@@ -891,6 +896,7 @@ def bench(
         )
         return _DONE
     results = []
+    warnings: dict[str, None] = {}  # as a set that keeps their order
     with _opened(model, engine, device, params, None, None) as opened:
         samples = opened.samples(None, check_shape, limit=1, skip_bad=False)
         with _progress("threads", len(threads)) as progress:
@@ -906,12 +912,15 @@ def bench(
                         repeat=repeat,
                         tensorrt=tensorrt,
                         precision=precision,
+                        warn=lambda text: warnings.update({text: None}),
                     ).summary()
                 )
                 progress(len(results))
     if as_json:
-        _print_json({"model": model, "runs": results})
+        _print_json({"model": model, "runs": results, "warnings": list(warnings)})
         return _DONE
+    for text in warnings:
+        _say(f"warning: {text}")
     from lite_opt import report
 
     rows = report.latency_rows({f"{r['engine']}, {r['threads']} threads": r for r in results})

@@ -606,14 +606,23 @@ class _Job:
             return None
         self.say(f"running the file for arm on engine native, device {device}")
         samples = self.samples[: self.kept]
-        check = dict(bundle.check)
+        check = {**bundle.check, "warnings": list(bundle.check["warnings"])}
+
+        def warn(text: str) -> None:
+            check["warnings"].append(text)
+            self.say(f"warning: {text}")
+
         try:
-            answers = run(Bundle.open(folder).model("arm"), samples, engine="native", device=device)
+            answers = run(
+                Bundle.open(folder).model("arm"),
+                samples,
+                engine="native",
+                device=device,
+                warn=warn,
+            )
         except EngineError as error:
             # Such as a library without fp16: no verdict, and the others stand.
-            text = str(error).replace(str(folder), bundle.name)
-            check["warnings"] = [*check["warnings"], f"no ARM verdict: {text}"]
-            self.say(f"warning: no ARM verdict: {text}")
+            warn(f"no ARM verdict: {str(error).replace(str(folder), bundle.name)}")
             replace(bundle, check=check).write(folder)
             return None
         report = compare(reference.first(self.kept), answers)

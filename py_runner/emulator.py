@@ -68,6 +68,8 @@ _STEADY_MALLOC = (
     "glibc.malloc.trim_threshold=1073741824:glibc.malloc.top_pad=67108864:glibc.malloc.mxfast=0"
 )
 # In the checkout, and where the wheel puts it.
+_SAYS = "lite_run: "  # before what it writes to standard error
+_WARNING = f"{_SAYS}warning: "
 _PLUGINS = ("../armlinux/plugins", "plugins")
 _PLUGIN = "count_instructions.c"
 
@@ -91,8 +93,10 @@ def answer(
     warmup: int = 1,
     repeat: int = 1,
     time_limit_s: float | None = None,
-) -> None:
+) -> list[str]:
     """Run a bundle's `arm` model on an emulated board, and leave a Run folder at `out`.
+
+    Returns what `lite_run` warned of.
 
     Args:
         model: `Bundle.model("arm")`.
@@ -106,7 +110,9 @@ def answer(
         _stage(folder, samples)
         options = ["--threads", threads, "--warmup", warmup, "--repeat", repeat]
         arguments = [model.files[0].parent, "--samples", folder, "--out", out, *options]
-        _call(kind, _argv(kind), arguments, time_limit_s)
+        said = _call(kind, _argv(kind), arguments, time_limit_s)
+    lines = said.decode("utf-8", "replace").splitlines()
+    return [line.removeprefix(_WARNING) for line in lines if line.startswith(_WARNING)]
 
 
 def count_instructions(model: Model, sample: Sample, *, device: str = "qemu-aarch64") -> int:
@@ -199,7 +205,8 @@ def _command(kind: _Device) -> Path:
 
 def _call(
     kind: _Device, argv: list[str], arguments: list[object], time_limit_s: float | None
-) -> None:
+) -> bytes:
+    """Standard error of the command, which succeeded."""
     try:
         done = subprocess.run(
             [*argv, *map(str, arguments)],
@@ -214,13 +221,13 @@ def _call(
         raise EngineError(f"{argv[0]}: cannot be started: {error.strerror}") from None
     if done.returncode != 0:
         raise EngineError(f"{kind.emulator}: {_words(kind, argv[-1], done)}")
+    return done.stderr
 
 
 def _words(kind: _Device, command: str, done: subprocess.CompletedProcess[bytes]) -> str:
     """Why an emulated process failed, and what to do, in one line."""
     lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    mark = "lite_run: "
-    said = lines[-1].removeprefix(mark) if lines and lines[-1].startswith(mark) else ""
+    said = lines[-1].removeprefix(_SAYS) if lines and lines[-1].startswith(_SAYS) else ""
     if said.startswith("the engine ended the process"):
         last = last_words("\n".join(lines[:-1]).encode())
         _, _, advice = said.partition("above. ")

@@ -274,6 +274,7 @@ def run(
     time_limit_s: float | None = None,
     unsafe_int8: bool = False,
     progress: Callable[[int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Run:
     """Feed samples to a model on an engine, which works in a process of its own.
 
@@ -292,6 +293,8 @@ def run(
         time_limit_s: how long one sample may take, repeats included.
         unsafe_int8: run int8 kernels on x86 all the same, where they compute wrong numbers.
         progress: called with the number of samples answered so far.
+        warn: called with what the native engine has to say of a bundle that it runs all the same,
+            such as that its library is of another version.
 
     Raises:
         UsageError: an unknown engine, or options that it does not have.
@@ -318,6 +321,7 @@ def run(
             repeat=repeat,
             time_limit_s=time_limit_s,
             progress=progress,
+            warn=warn,
         )
     config: dict[str, Any] = {
         "files": [str(f) for f in model.files],
@@ -353,6 +357,9 @@ def run(
         if engine == "lite" and re.search("ModuleNotFoundError|SyntaxError|code 127", text):
             text = lite.missing(python)  # not even what serve.py needs; 127: a shim of pyenv
         raise EngineError(f"{model.files[0]}: {text}") from None
+    if warn:
+        for text in worker.ready["warnings"]:
+            warn(text)
     with worker, _Sender(worker, _with_first(first, pending), model, infos) as sender:
         while True:
             sender.wait_for(len(latency_ms))
@@ -406,6 +413,7 @@ def _run_emulated(
     repeat: int,
     time_limit_s: float | None,
     progress: Callable[[int], None] | None,
+    warn: Callable[[str], None] | None,
 ) -> Run:
     """`run` on an emulated board: batch by batch, each in a process that warms up anew."""
     problem = emulator.missing(device)
@@ -421,7 +429,7 @@ def _run_emulated(
         with temporary_folder() as folder:
             out = folder / "run"
             try:
-                emulator.answer(
+                warnings = emulator.answer(
                     model,
                     batch,
                     out,
@@ -438,6 +446,9 @@ def _run_emulated(
                 raise EngineError(f"{model.files[0]}: sample {which}: {error}") from None
             done = Run.open(out)
             outputs = {name: [np.array(v) for v in values] for name, values in done.outputs.items()}
+            if warn and not runs:  # each batch has the same
+                for text in warnings:
+                    warn(text)
             runs.append(replace(done, outputs=outputs))
         answered += len(batch)
         if progress:

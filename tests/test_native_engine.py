@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -17,14 +18,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import need
 from test_native import SDK, built, cross_built, edit, equal, hands_on, trained  # noqa: F401
 from test_wheel import call, interpreter, uv
 
+from lite_opt import cli
 from lite_opt.compare import compare
 from lite_opt.convert import convert, random_samples
 from py_runner import emulator
 from py_runner.bundle import Bundle, Model
+from py_runner.checksum import Checksums
 from py_runner.dataset import Sample
 from py_runner.engines import native
 from py_runner.errors import DataError, EngineError, ModelError, UsageError
@@ -216,6 +220,28 @@ def test_damaged_bundles_are_refused(here: Path, copy: Path) -> None:
         run(model, samples, engine="native")
 
 
+def test_a_library_of_another_version_is_mentioned(here: Path, copy: Path) -> None:
+    said: list[str] = []
+    answer(copy, warn=said.append)
+    assert said == []
+    model = copy / "model.x86.nb"
+    data = model.read_bytes()
+    model.write_bytes(data[:2] + b"v2.12".ljust(16, b"\0") + data[18:])
+    sums = Checksums(model).read_on()
+    of_it = {"opt_version": "v2.12", "sha256": sums.sha256, "crc32": sums.crc32}
+    edit(copy, lambda document: document["targets"]["x86"].update(of_it))
+    answer(copy, warn=said.append)
+    (text,) = said
+    assert text.startswith(
+        "the Paddle Lite library is v2.13-rc, and model.x86.nb was made for v2.12"
+    )
+    result = CliRunner().invoke(
+        cli._paddle_edge,
+        ["bench", str(copy), "--engine", "native", "--threads", "1,2", "--json"],
+    )
+    assert json.loads(result.stdout)["warnings"] == [text]
+
+
 def test_a_bundle_that_has_nothing_for_this_machine(here: Path, copy: Path) -> None:
     edit(copy, lambda document: document["targets"].pop("x86"))
     with refused("has no x86 model, only arm: convert with --target x86", UsageError):
@@ -380,6 +406,11 @@ def test_an_emulated_board_answers(
     assert all(np.array_equal(v, s.feeds["x"]) for v, s in zip(values, samples))
     assert equal(run(Bundle.open(hands_on).model("x86"), samples), done)  # hashes, labels, order
     assert seen == sorted(set(seen)) and seen[0] == 1 and seen[-1] == 12
+    monkeypatch.setenv("LITE_RUN_STAND_IN_VERSION", "v2.12")
+    said: list[str] = []
+    run(model, samples[:3], engine="native", device=device, warn=said.append)
+    (text,) = said
+    assert text.startswith("the Paddle Lite library is v2.12, and model.arm.nb was made for v2.13")
     assert (done.engine, done.engine_version, done.device) == ("native", "stand-in", device)
     assert done.machine.split()[:2] == ["Linux", MACHINES[device]]
     assert done.model == {"name": model.name, "sha256": model.sha256}

@@ -136,7 +136,7 @@ class _Session:
         info = json.loads(self._lr.lr_info(self._handle))
         if info["file"] != file.name:
             raise ValueError(f"this machine runs {info['file']} of the bundle, not {file.name}")
-        self.version = info["engine"]
+        self.version, self.warnings = info["engine"], info["warnings"]
         self._inputs = self._names(_INPUT)
         self._outputs = self._names(_OUTPUT)
 

@@ -86,7 +86,8 @@ def main() -> None:
     except Exception as error:  # whatever it is, the parent must hear of it
         _write(stream_out, {"error": _words(error)}, {})
         return
-    _write(stream_out, {"version": session.version}, {})
+    ready = {"version": session.version, "warnings": getattr(session, "warnings", [])}
+    _write(stream_out, ready, {})
     warmup, repeat = config["warmup"], config["repeat"]
     while (message := _read(stream_in)) is not None:
         try:

@@ -67,9 +67,9 @@ DEVICES = tuple(_KINDS)
 _STEADY_MALLOC = (
     "glibc.malloc.trim_threshold=1073741824:glibc.malloc.top_pad=67108864:glibc.malloc.mxfast=0"
 )
-# In the checkout, and where the wheel puts it.
-_SAYS = "lite_run: "  # before what it writes to standard error
+_SAYS = "lite_run: "  # before what the command writes to standard error
 _WARNING = f"{_SAYS}warning: "
+# In the checkout, and where the wheel puts it.
 _PLUGINS = ("../armlinux/plugins", "plugins")
 _PLUGIN = "count_instructions.c"
 

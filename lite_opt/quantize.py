@@ -484,7 +484,10 @@ class LayerLoss:
 def sensitivity(
     quantized: Quantized, samples: Sequence[Sample], *, progress: Progress | None = None
 ) -> tuple[LayerLoss, ...]:
-    """Quantize each layer alone, on the server engine, and say what it costs; worst first."""
+    """Quantize each layer alone, on the server engine, and say what it costs; worst first.
+
+    Raises DataError without samples, and where the float model answers NaN or Inf to one.
+    """
     if not samples:
         raise DataError("sensitivity needs samples")
     with _Server(quantized, samples) as server:
@@ -546,7 +549,8 @@ def choose_float_layers(
     shortest beginning of that ranking that holds the limit is found by doubling and bisection,
     and then every layer of it that is not needed after all goes back to int8. `always` stay.
 
-    Raises UsageError where the outputs are not scores of classes.
+    Raises UsageError where the outputs are not scores of classes, DataError where the float model
+    answers NaN or Inf to a sample.
     """
     report_progress = progress or (lambda done, total: None)
     fixed = set(always)

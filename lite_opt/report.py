@@ -50,6 +50,10 @@ __all__ = [
 
 Row = Sequence[str]
 
+_ANY_WIDTH = 1000
+_FEW = 3  # rows that can stand side by side
+_NUMBER = 10  # characters
+
 
 @dataclass(frozen=True)
 class _Table:
@@ -90,11 +94,6 @@ class _Table:
         for row in rows:
             result.add_row(*row)
         return result
-
-
-_ANY_WIDTH = 1000
-_FEW = 3  # rows that can stand side by side
-_NUMBER = 10  # characters
 
 
 def table(title: str, header: Row, rows: Sequence[Row], *, left: int = 1) -> RenderableType:

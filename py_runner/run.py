@@ -357,10 +357,10 @@ def run(
         if engine == "lite" and re.search("ModuleNotFoundError|SyntaxError|code 127", text):
             text = lite.missing(python)  # not even what serve.py needs; 127: a shim of pyenv
         raise EngineError(f"{model.files[0]}: {text}") from None
-    if warn:
-        for text in worker.ready["warnings"]:
-            warn(text)
     with worker, _Sender(worker, _with_first(first, pending), model, infos) as sender:
+        if warn:
+            for text in worker.ready["warnings"]:
+                warn(text)
         while True:
             sender.wait_for(len(latency_ms))
             if sender.done and len(latency_ms) == len(infos):

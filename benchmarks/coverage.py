@@ -107,7 +107,7 @@ def convert(name: str, kind: str, work: Path) -> dict[str, Any]:
 
 def operators(folder: Path) -> int:
     """How many operators an export has."""
-    from lite_opt.describe import describe
+    from lite_opt.views.describe import describe
 
     return int(describe(folder)["op_count"])
 

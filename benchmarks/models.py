@@ -22,17 +22,19 @@ from typing import Any
 import numpy as np
 import zoo
 
-from lite_opt.compare import Report, compare
-from lite_opt.convert import Source, convert, random_samples
-from lite_opt.describe import describe
-from lite_opt.program import Program
-from lite_opt.recipe import RECIPES, Recipe, recipe
-from lite_opt.report import size
-from py_runner.bundle import Bundle, Model
-from py_runner.dataset import dataset
+from lite_opt.conversion.convert import Source, convert, random_samples
+from lite_opt.judge.compare import Report, compare
+from lite_opt.model.program import Program
+from lite_opt.recipes import RECIPES, Recipe, recipe
+from lite_opt.views.describe import describe
+from lite_opt.views.report import size
+from py_runner.data.dataset import dataset
 from py_runner.errors import ConvertError
-from py_runner.nb import read_nb
-from py_runner.run import Run, run
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.nb import read_nb
+from py_runner.formats.run import Run
+from py_runner.inference import run
+from py_runner.tensors import Model
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 REPEATS = 10

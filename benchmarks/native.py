@@ -39,8 +39,8 @@ import numpy as np
 from overhead import interleaved, measured_process, ratio, squeezenet
 from PIL import Image
 
-from lite_opt.convert import random_samples
-from py_runner.bundle import Bundle
+from lite_opt.conversion.convert import random_samples
+from py_runner.formats.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "host"
@@ -69,7 +69,7 @@ def tell(apply, total):
 """
 
 PY_RUNNER = f"""{TIMED}
-from py_runner.image import ImageSpec, open_image
+from py_runner.data.image import ImageSpec, open_image
 spec = ImageSpec.from_json(spec)
 pixels = np.asarray(open_image(path, spec))
 tell(lambda: spec.apply(pixels), lambda: spec.apply(open_image(path, spec)))

@@ -40,15 +40,17 @@ from typing import Any
 import numpy as np
 import zoo
 
-from lite_opt.convert import convert, random_samples
-from lite_opt.program import Program
-from lite_opt.quantize import Quantized, calibrate, sensitivity
-from lite_opt.recipe import Calibration
-from lite_opt.repair import repair
-from py_runner.bundle import Bundle
-from py_runner.dataset import Sample, dataset
-from py_runner.image import open_image
-from py_runner.run import run
+from lite_opt.conversion.convert import convert, random_samples
+from lite_opt.model.program import Program
+from lite_opt.passes.repair import repair
+from lite_opt.quant.quantize import Quantized, calibrate, sensitivity
+from lite_opt.recipes import Calibration
+from py_runner.data.dataset import dataset
+from py_runner.data.image import open_image
+from py_runner.formats.bundle import Bundle
+from py_runner.inference import run
+from py_runner.tensors import Sample
+from py_runner.watch import Watch
 
 IMAGES = 200
 CALIBRATION_IMAGES = 100
@@ -212,7 +214,7 @@ def bench_run(work: Path, repeats: int) -> dict[str, Any]:
         """Time from the first answer to the last: sending, hashing and receiving included."""
         samples = [type(sample)(str(i), sample.feeds) for i in range(count + 1)]
         times: list[float] = []
-        run(model, samples, progress=lambda _: times.append(time.perf_counter()))
+        run(model, samples, watch=Watch(step=lambda *_: times.append(time.perf_counter())))
         return (times[-1] - times[0]) / count
 
     def bare_loop() -> float:
@@ -254,7 +256,7 @@ def bench_images(work: Path, repeats: int) -> dict[str, Any]:
         done = run(
             model,
             dataset(folder, inputs=model.inputs, image=image),
-            progress=lambda _: times.append(time.perf_counter()),
+            watch=Watch(step=lambda *_: times.append(time.perf_counter())),
         )
         parts["inference_s"] = sum(ms for (ms,) in done.latency_ms) / 1e3
         return (times[-1] - times[0]) * len(files) / (len(files) - 1)
@@ -286,8 +288,8 @@ def bench_images(work: Path, repeats: int) -> dict[str, Any]:
 LOAD = """
 import json, sys, time
 start = time.perf_counter()
-from lite_opt.program import Program
-from lite_opt.repair import repair
+from lite_opt.model.program import Program
+from lite_opt.passes.repair import repair
 program = Program.load(sys.argv[1])
 repair(program)
 program.stage(sys.argv[2])
@@ -320,15 +322,16 @@ def bench_pir(work: Path, repeats: int) -> dict[str, Any]:
 # The path of `convert --recipe int8` up to the quantized program.
 QUANTIZE = """
 import os, sys
-from lite_opt.convert import Source, _calibrated, _Data
-from lite_opt.program import Program
-from lite_opt.recipe import RECIPES
-from lite_opt.repair import repair
+from lite_opt.conversion.convert import Source, _calibrated, _Data
+from py_runner.watch import QUIET
+from lite_opt.model.program import Program
+from lite_opt.recipes import RECIPES
+from lite_opt.passes.repair import repair
 model, images, out = sys.argv[1:]
 program = Program.load(model)
 data = _Data.of(Source.of(program), RECIPES["int8"], images)
 repair(program)
-quantized = _calibrated(program, RECIPES["int8"], data, lambda text: None, lambda *done: None)
+quantized = _calibrated(program, RECIPES["int8"], data, QUIET)
 os.makedirs(out, exist_ok=True)
 quantized.program.save(out)
 """
@@ -338,7 +341,7 @@ import os, sys
 os.environ["FLAGS_enable_pir_api"] = "0"
 import paddle
 from paddle.static.quantization import PostTrainingQuantization
-from py_runner.image import image_spec, open_image
+from py_runner.data.image import image_spec, open_image
 model, images, out = sys.argv[1:]
 paddle.enable_static()
 image = image_spec(model + "/inference.yml")

@@ -20,18 +20,19 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from lite_opt import demo_data
-from lite_opt.compare import Report, compare
-from lite_opt.convert import Source, convert, layer_losses
-from lite_opt.optimize import optimize
-from lite_opt.program import Program
-from lite_opt.quantize import fake_fp16
-from lite_opt.recipe import recipe
-from lite_opt.repair import repair
-from lite_opt.report import percent, size
-from py_runner.bundle import Model
-from py_runner.dataset import Dataset, dataset
-from py_runner.run import Run, run
+from lite_opt.conversion.convert import Source, convert, layer_losses
+from lite_opt.demo import data as demo_data
+from lite_opt.judge.compare import Report, compare
+from lite_opt.lite.optimizer import optimize
+from lite_opt.model.program import Program
+from lite_opt.passes.repair import repair
+from lite_opt.quant.quantize import fake_fp16
+from lite_opt.recipes import recipe
+from lite_opt.views.report import percent, size
+from py_runner.data.dataset import Dataset, dataset
+from py_runner.formats.run import Run
+from py_runner.inference import run
+from py_runner.tensors import Model
 
 PAGE = Path(__file__).parents[1] / "docs" / "quantising.md"
 MARK = "<!-- measured by benchmarks/quantisation.py: -->"
@@ -204,7 +205,7 @@ def measure(task: Task, work: Path) -> str:
 
 
 def _int8_layers(folder: Path) -> int:
-    from lite_opt.quantize import quantized_layers
+    from lite_opt.quant.quantize import quantized_layers
 
     return len(quantized_layers(Program.load(folder)))
 

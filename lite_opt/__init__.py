@@ -1,1 +1,53 @@
-"""Makes bundles of Paddle models for ARM, and judges runs against each other."""
+"""Makes bundles of Paddle models for ARM, and judges runs against each other.
+
+from lite_opt import compare, convert
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lite_opt.conversion.convert import Conversion, convert
+    from lite_opt.judge.compare import Report, compare
+    from lite_opt.judge.layers import bundle_layers, first_difference
+    from lite_opt.judge.limits import Limits
+    from lite_opt.model.program import Program
+    from lite_opt.passes.repair import repair
+    from lite_opt.recipes import Recipe, recipe
+
+__all__ = [
+    "Conversion",
+    "Limits",
+    "Program",
+    "Recipe",
+    "Report",
+    "bundle_layers",
+    "compare",
+    "convert",
+    "first_difference",
+    "recipe",
+    "repair",
+]
+
+# Where each of these is, imported when it is asked for: what is not used costs nothing.
+_HOMES = {
+    "Conversion": "conversion.convert",
+    "Limits": "judge.limits",
+    "Program": "model.program",
+    "Recipe": "recipes",
+    "Report": "judge.compare",
+    "bundle_layers": "judge.layers",
+    "compare": "judge.compare",
+    "convert": "conversion.convert",
+    "first_difference": "judge.layers",
+    "recipe": "recipes",
+    "repair": "passes.repair",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

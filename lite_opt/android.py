@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from py_runner.bundle import Bundle
 from py_runner.errors import UsageError
-from py_runner.folder import check_free, whole_folder
+from py_runner.files.folder import check_free, whole_folder
+from py_runner.formats.bundle import Bundle
 
 __all__ = ["Prepared", "prepare"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import make_model
 import pytest
 
-from lite_opt.convert import convert
+from lite_opt.conversion.convert import convert
 from py_runner.engines import lite
 from py_runner.errors import EngineError
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lite_opt.program import Block, ModelFiles, Op, Program, Var
+from lite_opt.model.program import Block, ModelFiles, Op, Program, Var
 
 CLASSES = 10
 SIDE = 16

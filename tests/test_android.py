@@ -25,10 +25,10 @@ from PIL import Image, ImageOps
 from test_native import built, command
 
 from lite_opt.android import prepare
-from lite_opt.compare import compare
-from py_runner.bundle import Bundle
+from lite_opt.judge.compare import compare
 from py_runner.errors import ModelError, UsageError
-from py_runner.run import Run
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.run import Run
 
 ROOT = Path(__file__).parents[1]
 APP = ROOT / "android_demo"

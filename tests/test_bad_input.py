@@ -28,20 +28,23 @@ import pytest
 from conftest import need
 from PIL import Image
 
-from lite_opt import repair, report
-from lite_opt.cli import main
-from lite_opt.compare import compare
-from lite_opt.convert import Source, convert, random_samples
-from lite_opt.describe import describe
-from lite_opt.optimize import Optimizer
-from lite_opt.program import Program
-from lite_opt.recipe import RECIPES
-from py_runner.bundle import Bundle, TensorSpec
-from py_runner.checksum import Checksums
-from py_runner.dataset import Sample
+from lite_opt.cli.cli import main
+from lite_opt.conversion.convert import Source, convert, random_samples
+from lite_opt.judge.compare import compare
+from lite_opt.lite.optimizer import Optimizer
+from lite_opt.model.program import Program
+from lite_opt.passes import repair
+from lite_opt.recipes import RECIPES
+from lite_opt.views import report
+from lite_opt.views.describe import describe
 from py_runner.engines.lite import PYTHON_VARIABLE
 from py_runner.errors import ConvertError, EngineError, ModelError, PaddleEdgeError, UsageError
-from py_runner.run import Run, run
+from py_runner.files.checksum import Checksums
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.run import Run
+from py_runner.inference import run
+from py_runner.tensors import Sample, TensorSpec
+from py_runner.watch import Watch
 
 COMMAND = str(Path(sys.executable).with_name("paddle-edge"))
 SHAPE = (1, 3, make_model.SIDE, make_model.SIDE)
@@ -894,7 +897,7 @@ def test_an_engine_that_ends_in_mid_run(number: signal.Signals, pristine: Path) 
     edge = Bundle.open(pristine / "cat.bundle").model("x86")
     produced: list[int] = []
 
-    def strike(answered: int) -> None:
+    def strike(_: str, answered: int, __: int | None) -> None:
         if answered == 2:
             (engine,) = children(os.getpid(), "serve.py")
             os.kill(engine, number)
@@ -902,7 +905,13 @@ def test_an_engine_that_ends_in_mid_run(number: signal.Signals, pristine: Path) 
     limit = 1.0 if number == signal.SIGSTOP else None
     repeat = SOME // 5 if limit else SOME
     with pytest.raises(EngineError, match=r"sample 'sample \d+': ") as caught:
-        run(edge, many_samples(produced), repeat=repeat, progress=strike, time_limit_s=limit)
+        run(
+            edge,
+            many_samples(produced),
+            repeat=repeat,
+            watch=Watch(step=strike),
+            time_limit_s=limit,
+        )
     ended = "gave no answer within 1 s" if limit else f"was killed by {number.name}; its last words"
     assert f"engine lite {ended}" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -914,13 +923,13 @@ def test_an_engine_that_ends_in_mid_run(number: signal.Signals, pristine: Path) 
 def test_the_server_engine_killed_in_mid_run(pristine: Path, tmp_path: Path) -> None:
     source = Source.of(Program.load(pristine / "model")).model(tmp_path)
 
-    def strike(answered: int) -> None:
+    def strike(_: str, answered: int, __: int | None) -> None:
         if answered == 2:
             (engine,) = children(os.getpid(), "serve.py")
             os.kill(engine, signal.SIGSEGV)
 
     with pytest.raises(EngineError, match=r"sample 'sample \d+': engine paddle was killed by SIG"):
-        run(source, many_samples([]), engine="paddle", repeat=SOME // 10, progress=strike)
+        run(source, many_samples([]), engine="paddle", repeat=SOME // 10, watch=Watch(step=strike))
     assert not children(os.getpid())
 
 

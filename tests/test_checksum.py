@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from py_runner.checksum import Checksums, sha256
+from py_runner.files.checksum import Checksums, sha256
 
 
 def test_checksums_of_a_file_that_grows_are_those_of_the_whole(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt import cli
+from lite_opt.cli import cli
 
 Command = Callable[..., "tuple[int, str, str]"]
 
@@ -147,8 +147,8 @@ def test_every_help_text_has_an_example_or_says_what_comes(command: Command, nam
 def test_importing_the_runner_pulls_in_no_engine() -> None:
     """A board has none of these, and nobody wants to wait for them."""
     script = (
-        "import sys, py_runner.run, py_runner.bundle, py_runner.dataset, py_runner.image;"
-        "import lite_opt.cli, lite_opt.convert;"
+        "import sys, py_runner.inference, py_runner.formats.bundle, py_runner.data.dataset;"
+        "import lite_opt.cli.cli, lite_opt.conversion.convert;"
         "heavy = {'paddle', 'paddlelite', 'yaml', 'PIL', 'rich', 'google.protobuf'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lite_opt.compare import compare
-from lite_opt.recipe import LIMITS, Limits, limits_for
-from lite_opt.report import html_page, predictions, rows_of, verdict
+from lite_opt.judge.compare import compare
+from lite_opt.judge.limits import LIMITS, Limits, limits_for
+from lite_opt.views.report import html_page, predictions, rows_of, verdict
 from py_runner.errors import DataError
-from py_runner.run import Run, SampleInfo
+from py_runner.formats.run import Run, SampleInfo
 
 RANDOM = np.random.default_rng(0)
 

@@ -10,15 +10,17 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt import convert as conversion
-from lite_opt.convert import convert, random_samples
-from lite_opt.demo_data import ocr_model, write_text_lines
-from lite_opt.program import Program
-from lite_opt.repair import Change
-from py_runner.bundle import Bundle, TensorSpec
+from lite_opt.conversion import convert as conversion
+from lite_opt.conversion.convert import convert, random_samples
+from lite_opt.demo.data import ocr_model, write_text_lines
+from lite_opt.model.program import Program
+from lite_opt.passes.repair import Change
 from py_runner.errors import ConvertError, DataError, ModelError, UsageError
-from py_runner.nb import read_nb
-from py_runner.run import run
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.nb import read_nb
+from py_runner.inference import run
+from py_runner.tensors import TensorSpec
+from py_runner.watch import Watch
 
 
 def test_a_bundle_says_what_it_is(bundle: Path, model: Path) -> None:
@@ -148,7 +150,7 @@ def test_preprocessing_that_we_cannot_follow_does_not_stop_a_conversion(tmp_path
     folder = make_model.save(make_model.classifier(), tmp_path / "m")
     (folder / "inference.yml").write_text("PreProcess:\n  transform_ops:\n  - WarpImage: {}\n")
     said: list[str] = []
-    done = convert(folder, tmp_path / "b", progress=said.append)
+    done = convert(folder, tmp_path / "b", watch=Watch(say=said.append, warn=said.append))
     assert done.bundle and done.bundle.image is None
     assert any("WarpImage" in text for text in said)
     with pytest.raises(DataError, match="WarpImage"):

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from py_runner.dataset import Dataset, Sample, dataset, read_labels, sample_hash
+from py_runner.data.dataset import Dataset, dataset
+from py_runner.data.image import ImageSpec, open_image
+from py_runner.data.labels import read_labels
 from py_runner.errors import DataError, UsageError
-from py_runner.image import ImageSpec, open_image
+from py_runner.tensors import Sample, sample_hash
 
 
 @dataclass(frozen=True)
@@ -379,7 +381,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             time.sleep(0.05)  # the others overtake it
         return open_image(path, spec)
 
-    monkeypatch.setattr("py_runner.dataset.open_image", opened)
+    monkeypatch.setattr("py_runner.data.dataset.open_image", opened)
     return started
 
 

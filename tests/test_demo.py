@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lite_opt.demo import demo
-from py_runner.bundle import Bundle
+from lite_opt.demo.demo import demo
 from py_runner.errors import UsageError
-from py_runner.run import Run
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.run import Run
+from py_runner.watch import Watch
 
 
 @pytest.mark.slow
 def test_the_demo(tmp_path: Path) -> None:
     said: list[str] = []
-    done = demo(tmp_path / "demo", lines=200, progress=said.append)
+    done = demo(tmp_path / "demo", lines=200, watch=Watch(say=said.append))
     assert done
     report = done.text_lines
     assert report.samples == 200 and report.top1_agreement == 1.0

@@ -18,8 +18,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from lite_opt import demo_data
-from lite_opt.efficientnet_lite import read_torch_weights
+from lite_opt.demo import data as demo_data
+from lite_opt.demo.efficientnet_lite import read_torch_weights
 from py_runner.errors import DataError, EngineError, ModelError, UsageError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from lite_opt import cli
-from lite_opt.recipe import LIMITS
+from lite_opt.cli import cli
+from lite_opt.judge.limits import LIMITS
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from py_runner.errors import DataError, UsageError
-from py_runner.image import (
+from py_runner.data.image import (
     PRESETS,
     ImageSpec,
     image_spec,
@@ -28,6 +27,7 @@ from py_runner.image import (
     read_inference_yml,
     resize_cv2_linear,
 )
+from py_runner.errors import DataError, UsageError
 
 cv2 = pytest.importorskip("cv2")
 

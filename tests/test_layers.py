@@ -12,16 +12,24 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt import demo_data
-from lite_opt.convert import Source, random_samples
-from lite_opt.layers import LAYER_LIMITS, LayerLimits, LayersReport, bundle_layers, first_difference
-from lite_opt.program import Program
-from lite_opt.quantize import calibrate, fake_fp16
-from lite_opt.recipe import RECIPES, Calibration
-from lite_opt.repair import repair
-from py_runner.dataset import Sample, dataset
+from lite_opt.conversion.convert import Source, random_samples
+from lite_opt.demo import data as demo_data
+from lite_opt.judge.layers import (
+    LAYER_LIMITS,
+    LayerLimits,
+    LayersReport,
+    bundle_layers,
+    first_difference,
+)
+from lite_opt.model.program import Program
+from lite_opt.passes.repair import repair
+from lite_opt.quant.quantize import calibrate, fake_fp16
+from lite_opt.recipes import RECIPES, Calibration
+from py_runner.data.dataset import dataset
+from py_runner.data.image import image_spec
 from py_runner.errors import ConvertError, DataError, EngineError, ModelError, UsageError
-from py_runner.image import image_spec
+from py_runner.tensors import Sample
+from py_runner.watch import Watch
 
 DEPTH = 10
 
@@ -173,7 +181,9 @@ def test_a_search_taps_few_at_a_time(network: Program, samples: list[Sample]) ->
     source, made = pair(network)
     scaled(made, "block6.w", 1.5)
     said: list[str] = []
-    report = first_difference(source, made, samples, taps=3, progress=said.append)
+    report = first_difference(
+        source, made, samples, taps=3, watch=Watch(say=said.append, warn=said.append)
+    )
     assert report.divergence and report.divergence.name == "block6"
     counts = [int(line.split(": ")[1].split()[0]) for line in said]
     assert max(counts) <= 4  # three, and the one that failed
@@ -281,7 +291,7 @@ def test_an_optimizer_that_dies_is_an_error_that_names_the_model() -> None:
 def test_an_engine_that_dies_is_an_error_that_names_the_model(
     network: Program, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lite_opt.layers.run", _dies)
+    monkeypatch.setattr("lite_opt.judge.layers.run", _dies)
     source, made = pair(network)
     with pytest.raises(EngineError, match=r"made\.pdmodel: with its layers tapped: killed"):
         first_difference(source, made, samples)
@@ -293,7 +303,7 @@ def _dies(model: object, *_: object, **__: object) -> None:
 
 def test_a_bundle_and_its_source(bundle: Path, model: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    report = bundle_layers(model, bundle, progress=said.append)
+    report = bundle_layers(model, bundle, watch=Watch(say=said.append, warn=said.append))
     assert report and report.recipe == "fp32"
     assert report.samples == tuple(f"picture_{i}.png" for i in range(4))
     assert said

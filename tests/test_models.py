@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from conftest import need
 
-from lite_opt.convert import convert
-from lite_opt.describe import describe
-from py_runner.run import run
+from lite_opt.conversion.convert import convert
+from lite_opt.views.describe import describe
+from py_runner.inference import run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import zoo

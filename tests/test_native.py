@@ -24,13 +24,15 @@ import numpy as np
 import pytest
 from conftest import need
 
-from lite_opt.compare import compare
-from lite_opt.convert import convert
-from lite_opt.demo_data import write_text_lines
-from lite_opt.recipe import LIMITS, limits_for
-from py_runner.bundle import Bundle, save_samples
-from py_runner.dataset import Sample, dataset
-from py_runner.run import Run, run
+from lite_opt.conversion.convert import convert
+from lite_opt.demo.data import write_text_lines
+from lite_opt.judge.compare import compare
+from lite_opt.judge.limits import LIMITS, limits_for
+from py_runner.data.dataset import dataset
+from py_runner.formats.bundle import Bundle, save_samples
+from py_runner.formats.run import Run
+from py_runner.inference import run
+from py_runner.tensors import Sample
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"

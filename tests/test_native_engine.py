@@ -23,17 +23,19 @@ from conftest import need
 from test_native import SDK, built, cross_built, edit, equal, hands_on, trained  # noqa: F401
 from test_wheel import call, interpreter, uv
 
-from lite_opt import cli
-from lite_opt.compare import compare
-from lite_opt.convert import convert, random_samples
-from py_runner import emulator
-from py_runner.bundle import Bundle, Model
-from py_runner.checksum import Checksums
-from py_runner.dataset import Sample
+from lite_opt.cli import cli
+from lite_opt.conversion.convert import convert, random_samples
+from lite_opt.judge.compare import compare
+from py_runner.devices import BOARDS
 from py_runner.engines import native
 from py_runner.errors import DataError, EngineError, ModelError, UsageError
-from py_runner.nb import NbFile
-from py_runner.run import Run, bundle_target, run
+from py_runner.files.checksum import Checksums
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.nb import NbFile
+from py_runner.formats.run import Run
+from py_runner.inference import bundle_target, run
+from py_runner.tensors import Model, Sample
+from py_runner.watch import Watch
 
 ROOT = Path(__file__).parents[1]
 BOARDS = {"qemu-aarch64": "aarch64", "qemu-arm": "armv7hf"}  # device: preset
@@ -92,7 +94,13 @@ def test_answers_are_those_of_engine_lite_bit_by_bit(here: Path, bundle: Path) -
         *random_samples(opened.inputs, count=3, shapes={"x": [(1, 3, 16, 16), (2, 3, 16, 16)]}),
     ]
     seen: list[int] = []
-    done = run(plain(bundle), samples, engine="native", repeat=3, progress=seen.append)
+    done = run(
+        plain(bundle),
+        samples,
+        engine="native",
+        repeat=3,
+        watch=Watch(step=lambda _, done, __: seen.append(done)),
+    )
     assert equal(run(opened.model("x86"), samples), done)
     assert [v.shape[0] for v in next(iter(done.outputs.values()))] == [1, 1, 1, 1, 1, 2, 1]
     assert compare(opened.reference(), done.first(4))
@@ -129,7 +137,7 @@ def test_any_python_and_numpy_run_it(
     call(uv(), "venv", "--no-project", "--python", interpreter(version), tmp_path / "venv")
     call(uv(), "pip", "install", "--python", python, "numpy", "pillow")
     script = (
-        "import sys, numpy; from py_runner.bundle import Bundle; from py_runner.run import run\n"
+        "import sys, numpy; from py_runner import Bundle, run\n"
         "b = Bundle.open(sys.argv[1])\n"
         "r = run(b.model('x86'), b.read_samples(), engine='native').save(sys.argv[2])\n"
         "print(sys.version_info[:2], numpy.__version__)"
@@ -222,7 +230,7 @@ def test_damaged_bundles_are_refused(here: Path, copy: Path) -> None:
 
 def test_a_library_of_another_version_is_mentioned(here: Path, copy: Path) -> None:
     said: list[str] = []
-    answer(copy, warn=said.append)
+    answer(copy, watch=Watch(warn=said.append))
     assert said == []
     model = copy / "model.x86.nb"
     data = model.read_bytes()
@@ -230,7 +238,7 @@ def test_a_library_of_another_version_is_mentioned(here: Path, copy: Path) -> No
     sums = Checksums(model).read_on()
     of_it = {"opt_version": "v2.12", "sha256": sums.sha256, "crc32": sums.crc32}
     edit(copy, lambda document: document["targets"]["x86"].update(of_it))
-    answer(copy, warn=said.append)
+    answer(copy, watch=Watch(warn=said.append))
     (text,) = said
     assert text.startswith(
         "the Paddle Lite library is v2.13-rc, and model.x86.nb was made for v2.12"
@@ -286,13 +294,13 @@ def fatal(folder: Path, target: str) -> None:
 def test_an_engine_that_dies_takes_nothing_with_it(
     here: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from py_runner import run as module
+    from py_runner.job import Job
 
     fatal(copy, "x86")
     opened = Bundle.open(copy)
     with refused("model.x86.nb: ", ModelError):  # what is seen of it before the engine
         answer(copy)
-    monkeypatch.setattr(module, "_check_file", lambda *_, **__: None)
+    monkeypatch.setattr(Job, "check_file", lambda *_: None)
     with refused(r"model\.x86\.nb: engine native was killed by SIG(SEGV|ABRT); its last words: "):
         run(opened.model("x86"), opened.read_samples(), engine="native")
 
@@ -312,7 +320,12 @@ def test_an_engine_that_dies_in_the_middle_names_the_sample(
     samples = [Sample("fits", {"x": fits}), Sample("odd", {"x": odd}), Sample("no", {"x": fits})]
     seen: list[int] = []
     with refused("sample 'odd': engine native was killed by SIGABRT"):
-        run(plain(tmp_path / "b"), samples, engine="native", progress=seen.append)
+        run(
+            plain(tmp_path / "b"),
+            samples,
+            engine="native",
+            watch=Watch(step=lambda _, done, __: seen.append(done)),
+        )
     assert seen == [1]
 
 
@@ -355,7 +368,7 @@ def test_a_board_that_is_not_set_up(
     for device, arch in (("qemu-aarch64", "AARCH64"), ("qemu-arm", "ARM")):
         variable = f"PADDLE_EDGE_LITE_RUN_{arch}"
         monkeypatch.delenv(variable, raising=False)
-        assert f"set {variable} to it" in emulator.missing(device)
+        assert f"set {variable} to it" in BOARDS[device].missing()
         with refused(f"device {device} needs lite_run, .* set {variable} to it"):
             answer(bundle, device=device)
         for named, telling in (
@@ -393,7 +406,7 @@ def test_an_emulated_board_answers(
 ) -> None:
     """With the stand-in engine, which hands its input on: what is shown is the way there."""
     board(device, monkeypatch)
-    assert emulator.missing(device) == ""
+    assert BOARDS[device].missing() == ""
     model = Bundle.open(hands_on).model("arm")
     random = np.random.default_rng(0)
     samples = [
@@ -401,14 +414,21 @@ def test_an_emulated_board_answers(
         for i in range(12)
     ]
     seen: list[int] = []
-    done = run(model, iter(samples), engine="native", device=device, repeat=2, progress=seen.append)
+    done = run(
+        model,
+        iter(samples),
+        engine="native",
+        device=device,
+        repeat=2,
+        watch=Watch(step=lambda _, done, __: seen.append(done)),
+    )
     (values,) = done.outputs.values()
     assert all(np.array_equal(v, s.feeds["x"]) for v, s in zip(values, samples))
     assert equal(run(Bundle.open(hands_on).model("x86"), samples), done)  # hashes, labels, order
     assert seen == sorted(set(seen)) and seen[0] == 1 and seen[-1] == 12
     monkeypatch.setenv("LITE_RUN_STAND_IN_VERSION", "v2.12")
     said: list[str] = []
-    run(model, samples[:3], engine="native", device=device, warn=said.append)
+    run(model, samples[:3], engine="native", device=device, watch=Watch(warn=said.append))
     (text,) = said
     assert text.startswith("the Paddle Lite library is v2.12, and model.arm.nb was made for v2.13")
     assert (done.engine, done.engine_version, done.device) == ("native", "stand-in", device)
@@ -483,7 +503,7 @@ def test_instructions_are_counted_and_always_the_same(
         place = Path(tmp_path, str(len(found)))
         place.mkdir()
         model, sample = hungry(columns, place)
-        found.append(emulator.count_instructions(model, sample, device=device))
+        found.append(BOARDS[device].count_instructions(model, sample))
     assert list(folder.iterdir()) == []
     small, again, large, large_again, larger = found
     assert small == again and large == large_again
@@ -502,21 +522,21 @@ def test_counting_without_its_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     bin_.mkdir()
     monkeypatch.setenv("PATH", str(bin_))
     with refused("needs a C compiler"):
-        emulator.count_instructions(model, sample)
+        BOARDS["qemu-aarch64"].count_instructions(model, sample)
     (bin_ / "cc").symlink_to("/bin/false")
     with refused(r"count_instructions\.c: .*cc fails"):
-        emulator.count_instructions(model, sample)
+        BOARDS["qemu-aarch64"].count_instructions(model, sample)
     monkeypatch.undo()
     board("qemu-aarch64", monkeypatch)
     (bin_ / "qemu-aarch64").symlink_to(shutil.which("qemu-aarch64-static") or "")
     monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
     (bin_ / "cc").unlink()
     with refused("counting needs the dynamic build of QEMU"):
-        emulator.count_instructions(model, sample)
+        BOARDS["qemu-aarch64"].count_instructions(model, sample)
     (bin_ / "qemu-aarch64").unlink()
     monkeypatch.setenv("QEMU_CPU", "nonsense")
     with refused("nonsense': correct QEMU_CPU"):
-        emulator.count_instructions(model, sample)
+        BOARDS["qemu-aarch64"].count_instructions(model, sample)
 
 
 @pytest.mark.slow
@@ -526,7 +546,7 @@ def test_a_real_arm_engine_agrees_with_the_server_and_is_counted(
     if SDK is None:
         pytest.skip("needs PADDLE_LITE_DIR, the folder of an aarch64 SDK of Paddle Lite")
     board("qemu-aarch64", monkeypatch, stand_in=False)
-    from lite_opt.demo_data import write_text_lines
+    from lite_opt.demo.data import write_text_lines
 
     source = trained("ch_ppocr_mobile_v2_cls_infer")
     lines = write_text_lines(tmp_path / "lines", count=40)
@@ -539,5 +559,5 @@ def test_a_real_arm_engine_agrees_with_the_server_and_is_counted(
         assert done.precision == recipe
     opened = Bundle.open(tmp_path / "fp32")
     model, sample = opened.model("arm"), opened.read_samples()[0]
-    counted = {emulator.count_instructions(model, sample) for _ in range(2)}
+    counted = {BOARDS["qemu-aarch64"].count_instructions(model, sample) for _ in range(2)}
     assert len(counted) == 1 and 20e6 < counted.pop() < 27e6  # measured: 23.3 million

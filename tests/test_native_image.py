@@ -17,8 +17,8 @@ import pytest
 from conftest import need
 from test_native import sysroot
 
+from py_runner.data.image import PRESETS, ImageSpec, open_image
 from py_runner.errors import DataError
-from py_runner.image import PRESETS, ImageSpec, open_image
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ["tests/native/image_driver.cc", "armlinux/src/image.cc", "armlinux/src/decode.cc"]

@@ -1,4 +1,4 @@
-"""py_runner.nb against files that opt wrote, against the engine's own reader, and against noise."""
+"""formats.nb against files that opt wrote, against the engine's own reader, and against noise."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from py_runner import nb
 from py_runner.errors import ModelError, UsageError
-from py_runner.nb import NbFile, NbTensor, read_nb
+from py_runner.formats import nb
+from py_runner.formats.nb import NbFile, NbTensor, read_nb
 
 # Writes tiny.*: two inputs, two outputs, two convolutions and two fully connected layers;
 # quant.*: the same in static int8; params.npz: the weights as the framework has them.
@@ -389,7 +389,8 @@ def test_public_names() -> None:
 
 def test_imports_neither_engine_nor_framework() -> None:
     code = (
-        "import sys, py_runner.nb; sys.exit(not {'paddle', 'paddlelite'}.isdisjoint(sys.modules))"
+        "import sys, py_runner.formats.nb;"
+        "sys.exit(not {'paddle', 'paddlelite'}.isdisjoint(sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -24,9 +24,9 @@ import numpy as np
 import pytest
 from conftest import need
 
-from lite_opt.pir import read_pir
-from lite_opt.program import Op, Program
-from lite_opt.repair import repair
+from lite_opt.model.pir import read_pir
+from lite_opt.model.program import Op, Program
+from lite_opt.passes.repair import repair
 from py_runner.errors import ConvertError, ModelError, PaddleEdgeError
 
 IMAGE = ([None, 4, 8, 8], "float32")

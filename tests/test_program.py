@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from conftest import need
 
-from lite_opt.demo_data import ocr_model
-from lite_opt.program import Attr, Op, Program, find_model
-from py_runner.bundle import TensorSpec
+from lite_opt.demo.data import ocr_model
+from lite_opt.model.program import Attr, Op, Program, find_model
 from py_runner.errors import ModelError
+from py_runner.tensors import TensorSpec
 
 
 def test_a_trained_model_survives_a_round_trip(tmp_path: Path) -> None:

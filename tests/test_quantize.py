@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lite_opt import cli, quantize
-from lite_opt.compare import compare
-from lite_opt.convert import Source, convert, layer_losses, random_samples
-from lite_opt.optimize import Optimizer, optimize
-from lite_opt.program import Program
-from lite_opt.quantize import (
+from lite_opt.cli import cli
+from lite_opt.conversion.convert import Source, convert, layer_losses, random_samples
+from lite_opt.judge.compare import compare
+from lite_opt.lite.optimizer import Optimizer, optimize
+from lite_opt.model.program import Program
+from lite_opt.passes.repair import repair
+from lite_opt.quant import quantize
+from lite_opt.quant.quantize import (
     Quantized,
     calibrate,
     calibration_warnings,
@@ -32,13 +34,14 @@ from lite_opt.quantize import (
     quantized_layers,
     sensitivity,
 )
-from lite_opt.recipe import ALGORITHMS, RECIPES, Calibration, recipe
-from lite_opt.repair import repair
-from py_runner.bundle import Bundle, Model
-from py_runner.dataset import Sample
+from lite_opt.recipes import ALGORITHMS, RECIPES, Calibration, recipe
 from py_runner.errors import ConvertError, DataError, EngineError, UsageError
-from py_runner.nb import read_nb
-from py_runner.run import Run, run
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.nb import read_nb
+from py_runner.formats.run import Run
+from py_runner.inference import run
+from py_runner.tensors import Model, Sample
+from py_runner.watch import Watch
 
 ARM_ONLY = ("fp16", "int8")
 
@@ -242,7 +245,7 @@ def test_every_algorithm_gives_int8_kernels_and_like_answers(
         program,
         samples,
         Calibration(algorithm=algorithm, per_channel=algorithm != "avg"),
-        progress=lambda count, total: done.append(total - count),
+        watch=Watch(step=lambda _, count, total: done.append(total - count)),
     )
     assert done[-1] == 0
     assert done == sorted(done, reverse=True)
@@ -311,7 +314,7 @@ def test_one_sample_is_a_warning_in_the_bundle(
     said: list[str] = []
     done = convert(
         model, tmp_path / "out", recipe="int8", calibration=tmp_path / "one.npy",
-        progress=said.append,
+        watch=Watch(say=said.append, warn=said.append),
     )  # fmt: skip
     assert done.bundle is not None
     assert any("a single sample" in text for text in done.bundle.check["warnings"])
@@ -384,7 +387,9 @@ def test_the_bad_layer_is_the_worst_and_is_kept_in_float(tmp_path: Path) -> None
     quantized = Quantized.of(calibrate(program, samples[:8], settings), program)
     assert len(quantized.layers) == 5
     done: list[int] = []
-    losses = sensitivity(quantized, samples[8:], progress=lambda n, total: done.append(total - n))
+    losses = sensitivity(
+        quantized, samples[8:], watch=Watch(step=lambda _, n, total: done.append(total - n))
+    )
     assert done == [4, 3, 2, 1, 0]
     assert losses[0].weight == "w2"
     assert losses[0].sqnr_db < losses[1].sqnr_db - 6

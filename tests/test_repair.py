@@ -11,17 +11,16 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt import repair as rules
-from lite_opt.convert import Source, random_samples
-from lite_opt.demo_data import ocr_model
-from lite_opt.optimize import optimize
-from lite_opt.program import Program
-from lite_opt.recipe import RECIPES, Recipe
-from py_runner.bundle import Model
-from py_runner.dataset import Sample
+from lite_opt.conversion.convert import Source, random_samples
+from lite_opt.demo.data import ocr_model
+from lite_opt.lite.optimizer import optimize
+from lite_opt.model.program import Program
+from lite_opt.passes import repair as rules
+from lite_opt.recipes import RECIPES, Recipe
 from py_runner.errors import ConvertError, EngineError
-from py_runner.nb import NbFile
-from py_runner.run import run
+from py_runner.formats.nb import NbFile
+from py_runner.inference import run
+from py_runner.tensors import Model, Sample
 
 FP32 = RECIPES["fp32"]
 # The optimizer's own weight-only quantisation: what matmul_to_mul is about.

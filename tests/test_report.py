@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from lite_opt.report import LATENCY_HEADER, table
+from lite_opt.views.report import LATENCY_HEADER, table
 
 SERVER = ("server: paddle 3.3.1 (cpu, fp32)", "121.83", "124.39", "124.88", "121.11", "147.4",
           "1200", "1", "425.90 MB")  # fmt: skip

@@ -9,13 +9,13 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt.convert import convert, random_samples
-from lite_opt.program import Op, Program
-from lite_opt.quantize import calibrate
-from lite_opt.recipe import Calibration
-from lite_opt.repair import repair
-from lite_opt.rounding import CALIBRATED, round_weights
-from py_runner.nb import read_nb
+from lite_opt.conversion.convert import convert, random_samples
+from lite_opt.model.program import Op, Program
+from lite_opt.passes.repair import repair
+from lite_opt.quant.quantize import calibrate
+from lite_opt.quant.rounding import CALIBRATED, round_weights
+from lite_opt.recipes import Calibration
+from py_runner.formats.nb import read_nb
 
 SHAPES = {"conv2d": (6, 5, 3, 3), "depthwise_conv2d": (7, 1, 5, 5), "mul": (40, 9)}
 SLOTS = {"conv2d": "Filter", "depthwise_conv2d": "Filter", "mul": "Y"}

@@ -14,13 +14,15 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt.convert import Source, random_samples
-from lite_opt.program import Program
-from py_runner.bundle import Bundle, Model
-from py_runner.dataset import Sample, dataset
+from lite_opt.conversion.convert import Source, random_samples
+from lite_opt.model.program import Program
+from py_runner.data.dataset import dataset
 from py_runner.engines import lite, paddle
 from py_runner.errors import DataError, EngineError, UsageError
-from py_runner.run import run
+from py_runner.formats.bundle import Bundle
+from py_runner.inference import run
+from py_runner.tensors import Model, Sample
+from py_runner.watch import Watch
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,11 @@ def test_large_answers_do_not_block(tmp_path: Path) -> None:
 
 def test_progress_counts_answers(edge: Model) -> None:
     seen: list[int] = []
-    run(edge, random_samples(edge.inputs, count=4), progress=seen.append)
+    run(
+        edge,
+        random_samples(edge.inputs, count=4),
+        watch=Watch(step=lambda _, done, __: seen.append(done)),
+    )
     assert seen == [1, 2, 3, 4]
 
 

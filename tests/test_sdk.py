@@ -22,8 +22,9 @@ from typing import Any
 import pytest
 from conftest import need
 
-from lite_opt import sdk
+from lite_opt.sdk import sdk
 from py_runner.errors import EngineError, UsageError
+from py_runner.watch import Watch
 
 ARCH = "inference_lite_lib.armlinux.armv8.gcc.with_extra"
 NAME = f"{ARCH}.tar.gz"
@@ -177,7 +178,7 @@ def put(server: Server, members: dict[str, Any], *, top: str = ARCH) -> None:
 
 def test_get_downloads_checks_and_pins(served: Server) -> None:
     seen: list[tuple[int, int | None]] = []
-    got = fetch(received=lambda done, total: seen.append((done, total)))
+    got = fetch(watch=Watch(step=lambda _, done, total: seen.append((done, total))))
     data = served.files[PATH]
     assert got.path.name == ARCH and (got.path / "cxx/include/paddle_api.h").is_file()
     assert (got.target, got.version, got.library_version) == ("armlinux-armv8", "v2.12", "v2.12")
@@ -195,7 +196,7 @@ def test_get_downloads_checks_and_pins(served: Server) -> None:
 def test_interrupted_download_resumes_by_itself(served: Server) -> None:
     served.cuts = [100_000, 150_000]
     said: list[str] = []
-    got = fetch(progress=said.append)
+    got = fetch(watch=Watch(say=said.append))
     assert got.sha256 == hashlib.sha256(served.files[PATH]).hexdigest()
     asked = [headers.get("Range") for _, headers in served.requests]
     assert asked == [None, "bytes=100000-", "bytes=250000-"]
@@ -215,9 +216,9 @@ def test_interrupted_download_resumes_in_a_later_call(served: Server) -> None:
 
 def test_killed_download_resumes(served: Server, tmp_path: Path) -> None:
     script = (
-        "import os\nfrom lite_opt import sdk\n"
+        "import os\nfrom lite_opt.sdk import sdk\nfrom py_runner.watch import Watch\n"
         "sdk.get('armlinux-armv8', version='v2.12',"
-        " received=lambda done, total: done > 300_000 and os.kill(os.getpid(), 9))"
+        " watch=Watch(step=lambda _, done, total: done > 300_000 and os.kill(os.getpid(), 9)))"
     )
     child = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1])
     assert child.returncode == -9
@@ -477,8 +478,8 @@ def test_archive_that_is_no_sdk_for_the_target(
 def test_concurrent_calls_download_once(served: Server) -> None:
     served.gate = threading.Event()
     script = (
-        "from lite_opt import sdk\n"
-        "print(sdk.get('armlinux-armv8', version='v2.12', progress=print).path)"
+        "from lite_opt.sdk import sdk\nfrom py_runner.watch import Watch\n"
+        "print(sdk.get('armlinux-armv8', version='v2.12', watch=Watch(say=print)).path)"
     )
     command, folder = [sys.executable, "-u", "-c", script], Path(__file__).parents[1]
     children = [

@@ -1,1 +1,65 @@
-"""One module an engine; serve.py runs them in a child process."""
+"""The engines: what each takes, where it runs, and what is missing; one file each.
+
+That file is loaded by serve.py in a child process, often under another interpreter: its top level
+imports the standard library only, and `open_session(config)` is what serve.py calls.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from py_runner.engines import lite, native, paddle
+
+__all__ = ["ENGINES", "Engine"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine.
+
+    takes      "bundle": one `.nb` of a bundle; "model": what Paddle saved
+    devices    a pattern of the devices of this machine that it runs on, and the same in words
+    boards     whether it runs on boards as well (`devices.BOARDS`)
+    script     the file that serve.py loads
+    python     the interpreter to run that with; raises EngineError where there is none
+    explain    what an engine's last words mean where it did not start, in words for a person
+    """
+
+    name: str
+    takes: str
+    devices: tuple[str, str]
+    script: Path
+    python: Callable[[], str] = lambda: sys.executable
+    explain: Callable[[str], str] = lambda text: text
+    boards: bool = False
+
+
+ENGINES: dict[str, Engine] = {
+    engine.name: engine
+    for engine in (
+        Engine(
+            "lite",
+            takes="bundle",
+            devices=("cpu", "cpu only"),
+            script=Path(lite.__file__),
+            python=lite.interpreter,
+            explain=lite.explain,
+        ),
+        Engine(
+            "native",
+            takes="bundle",
+            devices=("cpu", "cpu"),
+            script=Path(native.__file__),
+            boards=True,
+        ),
+        Engine(
+            "paddle",
+            takes="model",
+            devices=(r"cpu(\+onednn)?|gpu(:[0-9]+)?", "cpu, cpu+onednn, gpu or gpu:N"),
+            script=Path(paddle.__file__),
+        ),
+    )
+}

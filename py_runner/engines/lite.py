@@ -11,11 +11,12 @@ import importlib
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 from typing import Any
 
-__all__ = ["PYTHON_VARIABLE", "interpreter", "missing", "open_session"]
+__all__ = ["PYTHON_VARIABLE", "explain", "interpreter", "missing", "open_session"]
 
 PYTHON_VARIABLE = "PADDLE_EDGE_LITE_PYTHON"
 
@@ -50,6 +51,14 @@ def missing(python: str) -> str:
         "3.8 to 3.10; make an environment with CPython 3.10, `pip install paddlelite==2.13rc0 "
         f"'numpy<2'` there, and set {PYTHON_VARIABLE} to its python"
     )
+
+
+def explain(text: str) -> str:
+    """Why a child did not start, in words: one without paddlelite, too old, or a shim of pyenv
+    without that version behind it (code 127) lacks even what serve.py needs."""
+    if re.search("ImportError|ModuleNotFoundError|SyntaxError|code 127", text):
+        return missing(interpreter())
+    return text
 
 
 def _engine() -> Any:

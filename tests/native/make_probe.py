@@ -18,9 +18,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import make_model  # noqa: E402
 
-from lite_opt.optimize import optimize  # noqa: E402
-from lite_opt.program import ModelFiles  # noqa: E402
-from lite_opt.recipe import recipe  # noqa: E402
+from lite_opt.lite.optimizer import optimize  # noqa: E402
+from lite_opt.model.program import ModelFiles  # noqa: E402
+from lite_opt.recipes import recipe  # noqa: E402
 
 HEADER = """// A .nb file whose network hands its input on. Written by tests/native/make_probe.py.
 #pragma once

@@ -1,0 +1,1 @@
+"""The command `paddle-edge`: one file a command."""

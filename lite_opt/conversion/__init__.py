@@ -1,0 +1,1 @@
+"""From a Paddle model to a bundle."""

@@ -1,0 +1,1 @@
+"""One Run against another: differences, limits, the verdict, and where it comes from."""

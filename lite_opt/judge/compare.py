@@ -1,0 +1,359 @@
+"""Judge one Run against another: server against edge, fp32 against int8, yesterday against today.
+
+Softmax hides failure (a network with a constant output once scored a cosine of 0.999999), so
+class scores are compared as centred logits, and the output has to move when the input does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lite_opt.judge.limits import Limits, limits_for
+from py_runner.errors import DataError
+from py_runner.formats.run import Run
+
+__all__ = ["OutputDifference", "Report", "compare"]
+
+_Array = npt.NDArray[Any]
+
+# Smaller probabilities are noise of the exponential, not an answer: log(1e-12) is the floor.
+# What fp16 holds below its smallest normal number, it holds with few bits or none.
+_LEAST_PROBABILITY = {"fp16": 6.1e-5}
+_LEAST_PROBABILITY_FP32 = 1e-12
+# A candidate whose spread over the samples is below this part of the reference's is stuck.
+_LEAST_RESPONSE = 0.01
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """How one output differs, over all samples.
+
+    `kind` is "probabilities" (rows of the last axis sum to 1), "logits" (one row of scores) or
+    "tensor". `max_abs_diff` and `mean_abs_diff` are of the raw values. `max_probability_diff`
+    is of the softmax for logits, and relative to the largest magnitude for tensors: it is what
+    a limit applies to. `cosine` pools all samples after centring (log-probabilities or logits
+    by row, tensors by sample); `cosine_min` is the worst sample's, `worst` its id. `sqnr_db` is
+    10 log10 of the energy of the reference's centred values over that of the difference (dB,
+    infinite where they are equal). `response`
+    is the candidate's spread over the samples divided by the reference's, None for one sample
+    or varying shapes. `not_finite` counts NaN and Inf in the candidate.
+    """
+
+    name: str
+    kind: str
+    max_abs_diff: float
+    mean_abs_diff: float
+    max_probability_diff: float
+    cosine: float
+    cosine_min: float
+    worst: str
+    sqnr_db: float
+    response: float | None
+    not_finite: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdict on a candidate run. `bool(report)` is whether it holds all limits.
+
+    Top-1 agreement is the share of samples for which both runs put the same class first (in
+    every row, for sequences); top-5 agreement the share for which the reference's first class
+    is among the candidate's first five. Accuracies are shares of the labelled samples, `drop`
+    is in percentage points. All are None where they make no sense.
+    """
+
+    reference: dict[str, Any]
+    candidate: dict[str, Any]
+    samples: int
+    outputs: tuple[OutputDifference, ...]
+    top1_agreement: float | None
+    top5_agreement: float | None
+    accuracy: dict[str, float] | None
+    disagreeing: tuple[str, ...]
+    limits: Limits
+    failures: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return not self.failures
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, with the verdict as "passed"."""
+        return {"passed": bool(self), **asdict(self)}
+
+
+def compare(reference: Run, candidate: Run, *, limits: Limits | None = None) -> Report:
+    """Judge `candidate` against `reference` on the samples that both have.
+
+    Args:
+        limits: the defaults are those of the candidate's precision, see `recipe.limits_for`.
+
+    Raises DataError where the runs have no sample in common, were fed different tensors under
+    one id, or have outputs of different number or shape.
+    """
+    if limits is None:
+        limits = limits_for(candidate.precision)
+    pairs, warnings = _pairs(reference, candidate)
+    if len(reference.outputs) != len(candidate.outputs):
+        raise DataError(
+            f"these runs are of different models: {len(reference.outputs)} outputs against "
+            f"{len(candidate.outputs)}"
+        )
+    ids = [reference.samples[r].id for r, _ in pairs]
+    labels = [reference.samples[r].label for r, _ in pairs]
+    least = _LEAST_PROBABILITY.get(candidate.precision, _LEAST_PROBABILITY_FP32)
+    failures: list[str] = []
+    outputs = []
+    ranking: _Ranking | None = None
+    # Names differ between engines; the order of the outputs does not.
+    for (name, left), right in zip(reference.outputs.items(), candidate.outputs.values()):
+        aligned = [(left[r], right[c]) for r, c in pairs]
+        difference, notes = _difference(name, ids, aligned, least)
+        outputs.append(difference)
+        warnings += notes
+        failures += _failures(difference, limits)
+        if ranking is None and difference.kind != "tensor":
+            ranking = _rank(aligned, labels)
+    drop = ranking.accuracy["drop"] if ranking and ranking.accuracy else None
+    if limits.top1_drop is not None and drop is not None and drop > limits.top1_drop:
+        failures.append(
+            f"top-1 accuracy falls by {drop:.2f} points, and {limits.top1_drop:g} are allowed"
+        )
+    return Report(
+        reference=_about(reference),
+        candidate=_about(candidate),
+        samples=len(pairs),
+        outputs=tuple(outputs),
+        top1_agreement=ranking.top1_agreement if ranking else None,
+        top5_agreement=ranking.top5_agreement if ranking else None,
+        accuracy=ranking.accuracy if ranking else None,
+        disagreeing=tuple(ids[i] for i in ranking.disagreeing) if ranking else (),
+        limits=limits,
+        failures=tuple(failures),
+        warnings=tuple(warnings),
+    )
+
+
+def _about(run: Run) -> dict[str, Any]:
+    summary = run.summary()
+    return {name: summary[name] for name in summary if name not in ("format", "samples", "outputs")}
+
+
+def _pairs(reference: Run, candidate: Run) -> tuple[list[tuple[int, int]], list[str]]:
+    places = {s.id: i for i, s in enumerate(candidate.samples)}
+    pairs = [(i, places[s.id]) for i, s in enumerate(reference.samples) if s.id in places]
+    if not pairs:
+        raise DataError("these runs have no sample in common: run both on the same data")
+    for r, c in pairs:
+        if reference.samples[r].sha256 != candidate.samples[c].sha256:
+            raise DataError(
+                f"sample '{reference.samples[r].id}' was fed as different tensors in the two "
+                "runs: use the same preprocessing for both"
+            )
+    most = max(len(reference.samples), len(candidate.samples))
+    notes = [f"only {len(pairs)} of {most} samples are in both runs"] if len(pairs) < most else []
+    return pairs, notes
+
+
+def _kind(values: Sequence[_Array]) -> str:
+    rows = values[0].shape[-1] if values[0].ndim else 0
+    if rows < 2 or not np.issubdtype(values[0].dtype, np.floating):
+        return "tensor"
+    if all(
+        v.min(initial=0) >= -1e-6 and np.all(np.abs(v.sum(-1, dtype=np.float64) - 1) < 1e-3)
+        for v in values
+    ):
+        return "probabilities"
+    return "logits" if all(v.size == rows for v in values) else "tensor"
+
+
+def _centred(value: _Array, kind: str, least: float) -> npt.NDArray[np.float64]:
+    scores = value.astype(np.float64)
+    if kind == "tensor":
+        return scores - scores.mean() if scores.size else scores
+    if kind == "probabilities":
+        scores = np.log(np.maximum(scores, least))
+    return np.asarray(scores - scores.mean(-1, keepdims=True))
+
+
+def _softmax(value: _Array) -> npt.NDArray[np.float64]:
+    scores = value.astype(np.float64)
+    scores = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.asarray(scores / scores.sum(-1, keepdims=True))
+
+
+def _cosine(dot: float, left: float, right: float) -> float:
+    """Of the sums of products and squares; two constant outputs are alike, one is not like any."""
+    if left == 0 or right == 0:
+        return 1.0 if left == right else 0.0
+    return float(dot / np.sqrt(left * right))
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def _difference(
+    name: str, ids: Sequence[str], pairs: Sequence[tuple[_Array, _Array]], least: float
+) -> tuple[OutputDifference, list[str]]:
+    for id_, (left, right) in zip(ids, pairs):
+        if left.shape != right.shape:
+            raise DataError(
+                f"output '{name}' of sample '{id_}' has shape {list(left.shape)} in one run and "
+                f"{list(right.shape)} in the other: these runs are of different models"
+            )
+        if not np.isfinite(left).all():
+            raise DataError(f"the reference's output '{name}' of sample '{id_}' is not finite")
+    kind = _kind([left for left, _ in pairs])
+    not_finite = sum(int(np.count_nonzero(~np.isfinite(right))) for _, right in pairs)
+    if not_finite:
+        first = next(i for i, (_, right) in zip(ids, pairs) if not np.isfinite(right).all())
+        nothing = OutputDifference(
+            name, kind, np.inf, np.inf, np.inf, 0.0, 0.0, first, -np.inf, None, not_finite
+        )
+        return nothing, []
+    sums = [0.0, 0.0, 0.0]  # left·right, left·left, right·right over all samples
+    largest = total = probability = magnitude = noise = 0.0
+    count, worst, cosine_min = 0, ids[0], np.inf
+    spreads = _Spread(), _Spread()
+    for id_, (left, right) in zip(ids, pairs):
+        if left.size == 0:
+            continue
+        gap = np.abs(left.astype(np.float64) - right.astype(np.float64))
+        largest, total, count = max(largest, float(gap.max())), total + gap.sum(), count + gap.size
+        magnitude = max(magnitude, float(np.abs(left).max()))
+        if kind == "logits":
+            probability = max(probability, float(np.abs(_softmax(left) - _softmax(right)).max()))
+        a, b = _centred(left, kind, least).ravel(), _centred(right, kind, least).ravel()
+        here = [float(a @ b), float(a @ a), float(b @ b)]
+        sums = [s + h for s, h in zip(sums, here)]
+        noise += float((a - b) @ (a - b))
+        cosine = _cosine(*here)
+        if cosine < cosine_min:
+            cosine_min, worst = cosine, id_
+        spreads[0].add(a)
+        spreads[1].add(b)
+    if kind == "tensor":
+        probability = largest / magnitude if magnitude else largest
+    elif kind == "probabilities":
+        probability = largest
+    response, notes = None, []
+    moves, candidate_moves = spreads[0].value(), spreads[1].value()
+    if moves is not None and candidate_moves is not None and len(pairs) > 1:
+        if moves > 1e-6 * np.sqrt(sums[1] / len(pairs)):
+            response = candidate_moves / moves
+        else:
+            notes.append(
+                f"the reference's output '{name}' hardly depends on the input: on these samples "
+                "the comparison proves little"
+            )
+    difference = OutputDifference(
+        name=name,
+        kind=kind,
+        max_abs_diff=largest,
+        mean_abs_diff=float(total / count) if count else 0.0,
+        max_probability_diff=probability,
+        cosine=_cosine(*sums),
+        cosine_min=float(min(cosine_min, 1.0)),
+        worst=worst,
+        sqnr_db=_decibels(sums[1], noise),
+        response=response,
+        not_finite=0,
+    )
+    return difference, notes
+
+
+class _Spread:
+    """Standard deviation over vectors added one by one; None once their shapes differ."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum: npt.NDArray[np.float64] | None = None
+        self._squares = 0.0
+        self._alike = True
+
+    def add(self, vector: npt.NDArray[np.float64]) -> None:
+        self._count += 1
+        if self._sum is None:
+            self._sum = np.zeros_like(vector)
+        self._alike = self._alike and self._sum.shape == vector.shape
+        if self._alike:
+            self._sum += vector
+            self._squares += float(vector @ vector)
+
+    def value(self) -> float | None:
+        if self._sum is None or not self._alike:
+            return None
+        mean = self._sum / self._count
+        return math.sqrt(max(0.0, self._squares / self._count - float(mean @ mean)))
+
+
+def _failures(difference: OutputDifference, limits: Limits) -> list[str]:
+    name, worst = difference.name, difference.worst
+    if difference.not_finite:
+        return [
+            f"output '{name}': {difference.not_finite} values are NaN or Inf, first in '{worst}'"
+        ]
+    failures = []
+    if difference.cosine < limits.cosine:
+        failures.append(
+            f"output '{name}': cosine {difference.cosine:.6f} is below {limits.cosine:g}, worst "
+            f"for '{worst}'"
+        )
+    if limits.max_abs_diff is not None and difference.max_probability_diff > limits.max_abs_diff:
+        what = "relative difference" if difference.kind == "tensor" else "max |dp|"
+        failures.append(
+            f"output '{name}': {what} {difference.max_probability_diff:.2e} is above "
+            f"{limits.max_abs_diff:g}"
+        )
+    if difference.response is not None and difference.response < _LEAST_RESPONSE:
+        failures.append(f"output '{name}' does not move when the input does")
+    return failures
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    top1_agreement: float
+    top5_agreement: float | None
+    accuracy: dict[str, float] | None
+    disagreeing: list[int]
+
+
+def _rank(pairs: Sequence[tuple[_Array, _Array]], labels: Sequence[int | None]) -> _Ranking:
+    agree, among_five, hits = [], [], []
+    for (left, right), label in zip(pairs, labels):
+        rows, classes = left.size // left.shape[-1], left.shape[-1]
+        a, b = (_top(v.reshape(rows, classes), 5) for v in (left, right))
+        agree.append(bool((a[:, 0] == b[:, 0]).all()))
+        among_five.append(bool((a[:, :1] == b).any(-1).all()))
+        if label is not None and rows == 1:
+            hits.append([label == a[0, 0], label in a[0], label == b[0, 0], label in b[0]])
+    more_than_five = pairs[0][0].shape[-1] > 5
+    accuracy = None
+    if hits:
+        shares = np.mean(hits, axis=0)
+        accuracy = {"reference_top1": float(shares[0]), "candidate_top1": float(shares[2])}
+        if more_than_five:
+            accuracy["reference_top5"] = float(shares[1])
+            accuracy["candidate_top5"] = float(shares[3])
+        accuracy["drop"] = float(shares[0] - shares[2]) * 100
+        accuracy["labelled"] = float(len(hits))
+    return _Ranking(
+        float(np.mean(agree)),
+        float(np.mean(among_five)) if more_than_five else None,
+        accuracy,
+        [i for i, same in enumerate(agree) if not same],
+    )
+
+
+def _top(rows: _Array, count: int) -> _Array:
+    """Indices of the largest values of each row, largest first; ties by the lower index."""
+    return np.argsort(-rows, axis=-1, kind="stable")[:, :count]

@@ -1,0 +1,1 @@
+"""Paddle Lite's optimizer, and what its targets can do."""

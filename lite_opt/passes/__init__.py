@@ -1,0 +1,1 @@
+"""Edits of a Program that Paddle Lite needs."""

@@ -1,0 +1,1 @@
+"""Numbers in fewer bits: calibration, rounding, and what they cost, simulated."""

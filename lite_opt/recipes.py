@@ -1,0 +1,122 @@
+"""A precision and how to reach it: data, not code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from py_runner.errors import UsageError
+
+__all__ = [
+    "ALGORITHMS",
+    "QUANTIZED",
+    "RECIPES",
+    "Calibration",
+    "Recipe",
+    "recipe",
+]
+
+
+# Thresholds of activations by Paddle's PostTrainingQuantization. "min_max" is left out on purpose:
+# what it writes, the optimizer silently takes for a float model.
+ALGORITHMS = ("hist", "avg", "mse", "emd", "abs_max", "KL")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How static int8 finds the ranges of activations.
+
+    Args:
+        algorithm: one of ALGORITHMS.
+        per_channel: a scale for each output channel of a weight, not one for all of it.
+        samples: how many samples of the data set to calibrate with, at most.
+        seed: which ones: the data set is shuffled by it.
+        max_drop: keep the fewest layers in float such that the loss on samples held out is at most
+            this many percentage points of top-1 accuracy (without labels: of agreement).
+        float_layers: layers that stay in float, by their names.
+    """
+
+    algorithm: str = "hist"
+    per_channel: bool = True
+    samples: int = 128
+    seed: int = 0
+    max_drop: float | None = None
+    float_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            reason = (
+                "; min_max makes a float model and says nothing"
+                if self.algorithm == "min_max"
+                else ""
+            )
+            raise UsageError(
+                f"unknown algorithm '{self.algorithm}': choose {', '.join(ALGORITHMS)}{reason}"
+            )
+        if self.samples < 1:
+            raise UsageError("calibration needs at least 1 sample")
+        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
+            raise UsageError(f"max_drop is 0 to 100 percentage points, not {self.max_drop:g}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a conversion represents numbers.
+
+    `fp16` and `quant_type` ("", "QUANT_INT8", "QUANT_INT16": weights only, computed in float)
+    are options of Paddle Lite's optimizer; `calibration` makes static int8.
+    """
+
+    name: str
+    summary: str
+    fp16: bool = False
+    quant_type: str = ""
+    calibration: Calibration | None = None
+
+    @property
+    def arm_only(self) -> str:
+        """Why no x86 file of this recipe can be made or trusted, or "" where one can."""
+        if self.fp16:
+            return "Paddle Lite has fp16 kernels for ARM only"
+        if self.name == "int8":
+            return "Paddle Lite's int8 kernels for x86 compute wrong numbers"
+        return ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as a bundle records it: its parameters."""
+        return asdict(self)
+
+
+RECIPES: dict[str, Recipe] = {
+    r.name: r
+    for r in (
+        Recipe("fp32", "32-bit floats, as the model was trained"),
+        Recipe("fp16", "16-bit floats on ARM cores that have them (ARMv8.2): faster", fp16=True),
+        Recipe("int16-weights", "half the size, computed in float", quant_type="QUANT_INT16"),
+        Recipe("int8-weights", "a quarter of the size, computed in float", quant_type="QUANT_INT8"),
+        Recipe("int8", "static int8: a quarter of the size, faster", calibration=Calibration()),
+    )
+}
+
+
+def recipe(name: str, **calibration: Any) -> Recipe:
+    """The recipe of that name, with settings of `Calibration` replaced (None: its default).
+
+    Raises UsageError for a name there is not, and for settings of a recipe without calibration.
+    """
+    try:
+        found = RECIPES[name]
+    except KeyError:
+        raise UsageError(f"unknown recipe '{name}': choose {', '.join(RECIPES)}") from None
+    given = {key: value for key, value in calibration.items() if value not in (None, ())}
+    if not given:
+        return found
+    if found.calibration is None:
+        raise UsageError(
+            f"recipe {name} is not calibrated: {', '.join(given)} belong to recipe int8"
+        )
+    return replace(found, calibration=replace(found.calibration, **given))
+
+
+# What a model that came quantized is called: it brings its own scales.
+QUANTIZED = Recipe("int8", "static int8, as the model was quantized before")

@@ -1,0 +1,1 @@
+"""Paddle Lite's SDKs: which there are, fetched, checked and unpacked."""

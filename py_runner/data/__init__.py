@@ -1,0 +1,1 @@
+"""From images, lists and arrays on disk to Samples."""

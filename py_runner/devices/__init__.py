@@ -1,0 +1,46 @@
+"""The devices: this machine, and boards; one file a kind.
+
+A device has one method that runs a job, and says which of a bundle's models it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from py_runner.devices.here import Here
+from py_runner.devices.qemu import Emulated
+from py_runner.formats.run import Run
+from py_runner.job import Job
+from py_runner.tensors import Sample
+from py_runner.watch import Watch
+
+__all__ = ["BOARDS", "HERE", "Device", "arm_device"]
+
+
+class Device(Protocol):
+    """Where a job is run."""
+
+    def target(self, engine: str) -> str:
+        """Which of a bundle's models an engine runs here: "arm" or "x86"."""
+
+    def missing(self) -> str:
+        """What to set or install before engine `native` runs here; "" where nothing is missing."""
+
+    def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
+        """Run a job on samples, of which there are `total`, None where that is not known."""
+
+
+HERE: Device = Here()
+BOARDS: dict[str, Emulated] = {
+    # Instructions are counted as those of a Raspberry Pi 4, or of the last core of 32 bits.
+    "qemu-aarch64": Emulated("aarch64", "aarch64-linux-gnu", cpu="cortex-a72", openat=56),
+    "qemu-arm": Emulated("arm", "arm-linux-gnueabihf", cpu="cortex-a15", openat=322),
+}
+
+
+def arm_device() -> str | None:
+    """The device whose ARM engine can judge here: this machine, else an emulated board."""
+    if HERE.target("native") == "arm" and not HERE.missing():
+        return "cpu"
+    return next((name for name, board in BOARDS.items() if not board.missing()), None)

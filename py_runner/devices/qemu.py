@@ -1,0 +1,287 @@
+"""An ARM board that is not there: the command `lite_run`, built for ARM, under QEMU's user mode.
+
+Devices `qemu-aarch64` and `qemu-arm` of engine `native`. They compute what a board computes with
+the same Paddle Lite library, hours before one is at hand, but their latencies are the emulator's:
+what a board would take is modelled by the instructions executed, see `count_instructions`.
+Which kernels run may differ from a board's: the library asks the host's /proc/cpuinfo.
+
+Environment, for each of AARCH64 and ARM:
+    PADDLE_EDGE_LITE_RUN_AARCH64   the cross-built `lite_run`, or the folder of `cmake --install`
+    PADDLE_EDGE_SYSROOT_AARCH64    what armlinux/toolchains/make_sysroot.sh filled: libraries that
+                                   `lite_run` needs and its folder lacks
+    QEMU_LD_PREFIX, QEMU_CPU       QEMU's own: where the C library for ARM is, by default that of
+                                   the cross compiler; and which CPU to be
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from py_runner.errors import EngineError
+from py_runner.files.folder import temporary_folder
+from py_runner.files.process import Child, how_it_ended, last_words
+from py_runner.formats.bundle import SavedSample, save_samples
+from py_runner.formats.run import Run
+from py_runner.job import Job
+from py_runner.tensors import Model, Sample
+from py_runner.watch import Watch
+
+__all__ = ["Emulated"]
+
+# Samples are answered in batches, which begin small and grow until one takes this.
+_BATCH_S = 20
+_MOST_IN_BATCH = 64
+# What a malloc costs depends on how the heap came to be, and that on the clock, which logs print.
+# A heap that only grows, with no fast bins, makes it the same each time.
+_STEADY_MALLOC = (
+    "glibc.malloc.trim_threshold=1073741824:glibc.malloc.top_pad=67108864:glibc.malloc.mxfast=0"
+)
+_SAYS = "lite_run: "  # before what the command writes to standard error
+_WARNING = f"{_SAYS}warning: "
+_PLUGIN = "count_instructions.c"
+# In the checkout, and where the wheel puts it.
+_PLUGINS = (
+    Path(__file__).parents[2] / "armlinux" / "plugins" / _PLUGIN,
+    Path(__file__).with_name(_PLUGIN),
+)
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """One kind of emulated board: names of its architecture, the number that its C library calls
+    openat by, and the CPU whose instructions are counted."""
+
+    arch: str
+    triplet: str
+    cpu: str
+    openat: int
+
+    @property
+    def emulator(self) -> str:
+        """QEMU's command, and what the device is called."""
+        return f"qemu-{self.arch}"
+
+    @property
+    def command_variable(self) -> str:
+        """The environment variable that names `lite_run`."""
+        return f"PADDLE_EDGE_LITE_RUN_{self.arch.upper()}"
+
+    @property
+    def sysroot_variable(self) -> str:
+        """The environment variable that names the libraries it needs."""
+        return f"PADDLE_EDGE_SYSROOT_{self.arch.upper()}"
+
+    def target(self, engine: str) -> str:
+        """ "arm"."""
+        return "arm"
+
+    def missing(self) -> str:
+        """What to set or install before it can be emulated here; "" where nothing is missing."""
+        try:
+            self._argv()
+        except EngineError as error:
+            return str(error)
+        return ""
+
+    def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
+        """`inference.run` here: batch by batch, each in a process that warms up anew.
+
+        Raises EngineError in one line where something is missing, and where `lite_run` refuses or
+        dies.
+        """
+        self._argv()
+        runs: list[Run] = []
+        answered, size = 0, 1
+        start = time.perf_counter()
+        while batch := list(islice(samples, size)):
+            for sample in batch:
+                job.check_feeds(sample)
+            began = time.perf_counter()
+            runs.append(self._answer(job, batch, watch if not runs else replace(watch, warn=_mute)))
+            answered += len(batch)
+            watch.step(f"engine {job.engine}", answered, total)
+            if time.perf_counter() - began < _BATCH_S:
+                size = min(2 * size, _MOST_IN_BATCH)
+        return replace(
+            Run.merge(runs),
+            device=job.device,
+            precision=job.model.precision,
+            warmup=job.warmup,
+            wall_s=time.perf_counter() - start,
+        )
+
+    def _answer(self, job: Job, batch: list[Sample], watch: Watch) -> Run:
+        """The Run of one batch, with its arrays in memory."""
+        bundle = job.model.files[0].parent
+        with temporary_folder() as folder:
+            _stage(folder, batch)
+            options = ["--threads", job.threads, "--warmup", job.warmup, "--repeat", job.repeat]
+            out = folder / "run"
+            arguments = [bundle, "--samples", folder, "--out", out, *options]
+            limit = job.time_limit_s and job.time_limit_s * len(batch)
+            try:
+                said = self._call(self._argv(), arguments, limit)
+            except EngineError as error:
+                if str(bundle) in str(error):
+                    raise  # lite_run names what is at fault itself
+                which = " to ".join(dict.fromkeys(f"'{s.id}'" for s in (batch[0], batch[-1])))
+                raise EngineError(f"{job.model.files[0]}: sample {which}: {error}") from None
+            for line in said.decode("utf-8", "replace").splitlines():
+                if line.startswith(_WARNING):
+                    watch.warn(line.removeprefix(_WARNING))
+            done = Run.open(out)
+            outputs = {name: [np.array(v) for v in values] for name, values in done.outputs.items()}
+            return replace(done, outputs=outputs)
+
+    def count_instructions(self, model: Model, sample: Sample) -> int:
+        """How many ARM instructions one inference executes: copy in, run, copy out, one thread.
+
+        A model of cost and not a latency: it knows nothing of caches and of how many instructions a
+        core executes at once. But it is the same number each time, whatever else the machine does.
+        The emulated CPU is `cpu`, or what QEMU_CPU says.
+
+        Two runs differ by one inference of a sample. Counted is from the opening of that sample's
+        file to that of the next sample's: the rest of a process depends on clocks and machines.
+
+        `model` is `Bundle.model("arm")`. Errors are those of `run`; QEMU must take plugins of
+        version 1, and a C compiler must be there to build ours.
+        """
+        spans = []
+        with temporary_folder() as temporary:
+            folder = temporary.resolve()
+            plugin = _built_plugin(folder)
+            saved = _stage(folder, [Sample(str(index), sample.feeds) for index in range(2)])
+            files = [str(folder / next(iter(entry.feeds.values()))) for entry in saved]
+            for repeat in (1, 2):
+                out, run = folder / f"counts{repeat}", folder / f"run{repeat}"
+                options = f"{_escaped(plugin)},open={self.openat},out={_escaped(out)}"
+                arguments = ["--samples", folder, "--out", run, "--warmup", 1, "--repeat", repeat]
+                bundle = model.files[0].parent
+                self._call(self._argv(plugin=options), [bundle, *arguments], None)
+                executed = {}
+                for line in out.read_text(encoding="utf-8", errors="replace").splitlines():
+                    count, _, path = line.partition(" ")
+                    executed[path] = int(count)
+                spans.append(executed[files[1]] - executed[files[0]])
+        return spans[1] - spans[0]
+
+    def _argv(self, *, plugin: str | None = None) -> list[str]:
+        """The emulator, its options and the command. Raises EngineError for what is missing."""
+        command = self._command()
+        # The static build knows no plugins; else either does.
+        names = [self.emulator] if plugin else [self.emulator, f"{self.emulator}-static"]
+        emulator = next(filter(None, map(shutil.which, names)), None)
+        if emulator is None:
+            package = "qemu-user" if plugin else "qemu-user or qemu-user-static"
+            raise EngineError(f"{names[0]} is not installed: `apt install {package}`")
+        argv = [emulator]
+        if plugin:
+            argv += ["-plugin", plugin, "-E", f"GLIBC_TUNABLES={_STEADY_MALLOC}"]
+            if "QEMU_CPU" not in os.environ:
+                argv += ["-cpu", self.cpu]
+        if "QEMU_LD_PREFIX" not in os.environ:
+            argv += ["-L", f"/usr/{self.triplet}"]
+        sysroot = os.environ.get(self.sysroot_variable)
+        if sysroot:
+            places = [Path(sysroot, top, self.triplet).absolute() for top in ("usr/lib", "lib")]
+            if not any(place.is_dir() for place in places):
+                raise EngineError(
+                    f"{self.sysroot_variable}={sysroot}: holds no libraries under "
+                    f"usr/lib/{self.triplet}: fill it with armlinux/toolchains/make_sysroot.sh"
+                )
+            argv += ["-E", f"LD_LIBRARY_PATH={':'.join(map(str, places))}"]
+        return [*argv, str(command)]
+
+    def _command(self) -> Path:
+        named = os.environ.get(self.command_variable)
+        if not named:
+            raise EngineError(
+                f"device {self.emulator} needs lite_run, built for {self.arch} with your Paddle "
+                f"Lite SDK: see docs/cross-compiling.md, and set {self.command_variable} to it"
+            )
+        place = Path(named)
+        if place.is_dir():
+            inside = [place / name for name in ("bin/lite_run", "lite_run", "armlinux/lite_run")]
+            place = next((path for path in inside if path.is_file()), place)
+        if not place.is_file():
+            raise EngineError(
+                f"{self.command_variable}={named}: "
+                + ("holds no lite_run" if place.is_dir() else "no such file or folder")
+            )
+        return place.absolute()
+
+    def _call(self, argv: list[str], arguments: list[object], time_limit_s: float | None) -> bytes:
+        """What the command said, which succeeded."""
+        with Child([*argv, *map(str, arguments)], output="none") as child:
+            child.tell()
+            returncode = child.wait(time_limit_s)
+            if returncode is None:
+                raise EngineError(f"{self.emulator} took longer than {time_limit_s:g} s")
+            said = child.log(None)
+        if returncode != 0:
+            raise EngineError(f"{self.emulator}: {self._words(argv[-1], returncode, said)}")
+        return said
+
+    def _words(self, command: str, returncode: int, log: bytes) -> str:
+        """Why an emulated process failed, and what to do, in one line."""
+        lines = [line for line in log.decode("utf-8", "replace").splitlines() if line.strip()]
+        said = lines[-1].removeprefix(_SAYS) if lines and lines[-1].startswith(_SAYS) else ""
+        if said.startswith("the engine ended the process"):
+            last = last_words("\n".join(lines[:-1]).encode())
+            _, _, advice = said.partition("above. ")
+            return f"the engine ended the process: {last}. {advice}"
+        if said:
+            return said
+        reason = last_words(log).removeprefix(f"{command}: ")
+        for telling, advice in (
+            ("Could not open '/lib", f"set QEMU_LD_PREFIX to the C library of {self.triplet}"),
+            ("error while loading shared libraries", f"set {self.sysroot_variable}"),
+            ("' not found (required by", f"set {self.sysroot_variable}, or QEMU_LD_PREFIX"),
+            ("unable to find CPU model", "correct QEMU_CPU"),
+            ("API version", "counting needs a QEMU of plugin version 1, such as 7.2 in Debian 12"),
+            ("plugin", "counting needs the dynamic build of QEMU, as in Debian's qemu-user"),
+        ):
+            if telling in reason:
+                return f"{command}: {reason}: {advice}"
+        ended = how_it_ended(returncode)
+        return f"{command}: {ended}: {reason}; {self.command_variable} names it"
+
+
+def _mute(text: str) -> None:
+    """Each batch has the same warnings."""
+
+
+def _stage(folder: Path, samples: Iterable[Sample]) -> tuple[SavedSample, ...]:
+    """Write samples as `lite_run --samples` reads them."""
+    saved = save_samples(folder, samples)
+    entries = [asdict(entry) for entry in saved]
+    (folder / "samples.json").write_text(json.dumps(entries), encoding="ascii")
+    return saved
+
+
+def _built_plugin(folder: Path) -> Path:
+    source = next((path for path in _PLUGINS if path.is_file()), None)
+    if source is None:
+        raise EngineError(f"{_PLUGINS[-1]}: is missing: install paddle-edge again")
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise EngineError("counting instructions needs a C compiler: `apt install gcc libc6-dev`")
+    out = folder / "count_instructions.so"
+    with Child([compiler, "-O2", "-shared", "-fPIC", "-o", str(out), str(source)]) as child:
+        if child.wait() != 0:
+            raise EngineError(f"{source}: {compiler} fails: {last_words(child.log())}")
+    return out
+
+
+def _escaped(path: Path) -> str:
+    """A path inside an option of QEMU's."""
+    return str(path).replace(",", ",,")

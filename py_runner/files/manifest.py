@@ -1,0 +1,115 @@
+"""Manifests: JSON documents of ours on disk, read into frozen dataclasses and written from them.
+
+They come from elsewhere: another machine, another version, somebody who means ill. A document
+whose fields are not those of its dataclass is refused, with the field that is at fault.
+
+Hand-written because every board reads them: msgspec, which would do, has no wheel for 32-bit ARM.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from py_runner.errors import ModelError
+
+__all__ = ["from_json", "read", "write"]
+
+_T = TypeVar("_T")
+
+
+def read(path: Path, *, what: str, version: int, advice: str) -> tuple[dict[str, Any], bytes]:
+    """The document at `path`, whose "format" is `version`, and its bytes.
+
+    `what` names the thing whose folder holds it ("a bundle"), `advice` what to do where it is
+    damaged ("convert the model again"). Raises ModelError in one line for anything else.
+    """
+    try:
+        data = path.read_bytes()
+        document = json.loads(data)
+    except FileNotFoundError:
+        missing = f"no {path.name} in it" if path.parent.exists() else "no such folder"
+        raise ModelError(f"{path.parent}: not {what}: {missing}") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path}: damaged: not JSON; {advice}") from None
+    if not isinstance(document, dict) or "format" not in document:
+        raise ModelError(f"{path}: not the manifest of {what}")
+    if document["format"] != version:
+        raise ModelError(
+            f"{path}: is of format {document['format']}, and this version of paddle-edge reads "
+            f"{what} of format {version}: {advice}, or update paddle-edge"
+        )
+    return document, data
+
+
+def write(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a document, the "format" first."""
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def from_json(kind: type[_T], value: Any, where: str = "") -> _T:
+    """A dataclass of the fields in `value`, each of its type; others are of a later version.
+
+    A type is str, int, float (an int will do), bool, Any, Optional, a dict with keys of str, a
+    tuple of any length, or a dataclass. Raises ValueError that names the field, such as
+    "field 'samples.label' is not of its type".
+    """
+    result: _T = _value(kind, value, where)
+    return result
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
+        return _object(kind, value, where)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Union:
+        return None if value is None else _value(arguments[0], value, where)
+    if origin is tuple:
+        _check(isinstance(value, (list, tuple)), where)
+        return tuple(_value(arguments[0], item, where) for item in value)
+    if origin is dict:
+        _check(isinstance(value, dict), where)
+        return {name: _value(arguments[1], item, where) for name, item in value.items()}
+    wanted = (int, float) if kind is float else kind
+    _check(isinstance(value, wanted) and (kind is bool or not isinstance(value, bool)), where)
+    return value
+
+
+def _object(kind: Any, value: Any, where: str) -> Any:
+    _check(isinstance(value, dict), where)
+    known = _fields(kind)
+    prefix = f"{where}." if where else ""
+    taken = {}
+    for name, (type_, required) in known.items():
+        if name in value:
+            taken[name] = _value(type_, value[name], prefix + name)
+        elif required:
+            raise ValueError(f"field '{prefix}{name}' is missing")
+    return kind(**taken)
+
+
+@cache
+def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Of each field of a dataclass: its type, and whether it has to be there."""
+    types = get_type_hints(kind)
+    return {
+        field.name: (
+            types[field.name],
+            field.default is MISSING and field.default_factory is MISSING,
+        )
+        for field in fields(kind)
+    }
+
+
+def _check(holds: bool, where: str) -> None:
+    if not holds:
+        raise ValueError(f"field '{where}' is not of its type")

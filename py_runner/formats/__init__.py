@@ -1,0 +1,1 @@
+"""What is kept on disk: bundles, runs, and Paddle Lite's `.nb`."""

@@ -1,0 +1,305 @@
+"""What one engine on one device answered to which samples, and how fast: a folder.
+
+RUN/
+  run.json       engine, device, samples with hashes, latency statistics in ms, peak memory
+  latency.csv    every measured inference: sample id, repeat, milliseconds
+  output_<i>.npy the answers, samples stacked on a new axis 0; where shapes vary between
+                 samples, output_<i>/<sample>.npy instead
+"""
+
+from __future__ import annotations
+
+import csv
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from py_runner.errors import ModelError, UsageError
+from py_runner.files import manifest
+from py_runner.files.folder import whole_folder
+
+__all__ = [
+    "FORMAT",
+    "Run",
+    "SampleInfo",
+    "latency_statistics",
+    "machine",
+]
+
+FORMAT = 1
+_MANIFEST = "run.json"
+
+
+@dataclass(frozen=True)
+class SampleInfo:
+    """Which sample was fed: its id, the hash of its tensors, its label or None."""
+
+    id: str
+    sha256: str
+    label: Optional[int]  # noqa: UP045  evaluated when a manifest is read, by CPython 3.9 too
+
+
+@dataclass(frozen=True)
+class _ModelInfo:
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _OutputInfo:
+    """An output in run.json; `shape` is None where it varies between samples."""
+
+    name: str
+    dtype: str
+    shape: Optional[tuple[int, ...]]  # noqa: UP045
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """run.json: what a Run is, but its arrays. `latency` is for whoever reads the file itself."""
+
+    format: int
+    engine: str
+    engine_version: str
+    device: str
+    machine: str
+    threads: int
+    precision: str
+    model: _ModelInfo
+    warmup: int
+    peak_memory_bytes: int
+    wall_s: float
+    created: str
+    latency: dict[str, Any]
+    outputs: tuple[_OutputInfo, ...]
+    samples: tuple[SampleInfo, ...]
+
+
+# The fields that a Run and its manifest have alike.
+_PLAIN = (
+    "engine", "engine_version", "device", "machine", "threads", "precision", "warmup",
+    "peak_memory_bytes", "wall_s", "created",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one engine on one device answered to which samples, and how fast.
+
+    `outputs` maps an output's name to one array a sample, in the order of `samples`;
+    `latency_ms[i][r]` is repeat `r` of sample `i`: copy in, inference, copy out.
+    `wall_s` is the time of everything: starting the engine, reading the data, warm-up.
+    `model` is {name, sha256}; `precision` is the recipe's name.
+    """
+
+    engine: str
+    engine_version: str
+    device: str
+    machine: str
+    threads: int
+    precision: str
+    model: dict[str, str]
+    samples: tuple[SampleInfo, ...]
+    outputs: dict[str, list[np.ndarray[Any, Any]]] = field(repr=False)
+    latency_ms: list[list[float]] = field(repr=False)
+    warmup: int
+    peak_memory_bytes: int
+    wall_s: float
+    created: str
+
+    def __post_init__(self) -> None:
+        ids = [s.id for s in self.samples]
+        if not ids:
+            raise UsageError("a run holds no samples")
+        if len(set(ids)) != len(ids):
+            twice = next(i for i in ids if ids.count(i) > 1)
+            raise UsageError(f"a run holds sample '{twice}' twice")
+
+    @property
+    def latency(self) -> dict[str, float]:
+        """Statistics over all measured inferences: see `latency_statistics`."""
+        return latency_statistics([ms for repeats in self.latency_ms for ms in repeats])
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the arrays, as run.json has it."""
+        return {
+            "format": FORMAT,
+            **{
+                name: getattr(self, name)
+                for name in (
+                    "engine",
+                    "engine_version",
+                    "device",
+                    "machine",
+                    "threads",
+                    "precision",
+                    "model",
+                    "warmup",
+                    "peak_memory_bytes",
+                    "wall_s",
+                    "created",
+                )
+            },
+            "latency": self.latency,
+            "outputs": [
+                {
+                    "name": name,
+                    "dtype": str(values[0].dtype),
+                    "shape": list(values[0].shape) if _alike(values) else None,
+                }
+                for name, values in self.outputs.items()
+            ],
+            "samples": [{"id": s.id, "sha256": s.sha256, "label": s.label} for s in self.samples],
+        }
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write a Run folder, whole or not at all. Raises UsageError where `path` is taken."""
+        path = Path(path)
+        with whole_folder(path, force=force) as folder:
+            self.write(folder)
+        return path
+
+    def write(self, folder: Path) -> None:
+        """Write the files of a Run into an existing folder."""
+        for index, values in enumerate(self.outputs.values()):
+            if _alike(values):
+                np.save(folder / f"output_{index}.npy", np.stack(values), allow_pickle=False)
+                continue
+            (folder / f"output_{index}").mkdir()
+            for number, value in enumerate(values):
+                file = folder / f"output_{index}" / f"{number:06d}.npy"
+                np.save(file, value, allow_pickle=False)
+        with (folder / "latency.csv").open("w", newline="", encoding="utf-8") as file_:
+            writer = csv.writer(file_)
+            writer.writerow(["sample", "repeat", "ms"])
+            for sample, repeats in zip(self.samples, self.latency_ms):
+                for number, ms in enumerate(repeats):
+                    writer.writerow([sample.id, number, f"{ms:.6f}"])
+        manifest.write(folder / _MANIFEST, self.summary())
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Read a Run folder; arrays stay on disk until used. Raises ModelError otherwise."""
+        path = Path(path)
+        document, _ = manifest.read(
+            path / _MANIFEST, what="a run", version=FORMAT, advice="run again"
+        )
+        try:
+            about = manifest.from_json(_Manifest, document)
+            outputs = {
+                entry.name: _read_output(path, index, entry, len(about.samples))
+                for index, entry in enumerate(about.outputs)
+            }
+            return cls(
+                **{name: getattr(about, name) for name in _PLAIN},
+                model=asdict(about.model),
+                samples=about.samples,
+                outputs=outputs,
+                latency_ms=_read_latency(path / "latency.csv", about.samples),
+            )
+        except ModelError:
+            raise
+        except (KeyError, TypeError, ValueError, OSError, EOFError, UsageError) as error:
+            what = f"sample {error} is not in run.json" if isinstance(error, KeyError) else error
+            raise ModelError(f"{path}: damaged run: {what}; run again") from None
+
+    def first(self, count: int) -> Run:
+        """The run of the first samples alone."""
+        return replace(
+            self,
+            samples=self.samples[:count],
+            outputs={name: values[:count] for name, values in self.outputs.items()},
+            latency_ms=self.latency_ms[:count],
+        )
+
+    @classmethod
+    def merge(cls, runs: Sequence[Run]) -> Run:
+        """One run of the samples of all: how several devices share a data set.
+
+        Raises UsageError unless all ran the same model to the same outputs on disjoint samples.
+        Where devices differ, the fields list them; latencies stay those of each sample.
+        """
+        if not runs:
+            raise UsageError("no runs to merge")
+        first = runs[0]
+        for other in runs[1:]:
+            if other.model != first.model or list(other.outputs) != list(first.outputs):
+                raise UsageError(
+                    f"these runs are of different models: {first.model['name']} "
+                    f"{first.model['sha256'][:12]}, {other.model['name']} "
+                    f"{other.model['sha256'][:12]}"
+                )
+        return cls(
+            engine=_joined(r.engine for r in runs),
+            engine_version=_joined(r.engine_version for r in runs),
+            device=_joined(r.device for r in runs),
+            machine=_joined(r.machine for r in runs),
+            threads=max(r.threads for r in runs),
+            precision=first.precision,
+            model=first.model,
+            samples=tuple(s for r in runs for s in r.samples),
+            outputs={n: [v for r in runs for v in r.outputs[n]] for n in first.outputs},
+            latency_ms=[ms for r in runs for ms in r.latency_ms],
+            warmup=min(r.warmup for r in runs),
+            peak_memory_bytes=max(r.peak_memory_bytes for r in runs),
+            wall_s=sum(r.wall_s for r in runs),
+            created=max(r.created for r in runs),
+        )
+
+
+def machine() -> str:
+    """What a run was made on, such as "Linux aarch64"."""
+    return f"{platform.system()} {platform.machine()}"
+
+
+def latency_statistics(latency_ms: Sequence[float]) -> dict[str, float]:
+    """count, mean, p50, p90, p99, min, max (ms; percentiles interpolate linearly between ranks)
+    and throughput_per_s, the inferences a second that the mean allows."""
+    values = np.asarray(latency_ms, np.float64)
+    p50, p90, p99 = np.percentile(values, [50, 90, 99])
+    mean = float(values.mean())
+    return {
+        "count": len(values),
+        "mean_ms": mean,
+        "p50_ms": float(p50),
+        "p90_ms": float(p90),
+        "p99_ms": float(p99),
+        "min_ms": float(values.min()),
+        "max_ms": float(values.max()),
+        "throughput_per_s": 1e3 / mean if mean else 0.0,
+    }
+
+
+def _alike(values: Sequence[np.ndarray[Any, Any]]) -> bool:
+    return all(v.shape == values[0].shape and v.dtype == values[0].dtype for v in values)
+
+
+def _joined(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _read_output(
+    path: Path, index: int, entry: _OutputInfo, count: int
+) -> list[np.ndarray[Any, Any]]:
+    stacked = path / f"output_{index}.npy"
+    if entry.shape is not None:
+        values = np.load(stacked, mmap_mode="r", allow_pickle=False)
+        if len(values) != count or str(values.dtype) != entry.dtype:
+            raise ModelError(f"{stacked}: damaged: does not hold the {count} samples of run.json")
+        return [np.asarray(value) for value in values]
+    folder = path / f"output_{index}"
+    return [np.load(folder / f"{n:06d}.npy", allow_pickle=False) for n in range(count)]
+
+
+def _read_latency(path: Path, samples: Sequence[SampleInfo]) -> list[list[float]]:
+    latency: dict[str, list[float]] = {s.id: [] for s in samples}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            latency[row["sample"]].append(float(row["ms"]))
+    if not all(latency.values()):
+        raise ModelError(f"{path}: damaged: not every sample has a latency")
+    return list(latency.values())

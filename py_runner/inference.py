@@ -1,0 +1,104 @@
+"""Run a model on an engine and a device, and keep what it answered and how fast."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sized
+from itertools import chain
+
+from py_runner.devices import BOARDS, HERE, Device
+from py_runner.engines import ENGINES
+from py_runner.errors import DataError, UsageError
+from py_runner.formats.run import Run
+from py_runner.job import Job
+from py_runner.tensors import Model, Sample
+from py_runner.watch import QUIET, Watch
+
+__all__ = ["bundle_target", "run"]
+
+
+def run(
+    model: Model,
+    samples: Iterable[Sample],
+    *,
+    engine: str = "lite",
+    device: str = "cpu",
+    threads: int = 1,
+    warmup: int = 1,
+    repeat: int = 1,
+    tensorrt: bool = False,
+    precision: str = "fp32",
+    time_limit_s: float | None = None,
+    unsafe_int8: bool = False,
+    watch: Watch = QUIET,
+) -> Run:
+    """Feed samples to a model on an engine, which works in a process of its own.
+
+    Args:
+        model: what to run: for engines `lite` and `native` the model of a bundle that
+            `bundle_target` says, a source model for `paddle`.
+        samples: consumed once, ahead of the engine by as much as fits a pipe.
+        engine: "lite", "native" or "paddle".
+        device: "cpu"; for engine `paddle` also "cpu+onednn", "gpu" and "gpu:N"; for `native` also
+            "qemu-aarch64" and "qemu-arm", which emulate a board: see devices/qemu.py. Its latencies
+            are the emulator's and say nothing of a board's.
+        threads: CPU threads of the engine.
+        warmup: unmeasured inferences of the first sample.
+        repeat: measured inferences a sample; the answer of the last one is kept.
+        tensorrt, precision: for engine `paddle` on a GPU: TensorRT, "fp32" or "fp16".
+        time_limit_s: how long one sample may take, repeats included.
+        unsafe_int8: run int8 kernels on x86 all the same, where they compute wrong numbers.
+        watch: is told the number of samples answered so far, and warned of what the native engine
+            has to say of a bundle that it runs all the same, such as that its library is of another
+            version.
+
+    Raises:
+        UsageError: an unknown engine, or options that it does not have.
+        EngineError: the engine is not installed, or died; names the sample and its last words.
+        DataError: a sample does not fit the model's inputs, or there is none.
+    """
+    place = _place(engine, device)
+    job = Job(
+        model,
+        engine,
+        device,
+        threads=threads,
+        warmup=warmup,
+        repeat=repeat,
+        tensorrt=tensorrt,
+        precision=precision,
+        time_limit_s=time_limit_s,
+        unsafe_int8=unsafe_int8,
+    )
+    if job.kind.takes == "bundle":
+        job.check_file(bundle_target(engine, device))
+    total = len(samples) if isinstance(samples, Sized) else None
+    # The sample's shape is part of TensorRT's configuration, and an empty data set needs no engine.
+    pending = iter(samples)
+    first = next(pending, None)
+    if first is None:
+        raise DataError("there are no samples to run")
+    return place.run(job, chain([first], pending), total, watch)
+
+
+def bundle_target(engine: str, device: str = "cpu") -> str:
+    """Which of a bundle's models `lite` or `native` runs on a device: "arm" or "x86"."""
+    return _place(engine, device).target(engine)
+
+
+def _place(engine: str, device: str) -> Device:
+    """The device of that name. Raises UsageError where the engine does not run there."""
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine '{engine}': choose {', '.join(ENGINES)}")
+    kind = ENGINES[engine]
+    if kind.boards and device in BOARDS:
+        return BOARDS[device]
+    pattern, words = kind.devices
+    if not re.fullmatch(pattern, device):
+        known = device in BOARDS or any(
+            re.fullmatch(other.devices[0], device) for other in ENGINES.values()
+        )
+        what = "" if known else f"unknown device '{device}': "
+        places = ", ".join((words, *BOARDS)) if kind.boards else words
+        raise UsageError(f"{what}engine {engine} runs on device {places}")
+    return HERE

@@ -1,0 +1,85 @@
+"""What is asked of an engine: a model, a device and options, refused here where they do not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from py_runner.engines import ENGINES, Engine
+from py_runner.errors import DataError, EngineError, UsageError
+from py_runner.formats.nb import read_nb
+from py_runner.tensors import Model, Sample
+
+__all__ = ["Job"]
+
+_LONGEST_S = 1e6  # what select() surely takes
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of `inference.run`, whose docstring has the fields and errors."""
+
+    model: Model
+    engine: str
+    device: str = "cpu"
+    threads: int = 1
+    warmup: int = 1
+    repeat: int = 1
+    tensorrt: bool = False
+    precision: str = "fp32"
+    time_limit_s: float | None = None
+    unsafe_int8: bool = False
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UsageError(f"unknown engine '{self.engine}': choose {', '.join(ENGINES)}")
+        if self.precision not in ("fp32", "fp16"):
+            raise UsageError(f"unknown precision '{self.precision}': choose fp32 or fp16")
+        if not self.device.startswith("gpu") and (self.tensorrt or self.precision != "fp32"):
+            raise UsageError("TensorRT and fp16 belong to engine paddle on a GPU: add --device gpu")
+        if self.threads < 1 or self.repeat < 1 or self.warmup < 0:
+            raise UsageError("threads and repeat are at least 1, warmup at least 0")
+        limit = self.time_limit_s
+        if limit is not None and not 0 < limit <= _LONGEST_S:
+            raise UsageError(f"the time limit is above 0 s, at most {_LONGEST_S:g}, not {limit}")
+        file = self.model.files[0]
+        if (file.suffix == ".nb") != (self.kind.takes == "bundle"):
+            what = (
+                f"engine {self.engine} runs bundles: convert the model first"
+                if self.kind.takes == "bundle"
+                else f"engine {self.engine} runs the source model: name that one"
+            )
+            raise UsageError(f"{file}: {what}")
+
+    @property
+    def kind(self) -> Engine:
+        """The engine."""
+        return ENGINES[self.engine]
+
+    def check_file(self, target: str) -> None:
+        """Raise EngineError for a `.nb` on which an engine of this target ("arm", "x86") would say
+        what is not so."""
+        file = self.model.files[0]
+        nb = read_nb(file)
+        if nb.target not in (target, "host"):
+            # Measured on x86: it "runs", exits 0, and leaves the outputs uninitialised.
+            raise EngineError(
+                f"{file}: is made for {nb.target}, and the engine here is {target}: "
+                f"convert with --target {target} as well"
+            )
+        int8 = any(precision == "int8" for _, precision in nb.kernels)
+        if target == "x86" and int8 and not self.unsafe_int8:
+            # Measured: accuracy 0.5 instead of 0.95, NaN, and other numbers in the next run.
+            raise EngineError(
+                f"{file}: has int8 kernels, which compute wrong numbers on x86: run the "
+                "quantized model on engine paddle (convert --save-quantized), or pass --unsafe-int8"
+            )
+
+    def check_feeds(self, sample: Sample) -> None:
+        """Raise DataError for a sample that does not fit the model's inputs."""
+        for spec in self.model.inputs:
+            if spec.name not in sample.feeds:
+                raise DataError(f"sample '{sample.id}': nothing for input '{spec.name}'")
+            wrong = spec.mismatch(sample.feeds[spec.name])
+            if wrong:
+                # An engine that is fed it all the same reads garbage and says nothing.
+                raise DataError(f"sample '{sample.id}': {wrong}")

@@ -38,7 +38,7 @@ from py_runner.tensors import Model, Sample
 from py_runner.watch import Watch
 
 ROOT = Path(__file__).parents[1]
-BOARDS = {"qemu-aarch64": "aarch64", "qemu-arm": "armv7hf"}  # device: preset
+PRESETS = {"qemu-aarch64": "aarch64", "qemu-arm": "armv7hf"}  # device: preset
 MACHINES = {"qemu-aarch64": "aarch64", "qemu-arm": "armv7l"}
 
 
@@ -63,10 +63,10 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
 
 def board(device: str, monkeypatch: pytest.MonkeyPatch, *, stand_in: bool = True) -> Path:
     """Set what names a build for an emulated board, and return its folder."""
-    folder = cross_built(BOARDS[device], stand_in=stand_in)
+    folder = cross_built(PRESETS[device], stand_in=stand_in)
     arch = device.removeprefix("qemu-").upper()
     monkeypatch.setenv(f"PADDLE_EDGE_LITE_RUN_{arch}", str(folder))
-    sysroot = ROOT / "build" / "sysroot" / BOARDS[device]
+    sysroot = ROOT / "build" / "sysroot" / PRESETS[device]
     monkeypatch.setenv(f"PADDLE_EDGE_SYSROOT_{arch}", str(sysroot))
     return folder
 
@@ -397,7 +397,7 @@ def test_a_board_that_is_not_set_up(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", BOARDS)
+@pytest.mark.parametrize("device", PRESETS)
 def test_an_emulated_board_answers(
     device: str,
     hands_on: Path,  # noqa: F811
@@ -489,7 +489,7 @@ def hungry(columns: int, folder: Path) -> tuple[Model, Sample]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", BOARDS)
+@pytest.mark.parametrize("device", PRESETS)
 def test_instructions_are_counted_and_always_the_same(
     device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,13 +22,15 @@ from typing import Any
 import numpy as np
 import zoo
 
-from lite_opt.conversion.convert import Source, convert, random_samples
+from lite_opt.conversion.convert import convert
+from lite_opt.conversion.source import Source
 from lite_opt.judge.compare import Report, compare
 from lite_opt.model.program import Program
 from lite_opt.recipes import RECIPES, Recipe, recipe
 from lite_opt.views.describe import describe
 from lite_opt.views.report import size
 from py_runner.data.dataset import dataset
+from py_runner.data.random_samples import random_samples
 from py_runner.errors import ConvertError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.nb import read_nb

@@ -39,7 +39,7 @@ import numpy as np
 from overhead import interleaved, measured_process, ratio, squeezenet
 from PIL import Image
 
-from lite_opt.conversion.convert import random_samples
+from py_runner.data.random_samples import random_samples
 from py_runner.formats.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]

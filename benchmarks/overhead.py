@@ -40,13 +40,14 @@ from typing import Any
 import numpy as np
 import zoo
 
-from lite_opt.conversion.convert import convert, random_samples
+from lite_opt.conversion.convert import convert
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant.quantize import Quantized, calibrate, sensitivity
 from lite_opt.recipes import Calibration
 from py_runner.data.dataset import dataset
 from py_runner.data.image import open_image
+from py_runner.data.random_samples import random_samples
 from py_runner.formats.bundle import Bundle
 from py_runner.inference import run
 from py_runner.tensors import Sample

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from lite_opt.conversion.convert import Source, convert, layer_losses
+from lite_opt.conversion.convert import convert
+from lite_opt.conversion.losses import layer_losses
+from lite_opt.conversion.source import Source
 from lite_opt.demo import data as demo_data
 from lite_opt.judge.compare import Report, compare
 from lite_opt.lite.optimizer import optimize

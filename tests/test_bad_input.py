@@ -29,7 +29,8 @@ from conftest import need
 from PIL import Image
 
 from lite_opt.cli.cli import main
-from lite_opt.conversion.convert import Source, convert, random_samples
+from lite_opt.conversion.convert import convert
+from lite_opt.conversion.source import Source
 from lite_opt.judge.compare import compare
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.model.program import Program
@@ -37,6 +38,7 @@ from lite_opt.passes import repair
 from lite_opt.recipes import RECIPES
 from lite_opt.views import report
 from lite_opt.views.describe import describe
+from py_runner.data.random_samples import random_samples
 from py_runner.engines.lite import PYTHON_VARIABLE
 from py_runner.errors import ConvertError, EngineError, ModelError, PaddleEdgeError, UsageError
 from py_runner.files.checksum import Checksums

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from lite_opt.conversion import convert as conversion
-from lite_opt.conversion.convert import convert, random_samples
+from lite_opt.conversion.convert import convert
 from lite_opt.demo.data import ocr_model, write_text_lines
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import Change
+from py_runner.data.random_samples import random_samples
 from py_runner.errors import ConvertError, DataError, ModelError, UsageError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.nb import read_nb

@@ -12,7 +12,7 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt.conversion.convert import Source, random_samples
+from lite_opt.conversion.source import Source
 from lite_opt.demo import data as demo_data
 from lite_opt.judge.layers import (
     LAYER_LIMITS,
@@ -27,6 +27,7 @@ from lite_opt.quant.quantize import calibrate, fake_fp16
 from lite_opt.recipes import RECIPES, Calibration
 from py_runner.data.dataset import dataset
 from py_runner.data.image import image_spec
+from py_runner.data.random_samples import random_samples
 from py_runner.errors import ConvertError, DataError, EngineError, ModelError, UsageError
 from py_runner.tensors import Sample
 from py_runner.watch import Watch

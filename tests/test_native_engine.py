@@ -24,8 +24,9 @@ from test_native import SDK, built, cross_built, edit, equal, hands_on, trained 
 from test_wheel import call, interpreter, uv
 
 from lite_opt.cli import cli
-from lite_opt.conversion.convert import convert, random_samples
+from lite_opt.conversion.convert import convert
 from lite_opt.judge.compare import compare
+from py_runner.data.random_samples import random_samples
 from py_runner.devices import BOARDS
 from py_runner.engines import native
 from py_runner.errors import DataError, EngineError, ModelError, UsageError

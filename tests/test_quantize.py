@@ -17,8 +17,11 @@ import pytest
 from click.testing import CliRunner
 
 from lite_opt.cli import cli
-from lite_opt.conversion.convert import Source, convert, layer_losses, random_samples
+from lite_opt.conversion.convert import convert
+from lite_opt.conversion.losses import layer_losses
+from lite_opt.conversion.source import Source
 from lite_opt.judge.compare import compare
+from lite_opt.judge.limits import limits_for
 from lite_opt.lite.optimizer import Optimizer, optimize
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
@@ -35,6 +38,7 @@ from lite_opt.quant.quantize import (
     sensitivity,
 )
 from lite_opt.recipes import ALGORITHMS, RECIPES, Calibration, recipe
+from py_runner.data.random_samples import random_samples
 from py_runner.errors import ConvertError, DataError, EngineError, UsageError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.nb import read_nb
@@ -600,7 +604,7 @@ def test_a_model_trained_with_quantization_goes_through(form: str, tmp_path: Pat
     # The twin stands for the same numbers, without the rounding of activations.
     samples = done.bundle.read_samples()
     twin = run(done.bundle.model("x86"), samples)
-    assert compare(done.bundle.reference(), twin, limits=RECIPES["int8"].limits)
+    assert compare(done.bundle.reference(), twin, limits=limits_for("int8"))
     plain = dequantized(program)
     assert not is_quantized(plain)
 

@@ -11,12 +11,13 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt.conversion.convert import Source, random_samples
+from lite_opt.conversion.source import Source
 from lite_opt.demo.data import ocr_model
 from lite_opt.lite.optimizer import optimize
 from lite_opt.model.program import Program
 from lite_opt.passes import repair as rules
 from lite_opt.recipes import RECIPES, Recipe
+from py_runner.data.random_samples import random_samples
 from py_runner.errors import ConvertError, EngineError
 from py_runner.formats.nb import NbFile
 from py_runner.inference import run

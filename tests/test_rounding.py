@@ -9,12 +9,13 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt.conversion.convert import convert, random_samples
+from lite_opt.conversion.convert import convert
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant.quantize import calibrate
 from lite_opt.quant.rounding import CALIBRATED, round_weights
 from lite_opt.recipes import Calibration
+from py_runner.data.random_samples import random_samples
 from py_runner.formats.nb import read_nb
 
 SHAPES = {"conv2d": (6, 5, 3, 3), "depthwise_conv2d": (7, 1, 5, 5), "mul": (40, 9)}

@@ -14,9 +14,10 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt.conversion.convert import Source, random_samples
+from lite_opt.conversion.source import Source
 from lite_opt.model.program import Program
 from py_runner.data.dataset import dataset
+from py_runner.data.random_samples import random_samples
 from py_runner.engines import lite, paddle
 from py_runner.errors import DataError, EngineError, UsageError
 from py_runner.formats.bundle import Bundle

@@ -535,7 +535,7 @@ def sensitivity(
       paddle-edge sensitivity inference/ --calibration photos/
       paddle-edge sensitivity inference/ --calibration val.txt --plot losses.svg
     """
-    from lite_opt.conversion.convert import layer_losses
+    from lite_opt.conversion.losses import layer_losses
     from lite_opt.recipes import recipe as find_recipe
     from lite_opt.views import report
 
@@ -1215,8 +1215,8 @@ class _Opened:
         skip_bad: bool,
     ) -> Any:
         """The samples of a data set, of the bundle, or random ones: a sized iterable."""
-        from lite_opt.conversion.convert import random_samples
         from py_runner.data.dataset import dataset
+        from py_runner.data.random_samples import random_samples
 
         if data is not None:
             return dataset(
@@ -1264,7 +1264,7 @@ def _opened(
         target = bundle_target(engine, device)
         yield _Opened(bundle.model(target), engine, spec, names, bundle)
         return
-    from lite_opt.conversion.convert import Source
+    from lite_opt.conversion.source import Source
     from lite_opt.model.program import Program
     from py_runner.files.folder import temporary_folder
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lite_opt.conversion.convert import Source, convert
+from lite_opt.conversion.convert import convert
+from lite_opt.conversion.source import Source
 from lite_opt.demo import data as demo_data
 from lite_opt.judge.compare import Report, compare
 from lite_opt.model.program import Program

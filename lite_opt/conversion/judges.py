@@ -1,0 +1,262 @@
+"""Who judges a conversion: the recipe's arithmetic on the server, the x86 engine, an ARM engine.
+
+Each judge runs what was made on the samples, compares it with what the source model answered, and
+returns a Verdict. `Verdicts` puts them together, in one place, into what the bundle says of itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lite_opt.conversion.source import Source
+from lite_opt.conversion.steps import Models, make_target
+from lite_opt.judge.compare import Report, compare
+from lite_opt.lite.optimizer import Optimizer
+from lite_opt.model.program import Program
+from lite_opt.quant.quantize import fake_fp16
+from py_runner.devices import arm_device
+from py_runner.errors import ConvertError, EngineError
+from py_runner.files.folder import temporary_folder
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.run import Run
+from py_runner.inference import run
+from py_runner.tensors import Model, Sample
+from py_runner.watch import Watch
+
+__all__ = ["Case", "CheckFailedError", "Verdict", "Verdicts", "board", "simulation", "x86"]
+
+
+class CheckFailedError(Exception):
+    """What was made is wrong: ends a conversion without a bundle, and never leaves `convert`."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the judges have in common. `reference` is what the source model answered to `samples`
+    on the server engine; engines that are slow get the first `kept` of them."""
+
+    source: Source
+    models: Models
+    samples: list[Sample]
+    kept: int
+    reference: Run
+    watch: Watch
+
+    def on_server(self, program: Program, samples: list[Sample], precision: str) -> Run:
+        """What a program answers on the server engine."""
+        with temporary_folder() as temporary:
+            staged = program.stage(temporary)
+            assert staged.params is not None
+            files = (staged.model, staged.params)
+            model = Model(self.source.name, "", precision, files, self.source.inputs)
+            return run(model, samples, engine="paddle")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one engine says of a conversion. `bool(verdict)` is whether it found it right.
+
+    `doubt` says why it is not to be believed, or why it says nothing: then `report` is no verdict
+    on the model.
+    """
+
+    engine: str
+    report: Report | None
+    doubt: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.doubt and self.report is not None and bool(self.report)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The verdicts on one conversion, each None where that judge was not asked or is not here."""
+
+    simulation: Verdict | None = None
+    x86: Verdict | None = None
+    board: Verdict | None = None
+
+    @property
+    def report(self) -> Report | None:
+        """That of the judge who counts most: the board, then the recipe's arithmetic, then x86."""
+        verdicts = (self.board, self.simulation, self.x86)
+        reports = [v.report for v in verdicts if v is not None and v.report is not None]
+        return reports[0] if reports else None
+
+    def to_json(
+        self, recipe: str, targets: Collection[str], warnings: Collection[str]
+    ) -> dict[str, Any]:
+        """The `check` of a bundle for these targets: status, who judged, how it came out.
+
+        `warnings` are those of the conversion.
+        """
+        verdicts = [v for v in (self.x86, self.simulation, self.board) if v is not None]
+        if not verdicts:
+            return {"status": "skipped", "warnings": list(warnings)}
+        every = [*warnings, *(text for verdict in verdicts for text in verdict.warnings)]
+        check: dict[str, Any] = {"status": "passed"}
+        if not self.board and self.x86 is not None and self.x86.doubt:
+            check = {"status": "unjudged", "reason": self.x86.doubt}
+        else:
+            decides = next(filter(None, (self.board, self.simulation, self.x86)))
+            assert decides.report is not None
+            check |= {"engine": decides.engine, **_figures(decides.report)}
+        check["targets"] = {
+            name: self._of_arm(recipe) if name == "arm" else self._of_x86() for name in targets
+        }
+        check["warnings"] = list(dict.fromkeys(every))
+        return check
+
+    def _of_arm(self, recipe: str) -> str:
+        """What is known of the file for arm, in words."""
+        if self.board:
+            return f"passed on {self.board.engine}"
+        words = [self.board.doubt if self.board is not None else "not run: no ARM engine here"]
+        if self.simulation is not None:
+            words.insert(0, f"its {recipe} arithmetic passed on {self.simulation.engine}")
+        elif self.x86:
+            words.append("the same repaired model passed on x86")
+        return "; ".join(words)
+
+    def _of_x86(self) -> str:
+        return "passed" if self.simulation is None else "passed, as an fp32 twin"
+
+
+def _figures(report: Report) -> dict[str, Any]:
+    return {
+        "samples": report.samples,
+        "top1_agreement": report.top1_agreement,
+        "outputs": [
+            {"name": o.name, "cosine": o.cosine, "max_probability_diff": o.max_probability_diff}
+            for o in report.outputs
+        ],
+    }
+
+
+def _verdict(reference: Run, answers: Run, where: str = "") -> Verdict:
+    """Raises CheckFailedError where the answers are wrong."""
+    report = compare(reference, answers)
+    if not report:
+        raise CheckFailedError(report)
+    return Verdict(_engine(answers) + where, report, warnings=report.warnings)
+
+
+def _engine(answers: Run) -> str:
+    return f"{answers.engine} {answers.engine_version}"
+
+
+def simulation(case: Case) -> Verdict | None:
+    """The arithmetic of a recipe that x86 has no right kernels for, computed by the server engine.
+
+    Raises CheckFailedError where that is wrong; None for the other recipes.
+    """
+    recipe = case.models.recipe
+    if not recipe.arm_only:
+        return None
+    case.watch.say(f"running the model as {recipe.name} on the server engine")
+    program = fake_fp16(case.models.program) if recipe.fp16 else case.models.quantized
+    assert program is not None
+    answers = case.on_server(program, case.samples, recipe.name)
+    return _verdict(case.reference, answers)
+
+
+def x86(case: Case, folder: Path, bundle: Bundle, doubt: str) -> Verdict:
+    """The x86 engine, on the file for it or a twin made to judge the repairs by.
+
+    Where that engine fails (`doubt`: its file could not even be made), but the repaired model is
+    right on the server, x86 is to blame: the verdict is in doubt. Raises CheckFailedError where the
+    model is wrong, ConvertError where there is nothing but the file for x86.
+    """
+    samples, reference = case.samples[: case.kept], case.reference.first(case.kept)
+    if case.source.precision == "int8":
+        # The twin is the model without the rounding: its own float form has to say the same.
+        reference = case.on_server(case.models.program, samples, "fp32")
+    report, engine = None, "lite"
+    if not doubt:
+        case.watch.say("running the converted model on the x86 engine")
+        try:
+            answers = _run_x86(case, case.models, samples, folder / "model.x86.nb")
+        except (EngineError, ConvertError) as error:
+            # Without the folder, which is this machine's and gone tomorrow.
+            doubt = re.sub(r"\S*/(?=(?:model|twin)\.x86\.nb)", "", str(error))
+        else:
+            report, engine = compare(reference, answers), _engine(answers)
+            if report:
+                return Verdict(engine, report, warnings=report.warnings)
+            doubt = "; ".join(report.failures)
+    if report is not None and ("arm" not in bundle.targets or _weights_are_wrong(case)):
+        raise CheckFailedError(report)
+    if "arm" not in bundle.targets:
+        raise ConvertError(doubt)
+    case.watch.say(f"the x86 engine fails ({doubt}); running the repaired model on the server")
+    repaired = compare(reference, case.on_server(case.models.program, samples, "fp32"))
+    if not repaired:
+        raise CheckFailedError(repaired)
+    blame = f"the repaired model is right on the server, the x86 engine fails: {doubt}"
+    return Verdict(engine, report, doubt=blame)
+
+
+def _weights_are_wrong(case: Case) -> bool:
+    """Whether the x86 engine is right on the model in fp32: then the recipe is to blame."""
+    if not case.models.recipe.quant_type:
+        return False
+    case.watch.say("running the model in fp32 on the x86 engine")
+    samples = case.samples[: case.kept]
+    server = case.on_server(case.models.program, samples, "fp32")
+    try:
+        return bool(compare(server, _run_x86(case, case.models.in_fp32(), samples, None)))
+    except (EngineError, ConvertError):
+        return False
+
+
+def _run_x86(case: Case, models: Models, samples: list[Sample], file: Path | None) -> Run:
+    """What the x86 engine answers with a file, or where there is none, with a twin."""
+    program, recipe = models.of("x86")
+    with temporary_folder() as temporary:
+        if file is None or not file.exists():
+            file = temporary / "twin.x86.nb"
+            with Optimizer() as optimizer:
+                make_target(models, optimizer, program.stage(temporary), "x86", file)
+        model = Model(case.source.name, "", recipe.name, (file,), case.source.inputs)
+        return run(model, samples, engine="lite")
+
+
+def board(case: Case, folder: Path, bundle: Bundle) -> Verdict | None:
+    """An ARM engine on the file for arm, where there is one: this machine, or an emulated board.
+
+    It counts more than any other. `folder` holds a whole bundle. None where no engine is here, and
+    with a warning where it does not run the model. Raises CheckFailedError.
+    """
+    device = arm_device()
+    if "arm" not in bundle.targets or device is None:
+        return None
+    case.watch.say(f"running the file for arm on engine native, device {device}")
+    warnings: list[str] = []
+
+    def warn(text: str) -> None:
+        warnings.append(text)
+        case.watch.warn(text)
+
+    try:
+        answers = run(
+            Bundle.open(folder).model("arm"),
+            case.samples[: case.kept],
+            engine="native",
+            device=device,
+            watch=replace(case.watch, warn=warn),
+        )
+    except EngineError as error:
+        # Such as a library without fp16: no verdict, and the others stand.
+        warn(f"no ARM verdict: {str(error).replace(str(folder), bundle.name)}")
+        return Verdict("native", None, doubt=warnings[-1], warnings=tuple(warnings))
+    verdict = _verdict(case.reference.first(case.kept), answers, f" ({device})")
+    return replace(verdict, warnings=tuple(warnings))

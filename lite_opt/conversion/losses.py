@@ -1,0 +1,50 @@
+"""What int8 would cost each layer of a model, before anything is converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lite_opt.conversion.plan import Material
+from lite_opt.conversion.source import Source
+from lite_opt.conversion.steps import calibrated
+from lite_opt.model.program import Program
+from lite_opt.passes.repair import repair
+from lite_opt.quant.quantize import LayerLoss, sensitivity
+from lite_opt.recipes import RECIPES, Recipe
+from py_runner.errors import UsageError
+from py_runner.watch import QUIET, Watch
+
+__all__ = ["layer_losses"]
+
+
+def layer_losses(
+    model: str | Path,
+    *,
+    calibration: str | Path,
+    recipe: Recipe = RECIPES["int8"],
+    samples: int = 32,
+    params: str | Path | None = None,
+    image: str | Path | None = None,
+    labels: str | Path | None = None,
+    watch: Watch = QUIET,
+) -> tuple[LayerLoss, ...]:
+    """What computing each layer alone in int8 costs, worst first: see `sensitivity`.
+
+    Arguments and errors are those of `convert`; `samples` is how many to measure with, held out
+    from the calibration where its data set is large enough.
+    """
+    watch.say(f"reading {model}")
+    program = Program.load(model, params=params)
+    source = Source.of(program, image=image, labels=labels)
+    if source.precision == "int8":
+        raise UsageError(f"{model}: is quantized already: measure the float model")
+    data = Material.for_calibration(source, recipe, calibration)
+    for warning in filter(None, (source.warning, *data.warnings)):
+        watch.warn(warning)
+    repair(program)
+    quantized = calibrated(program, recipe, data, watch)
+    measured = (data.held_out or data.calibration)[:samples]
+    watch.say(
+        f"quantizing each of {len(quantized.layers)} layers alone, on {len(measured)} samples"
+    )
+    return sensitivity(quantized, measured, watch=watch)

@@ -1,0 +1,173 @@
+"""What a conversion is asked for, and all that is refused before long work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lite_opt.conversion.source import Source
+from lite_opt.lite.optimizer import TARGETS
+from lite_opt.model.program import Program
+from lite_opt.quant.quantize import calibration_warnings
+from lite_opt.recipes import QUANTIZED, Recipe
+from py_runner.data.dataset import dataset
+from py_runner.data.random_samples import random_samples
+from py_runner.errors import DataError, UsageError
+from py_runner.files.folder import check_free
+from py_runner.tensors import Sample
+
+__all__ = ["CHECK_SAMPLES", "Material", "Plan", "fix_shapes"]
+
+CHECK_SAMPLES = 4
+_JUDGED_SAMPLES = 100  # of calibrated recipes: accuracy shows in many, not in four
+_HELD_OUT_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arguments of `convert` that decide what is made; its docstring has their meaning.
+
+    Raises UsageError where they do not fit each other, or where a folder cannot be written.
+    """
+
+    recipe: Recipe
+    target: Sequence[str]
+    out: Path
+    calibration: str | Path | None
+    samples: str | Path | None
+    check_samples: int
+    check: bool
+    save_quantized: Path | None
+    force: bool
+    reads: tuple[str | Path | None, ...]
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        unknown = [t for t in self.target if t not in TARGETS]
+        if unknown or not self.target:
+            raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
+        if self.check_samples < 1:
+            raise UsageError("check_samples is at least 1")
+        if recipe.arm_only and "arm" not in self.target:
+            raise UsageError(f"recipe {recipe.name} cannot be made for x86: {recipe.arm_only}")
+        if recipe.calibration is not None and self.calibration is None:
+            raise UsageError(
+                f"recipe {recipe.name} has to be calibrated: give --calibration with data like "
+                "those in use, about 100 samples"
+            )
+        if recipe.calibration is None:
+            for option, value in (
+                ("calibration", self.calibration),
+                ("save-quantized", self.save_quantized),
+            ):
+                if value is not None:
+                    raise UsageError(
+                        f"recipe {recipe.name} is not calibrated: leave --{option} out"
+                    )
+        keep = (*self.reads, self.samples, self.calibration)
+        check_free(self.out, force=self.force, keep=keep)
+        if self.save_quantized is not None:
+            check_free(self.save_quantized, force=False, keep=keep)
+
+    @property
+    def targets(self) -> list[str]:
+        """In order: arm decides, x86 is there to check it."""
+        return [name for name in TARGETS if name in self.target]
+
+    def recipe_for(self, source: Source) -> Recipe:
+        """The recipe of this model; one that comes quantized brings its own."""
+        if source.precision != "int8":
+            return self.recipe
+        if self.recipe.name != "fp32":
+            raise UsageError(
+                f"{source.files.model}: is quantized already, recipe {self.recipe.name} would do "
+                "it twice: leave --recipe out, or convert the float model"
+            )
+        return QUANTIZED
+
+
+@dataclass(frozen=True)
+class Material:
+    """The data of a conversion: what to calibrate with, what is held out from that, and what
+    judges the result."""
+
+    calibration: list[Sample] = field(default_factory=list)
+    held_out: list[Sample] = field(default_factory=list)
+    judged: list[Sample] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def gather(
+        cls,
+        plan: Plan,
+        source: Source,
+        recipe: Recipe,
+        shapes: Mapping[str, Sequence[tuple[int, ...]]] | None,
+    ) -> Material:
+        """Read the data of a plan; `shapes` are those of random tensors."""
+        count = plan.check_samples
+        if recipe.calibration is not None:
+            count = max(count, _JUDGED_SAMPLES)
+        data = cls.for_calibration(source, recipe, plan.calibration)
+        warnings = [*filter(None, [source.warning]), *data.warnings]
+        judged: list[Sample] = []
+        if plan.samples is not None:
+            judged = list(
+                dataset(
+                    plan.samples,
+                    inputs=source.inputs,
+                    image=source.image,
+                    labels=source.labels,
+                    limit=count,
+                )
+            )
+        elif data.calibration:
+            if not data.held_out and plan.check:
+                warnings.append("judged on the samples of the calibration: give more, or --samples")
+            judged = (data.held_out or data.calibration)[:count]
+        elif plan.check:
+            judged = random_samples(source.inputs, count=count, image=source.image, shapes=shapes)
+        return cls(data.calibration, data.held_out, judged, tuple(warnings))
+
+    @classmethod
+    def for_calibration(cls, source: Source, recipe: Recipe, path: str | Path | None) -> Material:
+        """What the recipe calibrates with, drawn by its seed, and what is left of the data set."""
+        settings = recipe.calibration
+        if settings is None or path is None:
+            return cls()
+        data = dataset(path, inputs=source.inputs, image=source.image, labels=source.labels)
+        order = np.random.default_rng(settings.seed).permutation(len(data)).tolist()
+        count = min(settings.samples, len(data))
+        if settings.max_drop is not None:
+            if len(data) < 2:
+                raise DataError(f"{path}: max_drop needs 2 samples or more: some are held out")
+            count = min(count, (len(data) + 1) // 2)
+        rest = order[count : count + _HELD_OUT_SAMPLES]
+        used = list(data.select(sorted(order[:count])))
+        held_out = list(data.select(sorted(rest))) if rest else []
+        warnings = calibration_warnings(used)
+        if settings.max_drop is not None and 100 / len(held_out) > settings.max_drop:
+            warnings.append(
+                f"{len(held_out)} samples held out show losses in steps of "
+                f"{100 / len(held_out):.2g} points: max_drop {settings.max_drop:g} allows none"
+            )
+        return cls(used, held_out, [], tuple(warnings))
+
+
+def fix_shapes(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Give inputs these shapes, in place. Raises UsageError for one that the model cannot have."""
+    inputs = {spec.name: spec for spec in program.inputs}
+    for name, shape in shapes.items():
+        if name not in inputs:
+            raise UsageError(f"the model has no input '{name}', only {', '.join(inputs)}")
+        have = inputs[name].shape
+        if len(have) != len(shape) or any(
+            h not in (-1, s) or s == 0 or s < -1 for h, s in zip(have, shape)
+        ):
+            raise UsageError(
+                f"input '{name}' is {inputs[name]}: it cannot be fixed to {list(shape)}"
+            )
+        program.var(name).shape = tuple(shape)

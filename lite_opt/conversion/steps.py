@@ -1,0 +1,224 @@
+"""The steps of a conversion, each a function of what the one before it made."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from lite_opt.conversion.plan import Material, Plan
+from lite_opt.conversion.source import Source
+from lite_opt.judge.limits import limits_for
+from lite_opt.lite.optimizer import Optimizer
+from lite_opt.model.program import ModelFiles, Program
+from lite_opt.quant.quantize import (
+    FloatLayers,
+    Quantized,
+    calibrate,
+    choose_float_layers,
+    dequantized,
+)
+from lite_opt.quant.rounding import round_weights
+from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
+from py_runner.errors import ConvertError
+from py_runner.files.folder import temporary_folder, whole_folder
+from py_runner.formats.bundle import Bundle, Target
+from py_runner.formats.nb import NbFile
+from py_runner.watch import Watch
+
+__all__ = ["Models", "calibrated", "make_bundle", "make_models", "make_target"]
+
+
+@dataclass(frozen=True)
+class Models:
+    """What the files of a bundle are made from: the repaired float `program`, and what the recipe
+    made of it for the targets that compute it (`quantized`, None where that is nothing)."""
+
+    program: Program
+    quantized: Program | None
+    recipe: Recipe
+
+    def of(self, target: str) -> tuple[Program, Recipe]:
+        """What the file of a target is made from, and the precision it has."""
+        if target == "x86" and self.recipe.arm_only:
+            return self.program, RECIPES["fp32"]
+        return self.quantized or self.program, self.recipe
+
+    def in_fp32(self) -> Models:
+        """The same without the recipe."""
+        return Models(self.program, None, RECIPES["fp32"])
+
+
+def make_models(
+    program: Program, source: Source, recipe: Recipe, data: Material, plan: Plan, watch: Watch
+) -> tuple[Models, FloatLayers | None]:
+    """Apply the recipe to a repaired program; also how its float layers were found, if they were.
+
+    The quantized model is saved where the plan says so.
+    """
+    if recipe is QUANTIZED:
+        return Models(dequantized(program), program, recipe), None
+    if recipe.calibration is not None:
+        quantized, recipe, found = _quantize(program, recipe, data, watch)
+        if plan.save_quantized is not None:
+            _save_quantized(quantized, source, plan.save_quantized)
+        return Models(program, quantized, recipe), found
+    rounded = round_weights(program) if recipe.quant_type == "QUANT_INT8" else None
+    return Models(program, rounded, recipe), None
+
+
+def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -> Quantized:
+    """The repaired program with every layer in int8 that can be."""
+    settings = recipe.calibration
+    assert settings is not None
+    watch.say(f"calibrating with {len(data.calibration)} samples ({settings.algorithm})")
+    full = calibrate(program, data.calibration, settings, watch=watch)
+    return Quantized.of(full, program)
+
+
+def _quantize(
+    program: Program, recipe: Recipe, data: Material, watch: Watch
+) -> tuple[Program, Recipe, FloatLayers | None]:
+    """The quantized program; the recipe with the layers that stay in float; how they were found."""
+    settings = recipe.calibration
+    assert settings is not None
+    quantized = calibrated(program, recipe, data, watch)
+    quantized.check(settings.float_layers)
+    found = None
+    if settings.max_drop is not None:
+        watch.say(
+            f"looking for the layers to keep in float, on {len(data.held_out)} samples held out"
+        )
+        found = choose_float_layers(
+            quantized,
+            data.held_out,
+            settings.max_drop,
+            always=settings.float_layers,
+            watch=watch,
+        )
+        settings = replace(settings, float_layers=found.layers)
+    floats = set(settings.float_layers)
+    if floats >= {layer.layer for layer in quantized.layers}:
+        raise ConvertError(
+            f"{program.files.model}: no layer is left in int8"
+            + (f": within {settings.max_drop:g} points there is none" if found else "")
+            + "; use recipe int8-weights or fp16"
+        )
+    return quantized.with_float(floats), replace(recipe, calibration=settings), found
+
+
+def _save_quantized(program: Program, source: Source, folder: Path) -> None:
+    with whole_folder(folder) as partial:
+        program.save(partial)
+        beside = source.files.model.with_name("inference.yml")
+        if beside.is_file():
+            shutil.copyfile(beside, partial / beside.name)
+
+
+def make_bundle(
+    models: Models,
+    source: Source,
+    folder: Path,
+    optimizers: Mapping[str, Optimizer],
+    *,
+    all_needed: bool,
+    watch: Watch,
+) -> tuple[Bundle, str]:
+    """Make a `.nb` for each target in `folder`, and a bundle of them.
+
+    The second value says why there is none for x86, where that one cannot be made but one for arm
+    can, and it is not needed.
+    """
+    with (
+        temporary_folder() as temporary,
+        # The checksum of a large model overlaps with the optimizer's work.
+        ThreadPoolExecutor(max_workers=1) as pool,
+    ):
+        staged: dict[int, ModelFiles] = {}  # by program: most often one serves all targets
+        digest = pool.submit(source.files.sha256)
+        made: dict[str, Target] = {}
+        doubt = ""
+        for name, optimizer in optimizers.items():
+            twin = " (an fp32 twin)" if name == "x86" and models.recipe.arm_only else ""
+            watch.say(f"optimizing for {name}{twin}")
+            program, _ = models.of(name)
+            if id(program) not in staged:
+                place = temporary / name
+                place.mkdir()
+                staged[id(program)] = program.stage(place)
+            files, out = staged[id(program)], folder / f"model.{name}.nb"
+            try:
+                made[name] = make_target(models, optimizer, files, name, out)
+            except ConvertError as error:
+                if all_needed or name != "x86" or "arm" not in made:
+                    raise
+                # The bundle keeps it: without the model's place on this machine.
+                doubt = str(error).removeprefix(f"{models.program.files.model}: ")
+        bundle = Bundle(
+            path=folder,
+            name=source.name,
+            source={
+                "file": source.files.model.name,
+                "sha256": digest.result(),
+                "ir": source.files.ir,
+                "paddle_version": models.program.paddle_version,
+            },
+            recipe={**models.recipe.to_json(), "limits": asdict(limits_for(models.recipe.name))},
+            repairs=(),
+            targets=made,
+            inputs=source.inputs,
+            outputs=(),
+            image=source.image,
+            labels=source.labels,
+        )
+        return bundle, doubt
+
+
+def make_target(
+    models: Models, optimizer: Optimizer, files: ModelFiles, target: str, out: Path
+) -> Target:
+    """Run an optimizer on the staged program of a target, and describe its file.
+
+    Its errors also name the model, and the layers of operators.
+    """
+    program, recipe = models.of(target)
+    try:
+        nb, checksums = optimizer.run(files, target, out, recipe=recipe)
+    except ConvertError as error:
+        named = {m[1] or m[2] for m in re.finditer(r"'(\w+)'|found for (\w+)", str(error))}
+        layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
+        where = f" (in this model: {', '.join(layers[:5])})" if layers else ""
+        raise ConvertError(f"{program.files.model}: {error}{where}") from None
+    missing = _missing(nb, recipe)
+    if missing:
+        raise ConvertError(
+            f"{program.files.model}: recipe {recipe.name} was asked for, and the file for "
+            f"{target} has {missing}: this model cannot be made so"
+        )
+    return Target(
+        file=out.name,
+        sha256=checksums.sha256,
+        crc32=checksums.crc32,
+        bytes=nb.bytes,
+        opt_version=nb.opt_version,
+        ops=len(nb.ops),
+        kernels={f"{t}/{p}": count for (t, p), count in nb.kernels.most_common()},
+        calib=nb.calib_count,
+        weights=dict(nb.weight_bytes_by_dtype),
+        precision=recipe.name,
+    )
+
+
+def _missing(nb: NbFile, recipe: Recipe) -> str:
+    """What a file of this recipe would have and this one has not, or ""."""
+    if nb.target == "x86" and recipe.arm_only:
+        return ""
+    precisions = {precision for _, precision in nb.kernels}
+    for wanted, kind in ((recipe.fp16, "fp16"), (recipe.name == "int8", "int8")):
+        if wanted and kind not in precisions:
+            return f"no {kind} kernels"
+    dtype = {"QUANT_INT8": "int8", "QUANT_INT16": "int16"}.get(recipe.quant_type)
+    return f"no {dtype} weights" if dtype and dtype not in nb.weight_bytes_by_dtype else ""

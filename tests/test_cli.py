@@ -156,22 +156,3 @@ def test_importing_the_runner_pulls_in_no_engine() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
-
-
-def test_the_runner_does_not_import_the_converter() -> None:
-    folder = Path(__file__).parents[1] / "py_runner"
-    for file in folder.rglob("*.py"):
-        assert "lite_opt" not in file.read_text(encoding="utf-8"), file
-
-
-def test_public_names_exist_and_are_listed() -> None:
-    import importlib
-
-    for package in ("lite_opt", "py_runner"):
-        folder = Path(__file__).parents[1] / package
-        for file in sorted(folder.rglob("*.py")):
-            if file.stem in ("__init__", "serve", "opt_child", "calibrate_child"):
-                continue
-            name = ".".join(file.relative_to(folder.parent).with_suffix("").parts)
-            module = importlib.import_module(name)
-            assert all(hasattr(module, public) for public in module.__all__), name

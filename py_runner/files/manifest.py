@@ -78,7 +78,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return tuple(_value(arguments[0], item, where) for item in value)
     if origin is dict:
         _check(isinstance(value, dict), where)
-        return {name: _value(arguments[1], item, where) for name, item in value.items()}
+        return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     wanted = (int, float) if kind is float else kind
     _check(isinstance(value, wanted) and (kind is bool or not isinstance(value, bool)), where)
     return value

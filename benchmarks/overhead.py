@@ -323,16 +323,18 @@ def bench_pir(work: Path, repeats: int) -> dict[str, Any]:
 # The path of `convert --recipe int8` up to the quantized program.
 QUANTIZE = """
 import os, sys
-from lite_opt.conversion.convert import Source, _calibrated, _Data
+from lite_opt.conversion.plan import Material
+from lite_opt.conversion.source import Source
+from lite_opt.conversion.steps import calibrated
 from py_runner.watch import QUIET
 from lite_opt.model.program import Program
 from lite_opt.recipes import RECIPES
 from lite_opt.passes.repair import repair
 model, images, out = sys.argv[1:]
 program = Program.load(model)
-data = _Data.of(Source.of(program), RECIPES["int8"], images)
+data = Material.for_calibration(Source.of(program), RECIPES["int8"], images)
 repair(program)
-quantized = _calibrated(program, RECIPES["int8"], data, QUIET)
+quantized = calibrated(program, RECIPES["int8"], data, QUIET)
 os.makedirs(out, exist_ok=True)
 quantized.program.save(out)
 """

@@ -26,7 +26,7 @@ from lite_opt.passes.repair import repair
 from lite_opt.quant.quantize import calibrate, fake_fp16
 from lite_opt.recipes import RECIPES, Calibration
 from py_runner.data.dataset import dataset
-from py_runner.data.image import image_spec
+from py_runner.data.image_text import image_spec
 from py_runner.errors import ConvertError, DataError, EngineError, ModelError, UsageError
 from py_runner.tensors import Sample
 from py_runner.watch import Watch

@@ -1253,7 +1253,7 @@ def _opened(
                 f"{path}: engine paddle runs the source model that a bundle was made from "
                 f"({bundle.source.get('file')}): name that one"
             )
-        from py_runner.data.image import image_spec
+        from py_runner.data.image_text import image_spec
         from py_runner.data.labels import check_labels, read_labels
         from py_runner.inference import bundle_target
 

@@ -41,7 +41,9 @@ from lite_opt.quant.rounding import round_weights
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
 from lite_opt.recipes import recipe as find_recipe
 from py_runner.data.dataset import dataset
-from py_runner.data.image import ImageSpec, image_spec, read_inference_yml
+from py_runner.data.image import ImageSpec
+from py_runner.data.image_text import image_spec
+from py_runner.data.inference_yml import read_inference_yml
 from py_runner.data.labels import check_labels, read_labels
 from py_runner.devices import arm_device
 from py_runner.errors import ConvertError, DataError, EngineError, UsageError

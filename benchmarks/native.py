@@ -69,7 +69,8 @@ def tell(apply, total):
 """
 
 PY_RUNNER = f"""{TIMED}
-from py_runner.data.image import ImageSpec, open_image
+from py_runner.data.decode import open_image
+from py_runner.data.image import ImageSpec
 spec = ImageSpec.from_json(spec)
 pixels = np.asarray(open_image(path, spec))
 tell(lambda: spec.apply(pixels), lambda: spec.apply(open_image(path, spec)))

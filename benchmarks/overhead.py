@@ -46,7 +46,7 @@ from lite_opt.passes.repair import repair
 from lite_opt.quant.quantize import Quantized, calibrate, sensitivity
 from lite_opt.recipes import Calibration
 from py_runner.data.dataset import dataset
-from py_runner.data.image import open_image
+from py_runner.data.decode import open_image
 from py_runner.data.random_samples import random_samples
 from py_runner.formats.bundle import Bundle
 from py_runner.inference import run
@@ -344,7 +344,8 @@ import os, sys
 os.environ["FLAGS_enable_pir_api"] = "0"
 import paddle
 from paddle.static.quantization import PostTrainingQuantization
-from py_runner.data.image import image_spec, open_image
+from py_runner.data.decode import open_image
+from py_runner.data.image_text import image_spec
 model, images, out = sys.argv[1:]
 paddle.enable_static()
 image = image_spec(model + "/inference.yml")

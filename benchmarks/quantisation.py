@@ -23,7 +23,10 @@ from PIL import Image, ImageEnhance, ImageOps
 from lite_opt.conversion.convert import convert
 from lite_opt.conversion.losses import layer_losses
 from lite_opt.conversion.source import Source
-from lite_opt.demo import data as demo_data
+from lite_opt.demo.efficientnet_lite import efficientnet_lite0
+from lite_opt.demo.packages import ocr_characters, ocr_model
+from lite_opt.demo.packages import photos as photo_files
+from lite_opt.demo.text_lines import text_lines, write_text_lines
 from lite_opt.judge.compare import Report, compare
 from lite_opt.lite.optimizer import optimize
 from lite_opt.model.program import Program
@@ -60,10 +63,10 @@ def text_direction(work: Path) -> Task:
     """PP-OCR's text direction classifier; half of the lines are upside down."""
     return Task(
         "PP-OCR text direction classifier",
-        demo_data.ocr_model("cls"),
+        ocr_model("cls"),
         "ppocr-cls",
-        demo_data.write_text_lines(work / "calibration", count=CALIBRATION * 2, seed=1),
-        demo_data.write_text_lines(work / "judged", count=JUDGED, seed=2),
+        write_text_lines(work / "calibration", count=CALIBRATION * 2, seed=1),
+        write_text_lines(work / "judged", count=JUDGED, seed=2),
         (0.5,),
     )
 
@@ -71,7 +74,7 @@ def text_direction(work: Path) -> Task:
 def photos(work: Path) -> Task:
     """EfficientNet-Lite0; crops of the same photographs, but no crop is in both sets. The first
     photograph shows nothing that ImageNet has a class for."""
-    pictures = [Image.open(path).convert("RGB") for path in demo_data.photos()[1:]]
+    pictures = [Image.open(path).convert("RGB") for path in photo_files()[1:]]
     for name, seed, count in (("calibration", 1, CALIBRATION * 2), ("judged", 2, JUDGED_CROPS)):
         folder = work / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +84,7 @@ def photos(work: Path) -> Task:
             crop.save(folder / f"{index:04d}.png")
     return Task(
         "EfficientNet-Lite0 (ImageNet)",
-        demo_data.efficientnet_lite0(work / "model"),
+        efficientnet_lite0(work / "model"),
         None,
         work / "calibration",
         work / "judged",
@@ -107,14 +110,14 @@ def reading(work: Path) -> Task:
         folder = work / name
         folder.mkdir(parents=True, exist_ok=True)
         # Every second line is upside down.
-        lines = demo_data.text_lines(2 * count, seed=seed)[::2]
+        lines = text_lines(2 * count, seed=seed)[::2]
         for index, line in enumerate(lines):
             line.image.save(folder / f"{index:04d}.png")
         texts = "".join(f"{line.text}\n" for line in lines)
         (folder / "texts.txt").write_text(texts, encoding="utf-8")
     return Task(
         "PP-OCRv4 text recognizer",
-        demo_data.ocr_model("rec"),
+        ocr_model("rec"),
         "resize=pad:48x320,color=BGR,scale=1,divisor=255,mean=0.5,std=0.5",
         work / "calibration",
         work / "judged",
@@ -277,7 +280,7 @@ def _quality(task: Task, report: Report, server: Run, answers: Run) -> list[str]
 
 def _decode(scores: Any) -> str:
     """CTC: the best class of each column, repetitions merged, blanks (class 0) dropped."""
-    keys = demo_data.ocr_characters()
+    keys = ocr_characters()
     best = scores[0].argmax(-1)
     kept = [k for i, k in enumerate(best) if k and (i == 0 or k != best[i - 1])]
     return "".join(keys[k - 1] for k in kept)

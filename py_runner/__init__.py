@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from py_runner.data.dataset import Dataset, dataset
-    from py_runner.data.image import ImageSpec, image_spec
+    from py_runner.data.image import ImageSpec
+    from py_runner.data.image_text import image_spec
     from py_runner.formats.bundle import Bundle
     from py_runner.formats.run import Run
     from py_runner.inference import run
@@ -42,7 +43,7 @@ _HOMES = {
     "TensorSpec": "tensors",
     "Watch": "watch",
     "dataset": "data.dataset",
-    "image_spec": "data.image",
+    "image_spec": "data.image_text",
     "run": "inference",
 }
 

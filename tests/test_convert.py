@@ -12,7 +12,8 @@ import pytest
 
 from lite_opt.conversion import convert as conversion
 from lite_opt.conversion.convert import convert
-from lite_opt.demo.data import ocr_model, write_text_lines
+from lite_opt.demo.packages import ocr_model
+from lite_opt.demo.text_lines import write_text_lines
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import Change
 from py_runner.data.random_samples import random_samples

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from py_runner.data.dataset import Dataset, dataset
-from py_runner.data.image import ImageSpec, open_image
+from py_runner.data.decode import open_image
+from py_runner.data.image import ImageSpec
 from py_runner.data.labels import read_labels
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import Sample, sample_hash
@@ -381,7 +382,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             time.sleep(0.05)  # the others overtake it
         return open_image(path, spec)
 
-    monkeypatch.setattr("py_runner.data.dataset.open_image", opened)
+    monkeypatch.setattr("py_runner.data.image_files.open_image", opened)
     return started
 
 

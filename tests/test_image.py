@@ -19,14 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from py_runner.data.image import (
-    PRESETS,
-    ImageSpec,
-    image_spec,
-    open_image,
-    read_inference_yml,
-    resize_cv2_linear,
-)
+from py_runner.data.decode import open_image
+from py_runner.data.image import PRESETS, ImageSpec
+from py_runner.data.image_text import image_spec
+from py_runner.data.inference_yml import read_inference_yml
+from py_runner.data.resize import resize_cv2_linear
 from py_runner.errors import DataError, UsageError
 
 cv2 = pytest.importorskip("cv2")

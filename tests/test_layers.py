@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from lite_opt.conversion.source import Source
-from lite_opt.demo import data as demo_data
+from lite_opt.demo.efficientnet_lite import efficientnet_lite0
+from lite_opt.demo.packages import ocr_model
+from lite_opt.demo.packages import photos as photo_files
+from lite_opt.demo.text_lines import write_text_lines
 from lite_opt.judge.layers import (
     LAYER_LIMITS,
     LayerLimits,
@@ -26,7 +29,7 @@ from lite_opt.passes.repair import repair
 from lite_opt.quant.quantize import calibrate, fake_fp16
 from lite_opt.recipes import RECIPES, Calibration
 from py_runner.data.dataset import dataset
-from py_runner.data.image import image_spec
+from py_runner.data.image_text import image_spec
 from py_runner.data.random_samples import random_samples
 from py_runner.errors import ConvertError, DataError, EngineError, ModelError, UsageError
 from py_runner.tensors import Sample
@@ -448,15 +451,15 @@ def test_limits_are_there_for_every_recipe() -> None:
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     """Text lines as PP-OCR's direction classifier takes them."""
-    listed = demo_data.write_text_lines(tmp_path_factory.mktemp("lines"), count=24)
-    inputs = Program.load(demo_data.ocr_model("cls")).inputs
+    listed = write_text_lines(tmp_path_factory.mktemp("lines"), count=24)
+    inputs = Program.load(ocr_model("cls")).inputs
     return list(dataset(listed, inputs=inputs, image=image_spec("ppocr-cls")))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "int16-weights", "int8-weights", "int8"])
 def test_the_direction_classifier(recipe: str, lines: list[Sample]) -> None:
-    source, made = pair(Program.load(demo_data.ocr_model("cls")))
+    source, made = pair(Program.load(ocr_model("cls")))
     engine = "paddle" if RECIPES[recipe].arm_only else "lite"
     if recipe == "int8":
         made = calibrate(made, lines, Calibration())
@@ -486,11 +489,11 @@ def test_the_direction_classifier(recipe: str, lines: list[Sample]) -> None:
 def test_an_imagenet_classifier_on_photographs(
     recipe: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = demo_data.efficientnet_lite0(tmp_path_factory.mktemp("effnet") / "model")
+    folder = efficientnet_lite0(tmp_path_factory.mktemp("effnet") / "model")
     source, made = pair(Program.load(folder))
     beside = Source.of(source)
     listed = tmp_path_factory.mktemp("photos") / "list.txt"
-    listed.write_text("".join(f"{path} 0\n" for path in demo_data.photos()[:3]))
+    listed.write_text("".join(f"{path} 0\n" for path in photo_files()[:3]))
     photos = list(dataset(listed, inputs=beside.inputs, image=beside.image))
     report = first_difference(source, made, photos, recipe=RECIPES[recipe])
     assert report, report.verdict

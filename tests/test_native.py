@@ -25,7 +25,7 @@ import pytest
 from conftest import need
 
 from lite_opt.conversion.convert import convert
-from lite_opt.demo.data import write_text_lines
+from lite_opt.demo.text_lines import write_text_lines
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import LIMITS, limits_for
 from py_runner.data.dataset import dataset

@@ -547,7 +547,7 @@ def test_a_real_arm_engine_agrees_with_the_server_and_is_counted(
     if SDK is None:
         pytest.skip("needs PADDLE_LITE_DIR, the folder of an aarch64 SDK of Paddle Lite")
     board("qemu-aarch64", monkeypatch, stand_in=False)
-    from lite_opt.demo.data import write_text_lines
+    from lite_opt.demo.text_lines import write_text_lines
 
     source = trained("ch_ppocr_mobile_v2_cls_infer")
     lines = write_text_lines(tmp_path / "lines", count=40)

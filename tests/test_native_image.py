@@ -17,7 +17,8 @@ import pytest
 from conftest import need
 from test_native import sysroot
 
-from py_runner.data.image import PRESETS, ImageSpec, open_image
+from py_runner.data.decode import open_image
+from py_runner.data.image import PRESETS, ImageSpec
 from py_runner.errors import DataError
 
 ROOT = Path(__file__).parent.parent

@@ -21,7 +21,8 @@ import pytest
 
 from py_runner.errors import ModelError, UsageError
 from py_runner.formats import nb
-from py_runner.formats.nb import NbFile, NbTensor, read_nb
+from py_runner.formats.nb import NbFile, read_nb
+from py_runner.tensors import TensorSpec
 
 # Writes tiny.*: two inputs, two outputs, two convolutions and two fully connected layers;
 # quant.*: the same in static int8; params.npz: the weights as the framework has them.
@@ -169,8 +170,8 @@ def test_agrees_with_the_engine(real: Path, name: str) -> None:
 def test_inputs_and_outputs(real: Path) -> None:
     file = read_nb(real / "arm.nb")
     assert file.inputs == (
-        NbTensor("image", "float32", (-1, 3, 8, 8)),
-        NbTensor("extra", "float32", (-1, 4)),
+        TensorSpec("image", "float32", (-1, 3, 8, 8)),
+        TensorSpec("extra", "float32", (-1, 4)),
     )
     assert [(tensor.dtype, tensor.shape) for tensor in file.outputs] == [("float32", (-1, 5))] * 2
     assert file.outputs[0].name != file.outputs[1].name
@@ -384,7 +385,7 @@ def _complaint(tmp_path: Path, data: bytes) -> str:
 
 
 def test_public_names() -> None:
-    assert nb.__all__ == ["NbFile", "NbOp", "NbParam", "NbTensor", "read_nb"]
+    assert nb.__all__ == ["NbFile", "NbOp", "NbParam", "read_nb"]
 
 
 def test_imports_neither_engine_nor_framework() -> None:
@@ -400,8 +401,8 @@ def test_hand_written_file(tmp_path: Path) -> None:
     assert file.opt_version == "v2.13-rc"
     assert file.target == "arm"
     assert file.kernels == {("host", "any"): 2, ("arm", "float"): 1}
-    assert file.inputs == (NbTensor("x", "float32", (-1, 3)),)
-    assert file.outputs == (NbTensor("y", "float32", (-1, 2)),)
+    assert file.inputs == (TensorSpec("x", "float32", (-1, 3)),)
+    assert file.outputs == (TensorSpec("y", "float32", (-1, 2)),)
     np.testing.assert_array_equal(file.param("w"), _WEIGHT.reshape(3, 2))
     with pytest.raises(UsageError, match="no parameter 'v'"):
         file.param("v")

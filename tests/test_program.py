@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import need
 
-from lite_opt.demo.data import ocr_model
+from lite_opt.demo.packages import ocr_model
 from lite_opt.model.program import Attr, Op, Program, find_model
 from py_runner.errors import ModelError
 from py_runner.tensors import TensorSpec

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lite_opt.conversion.source import Source
-from lite_opt.demo.data import ocr_model
+from lite_opt.demo.packages import ocr_model
 from lite_opt.lite.optimizer import optimize
 from lite_opt.model.program import Program
 from lite_opt.passes import repair as rules

@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 from conftest import need
 
-from lite_opt.sdk import sdk
+from lite_opt.sdk import archives, cache, download, sdk, unpack
+from lite_opt.sdk.library import Sdk, _read_elf, _version_of
 from py_runner.errors import EngineError, UsageError
 from py_runner.watch import Watch
 
@@ -148,7 +149,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(sdk, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(download, "_PAUSES_S", (0.0, 0.0))
     with Server() as server:
         monkeypatch.setenv("PADDLE_EDGE_SDK_URL", server.url)
         server.files[PATH] = packed(tree())
@@ -159,15 +160,15 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         thread.join()
 
 
-def fetch(**options: Any) -> sdk.Sdk:
+def fetch(**options: Any) -> Sdk:
     return sdk.get("armlinux-armv8", version="v2.12", **options)
 
 
 def left_over() -> list[str]:
     """All that is in the cache but locks."""
     return sorted(
-        str(p.relative_to(sdk.cache_folder()))
-        for p in sdk.cache_folder().rglob("*")
+        str(p.relative_to(cache.cache_folder()))
+        for p in cache.cache_folder().rglob("*")
         if p.is_file() and p.suffix != ".lock"
     )
 
@@ -185,11 +186,11 @@ def test_get_downloads_checks_and_pins(served: Server) -> None:
     assert (got.page_bytes, got.warnings) == (0x10000, ())
     assert got.sha256 == hashlib.sha256(data).hexdigest() and got.url == served.url + PATH
     assert seen[0] == (0, len(data)) and seen[-1] == (len(data), len(data))
-    pin = sdk.cache_folder() / "v2.12" / f"{NAME}.sha256"
+    pin = cache.cache_folder() / "v2.12" / f"{NAME}.sha256"
     assert pin.read_text() == f"{got.sha256}  {NAME}\n"
     assert not [name for name in left_over() if ".part" in name]
     assert fetch() == got and len(served.requests) == 1, "the cache answers the second time"
-    assert sdk.cached() == [got]
+    assert cache.cached() == [got]
     assert all(isinstance(v, (str, int, list, tuple, type(None))) for v in got.to_json().values())
 
 
@@ -233,7 +234,7 @@ def test_complete_part_needs_no_network(served: Server, monkeypatch: pytest.Monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sdk, "_unpack", fail)
+        patch.setattr(sdk, "unpack", fail)
         with pytest.raises(KeyboardInterrupt):
             fetch()
     assert fetch().path.is_dir() and len(served.requests) == 1
@@ -313,9 +314,9 @@ def test_proxy_of_the_environment(served: Server, monkeypatch: pytest.MonkeyPatc
 
 
 def test_redirect_from_https_to_http_is_refused() -> None:
-    request = sdk.urllib.request.Request("https://example.com/a")
+    request = download.urllib.request.Request("https://example.com/a")
     with pytest.raises(EngineError, match="without encryption"):
-        sdk._Redirects().redirect_request(request, None, 302, "", {}, "http://example.com/a")
+        download._Redirects().redirect_request(request, None, 302, "", {}, "http://example.com/a")
 
 
 def test_other_file_than_the_pinned_one_is_refused(served: Server) -> None:
@@ -325,7 +326,7 @@ def test_other_file_than_the_pinned_one_is_refused(served: Server) -> None:
     with pytest.raises(EngineError, match=r"was pinned .* delete .*\.sha256 and run again"):
         fetch()
     assert left_over() == [f"v2.12/{NAME}.sha256"]
-    (sdk.cache_folder() / "v2.12" / f"{NAME}.sha256").unlink()
+    (cache.cache_folder() / "v2.12" / f"{NAME}.sha256").unlink()
     assert fetch().sha256 == hashlib.sha256(served.files[PATH]).hexdigest() != first.sha256
 
 
@@ -424,7 +425,7 @@ def test_bombs(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match=big):
         fetch()
     honest = gzip.decompress(packed(tree()))
-    monkeypatch.setattr(sdk, "_MAX_UNPACKED_BYTES", len(honest) + 1_000_000)
+    monkeypatch.setattr(unpack, "_MAX_UNPACKED_BYTES", len(honest) + 1_000_000)
     put(served, {**tree(), "zeros": bytes(2_000_000)})
     with pytest.raises(EngineError, match=big):
         fetch()
@@ -432,15 +433,15 @@ def test_bombs(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match=big):
         fetch()
     put(served, {**tree(), **{f"f{i}": b"" for i in range(40)}})
-    monkeypatch.setattr(sdk, "_MAX_MEMBERS", 40)
+    monkeypatch.setattr(unpack, "_MAX_MEMBERS", 40)
     with pytest.raises(EngineError, match=big):
         fetch()
-    monkeypatch.setattr(sdk, "_MAX_MEMBERS", 50)
+    monkeypatch.setattr(unpack, "_MAX_MEMBERS", 50)
     assert left_over() == [] and fetch().path.is_dir()
 
 
 def test_too_large_a_download(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sdk, "_MAX_ARCHIVE_BYTES", 200_000)
+    monkeypatch.setattr(download, "_MAX_ARCHIVE_BYTES", 200_000)
     for served.length in (True, False):
         with pytest.raises(EngineError, match="larger than 200000 bytes"):
             fetch()
@@ -508,7 +509,7 @@ def test_concurrent_calls_download_once(served: Server) -> None:
 def test_damaged_cache_is_fetched_anew(served: Server) -> None:
     got = fetch()
     got.library.unlink()
-    assert sdk.cached() == [] and sdk.find_sdk("armlinux-armv8") is None
+    assert cache.cached() == [] and sdk.find_sdk("armlinux-armv8") is None
     stale = got.path.parents[2] / f".{ARCH}.partial-killed"
     stale.mkdir()
     assert fetch() == got and len(served.requests) == 2 and not stale.exists()
@@ -542,7 +543,7 @@ def test_to_makes_a_copy(served: Server, tmp_path: Path) -> None:
 def test_bad_arguments(served: Server, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         sdk.get(**{"target": "armlinux-armv8", "version": "v2.12", **options})
-    assert served.requests == [] and not sdk.cache_folder().exists()
+    assert served.requests == [] and not cache.cache_folder().exists()
 
 
 def test_cache_that_cannot_be_made(
@@ -555,8 +556,8 @@ def test_cache_that_cannot_be_made(
 
 
 def test_names_of_the_releases() -> None:
-    names = {(a.version, a.name) for a in sdk.archives()}
-    assert len(names) == len(sdk.archives()) == 29
+    names = {(a.version, a.name) for a in archives.archives()}
+    assert len(names) == len(archives.archives()) == 29
     lib, full = "inference_lite_lib", "with_extra.with_cv"
     assert {
         ("v2.12", f"{lib}.armlinux.armv7hf.gcc.tar.gz"),
@@ -565,18 +566,18 @@ def test_names_of_the_releases() -> None:
         ("v2.13-rc", f"{lib}.android.armv8.clang.c++_shared.{full}.arm82_fp16.tar.gz"),
         ("v2.14-rc", f"{lib}.android.armv8.clang.c++_static.with_extra.tar.gz"),
     } <= names
-    for archive in sdk.archives():
-        assert sdk._parse(archive.name, archive.version) == archive
-    assert {a.target for a in sdk.archives(version="v2.12")} == set(sdk.TARGETS)
-    assert sdk.archives(version="v2.13-rc", target="android-armv7") == []
+    for archive in archives.archives():
+        assert archives.parse(archive.name, archive.version) == archive
+    assert {a.target for a in archives.archives(version="v2.12")} == set(archives.TARGETS)
+    assert archives.archives(version="v2.13-rc", target="android-armv7") == []
 
 
 def test_address_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PADDLE_EDGE_SDK_URL", raising=False)
-    assert sdk.server() == "https://github.com/PaddlePaddle/Paddle-Lite/releases/download"
+    assert archives.server() == "https://github.com/PaddlePaddle/Paddle-Lite/releases/download"
     monkeypatch.setenv("PADDLE_EDGE_SDK_URL", "https://mirror/lite/")
-    assert sdk.server() == "https://mirror/lite"
-    assert sdk.server("http://other:8000") == "http://other:8000"
+    assert archives.server() == "https://mirror/lite"
+    assert archives.server("http://other:8000") == "http://other:8000"
 
 
 @pytest.mark.parametrize(
@@ -593,7 +594,7 @@ def test_address_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_target_of_a_library(tmp_path: Path, library: bytes, target: str) -> None:
     (tmp_path / "lib.so").write_bytes(library)
-    assert sdk._read_elf(tmp_path / "lib.so").target == target
+    assert _read_elf(tmp_path / "lib.so").target == target
 
 
 def test_headers_of_real_toolchains(tmp_path: Path) -> None:
@@ -615,29 +616,29 @@ def test_headers_of_real_toolchains(tmp_path: Path) -> None:
         tool = [compiler, "-shared", "-nostdlib", "-Wl,-z,noexecstack", "-x", "c", os.devnull]
         flags = [f"-Wl,-z,{o}" if "=" in str(o) else str(o) for o in options if o != "-z"]
         subprocess.run([*tool, "-x", "none", *flags, "-o", out], check=True)
-        found = sdk._read_elf(out)
+        found = _read_elf(out)
         assert found.target == target and pages in (None, found.page_bytes)
-    assert sdk._version_of(out) == "v2.12"
+    assert _version_of(out) == "v2.12"
 
 
 def test_real_sdk() -> None:
     folder = os.environ.get("PADDLE_LITE_DIR")
     if not folder:
         pytest.skip("needs PADDLE_LITE_DIR")
-    found = sdk.Sdk.open(folder)
-    assert found.target in sdk.TARGETS and found.page_bytes >= 4096
+    found = Sdk.open(folder)
+    assert found.target in archives.TARGETS and found.page_bytes >= 4096
     assert found.library_version is None or re.match(r"v\d|[0-9a-f]{7}$", found.library_version)
 
 
 def test_small_pages_are_reported(tmp_path: Path) -> None:
-    def opened(android: bool, machine: int = 183, **java: int) -> sdk.Sdk:
+    def opened(android: bool, machine: int = 183, **java: int) -> Sdk:
         folder = tmp_path / f"{android}{machine}{java}"
         for name, page in {LIBRARY: 4096, **java}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(elf(machine, android=android, align=page))
         (folder / "cxx/include").mkdir()
         (folder / "cxx/include/paddle_api.h").write_text("")
-        return sdk.Sdk.open(folder)
+        return Sdk.open(folder)
 
     phone = opened(True)
     assert phone.page_bytes == 4096
@@ -661,7 +662,7 @@ def test_version_of_a_library(tmp_path: Path) -> None:
         (b" v2.13-rc ", None),
     ]:
         library.write_bytes(body)
-        assert sdk._version_of(library) == version
+        assert _version_of(library) == version
 
 
 def test_add(served: Server, tmp_path: Path) -> None:
@@ -669,12 +670,12 @@ def test_add(served: Server, tmp_path: Path) -> None:
     file.write_bytes(packed(tree(elf(says=b"044ba5b")), top="lite"))
     added = sdk.add(file)
     assert (added.target, added.version, added.url) == ("armlinux-armv8", "044ba5b", None)
-    assert added.path.parents[1].parent == sdk.cache_folder() / "unknown"
-    assert sdk.add(file) == added and sdk.cached() == [added] and file.exists()
+    assert added.path.parents[1].parent == cache.cache_folder() / "unknown"
+    assert sdk.add(file) == added and cache.cached() == [added] and file.exists()
     named = sdk.add(file, version="v2.12")
     assert named.version == "v2.12" and named.path != added.path
     assert sdk.add(file, version="v2.12") == named
-    assert not list(sdk.cache_folder().glob(".added*"))
+    assert not list(cache.cache_folder().glob(".added*"))
 
 
 def test_add_of_an_official_archive_counts_as_the_download(served: Server, tmp_path: Path) -> None:
@@ -685,7 +686,7 @@ def test_add_of_an_official_archive_counts_as_the_download(served: Server, tmp_p
     file.write_bytes(packed(tree()))
     with pytest.raises(EngineError, match="was pinned"):
         sdk.add(file)
-    (sdk.cache_folder() / "v2.12" / f"{NAME}.sha256").unlink()
+    (cache.cache_folder() / "v2.12" / f"{NAME}.sha256").unlink()
     assert sdk.add(file).sha256 == hashlib.sha256(file.read_bytes()).hexdigest() != added.sha256
 
 

@@ -24,7 +24,7 @@ from py_runner.errors import PaddleEdgeError, UsageError
 from py_runner.watch import Watch
 
 if TYPE_CHECKING:
-    from lite_opt.sdk.sdk import Sdk
+    from lite_opt.sdk.library import Sdk
     from py_runner.formats.bundle import Bundle
     from py_runner.tensors import Model, Sample
 
@@ -1055,17 +1055,17 @@ def sdk_list(
       paddle-edge sdk list armlinux-armv8
       paddle-edge sdk list --version v2.12 --json
     """
-    from lite_opt.sdk import sdk as sdks
+    from lite_opt.sdk import archives, cache
     from lite_opt.views import report
 
-    listed = sdks.archives(version=version, target=target)
+    listed = archives.archives(version=version, target=target)
     here = [
         one
-        for one in sdks.cached()
+        for one in cache.cached()
         if version in (None, one.version) and target in (None, one.target)
     ]
     paths = {(one.version, one.archive): str(one.path) for one in here}
-    base = sdks.server(url)
+    base = archives.server(url)
     if as_json:
         _print_json(
             {
@@ -1080,7 +1080,7 @@ def sdk_list(
                     for archive in listed
                 ],
                 "cached": [one.to_json() for one in here],
-                "cache": str(sdks.cache_folder()),
+                "cache": str(cache.cache_folder()),
             }
         )
         return _DONE
@@ -1096,7 +1096,7 @@ def sdk_list(
     if here:
         places = [(one.version or "?", one.target, str(one.path)) for one in here]
         header_of_places = ("version", "target", "PADDLE_LITE_DIR")
-        _show(report.table(f"In {sdks.cache_folder()}", header_of_places, places, left=3))
+        _show(report.table(f"In {cache.cache_folder()}", header_of_places, places, left=3))
     return _DONE
 
 
@@ -1253,7 +1253,7 @@ def _opened(
                 f"{path}: engine paddle runs the source model that a bundle was made from "
                 f"({bundle.source.get('file')}): name that one"
             )
-        from py_runner.data.image import image_spec
+        from py_runner.data.image_text import image_spec
         from py_runner.data.labels import check_labels, read_labels
         from py_runner.inference import bundle_target
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.quant.quantize import is_quantized
-from py_runner.data.image import ImageSpec, image_spec, read_inference_yml
+from py_runner.data.image import ImageSpec
+from py_runner.data.image_text import image_spec
+from py_runner.data.inference_yml import read_inference_yml
 from py_runner.data.labels import check_labels, read_labels
 from py_runner.errors import DataError
 from py_runner.tensors import Model, TensorSpec

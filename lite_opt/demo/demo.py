@@ -13,7 +13,9 @@ from typing import Any
 
 from lite_opt.conversion.convert import convert
 from lite_opt.conversion.source import Source
-from lite_opt.demo import data as demo_data
+from lite_opt.demo.efficientnet_lite import efficientnet_lite0
+from lite_opt.demo.packages import imagenet_labels, ocr_model, photos
+from lite_opt.demo.text_lines import TEXT_LINE_LABELS, write_text_lines
 from lite_opt.judge.compare import Report, compare
 from lite_opt.model.program import Program
 from lite_opt.views import report
@@ -75,23 +77,23 @@ def demo(
         raise UsageError(f"the demo needs at least {_LEAST_LINES} text lines")
     with whole_folder(out, force=force) as folder:
         watch.say(f"text direction: rendering {lines} lines")
-        data = demo_data.write_text_lines(folder / "lines", count=lines)
+        data = write_text_lines(folder / "lines", count=lines)
         names = folder / "lines" / "labels.txt"
-        names.write_text("\n".join(demo_data.TEXT_LINE_LABELS) + "\n", encoding="utf-8")
+        names.write_text("\n".join(TEXT_LINE_LABELS) + "\n", encoding="utf-8")
         text = folder / "text-direction"
         text.mkdir()
         _, _, text_report = _both(
-            demo_data.ocr_model("cls"), text, data, watch, image="ppocr-cls", labels=names
+            ocr_model("cls"), text, data, watch, image="ppocr-cls", labels=names
         )
 
         watch.say("photographs: EfficientNet-Lite0 becomes a Paddle model")
-        photos = folder / "photographs"
-        (photos / "images").mkdir(parents=True)
-        for photo in demo_data.photos():
-            shutil.copy(photo, photos / "images")
-        model = demo_data.efficientnet_lite0(photos / "efficientnet-lite0")
-        server, edge, photo_report = _both(model, photos, photos / "images", watch)
-        labels = demo_data.imagenet_labels()
+        pictures = folder / "photographs"
+        (pictures / "images").mkdir(parents=True)
+        for photo in photos():
+            shutil.copy(photo, pictures / "images")
+        model = efficientnet_lite0(pictures / "efficientnet-lite0")
+        server, edge, photo_report = _both(model, pictures, pictures / "images", watch)
+        labels = imagenet_labels()
         best = [report.predictions(answers, labels) for answers in (server, edge)]
     return Demo(
         text_report,

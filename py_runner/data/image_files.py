@@ -1,0 +1,172 @@
+"""Samples from images: a folder of them, a folder per class, a list of them, or one.
+
+The path of an image to a tensor: `open_image`, then `ImageSpec.apply`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from py_runner.data.decode import open_image
+from py_runner.data.image import ImageSpec
+from py_runner.data.labels import read_text
+from py_runner.data.source import BadItemError, Item, Wanted, check_feed, some
+from py_runner.errors import DataError, UsageError
+from py_runner.tensors import TensorSpec
+
+__all__ = ["image_items"]
+
+_IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+)
+
+
+class _Listed(NamedTuple):
+    id: str
+    label: int | None
+    name: str  # of the file, relative to the root
+
+
+def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
+    """The images of a folder, of a list file, or one image; None for another path."""
+    listed = _listed(path, wanted.labels)
+    if listed is None:
+        return None
+    target, spec = _one_input(path, wanted)
+    root = path if path.is_dir() else path.parent
+    return [
+        Item(id_, label, partial(_feeds, root / name, target, spec)) for id_, label, name in listed
+    ]
+
+
+def _feeds(file: Path, target: TensorSpec, spec: ImageSpec) -> dict[str, npt.NDArray[Any]]:
+    try:
+        pixels = open_image(file, spec)
+    except DataError as error:  # names the file already
+        raise BadItemError(str(error)) from error
+    try:
+        tensor = spec.apply(pixels)
+    except DataError as error:
+        raise BadItemError(f"{file}: {error}") from error
+    check_feed(str(file), target, tensor.dtype, tensor.shape)
+    return {target.name: tensor}
+
+
+def _one_input(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
+    """The input that takes the images, and how they become its tensor."""
+    if len(wanted.inputs) != 1:
+        raise DataError(
+            f"{path}: images feed one input, but the model has {len(wanted.inputs)} "
+            f"({some([spec.name for spec in wanted.inputs])}): use .npz with arrays by these names"
+        )
+    if wanted.image is None:
+        raise UsageError(
+            f"{path}: say how images become tensors: --image with an inference.yml, a preset such "
+            "as paddleclas, or resize=short:256,crop=224"
+        )
+    target, spec = wanted.inputs[0], wanted.image
+    check_feed(f"{path}: the image spec", target, np.dtype(np.float32), spec.output_shape)
+    return target, spec
+
+
+def _listed(path: Path, labels: Sequence[str] | None) -> list[_Listed] | None:
+    try:
+        if path.is_dir():
+            return _in_folder(path, labels)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    suffix = path.suffix.lower()
+    if suffix in (".txt", ".csv"):
+        return _in_list(path, _csv_line if suffix == ".csv" else _txt_line)
+    if suffix in _IMAGE_SUFFIXES:
+        return [_Listed(path.name, None, path.name)]
+    return None
+
+
+def _in_folder(root: Path, labels: Sequence[str] | None) -> list[_Listed]:
+    images = _images_below(root)
+    flat = [name for name in images if "/" not in name]
+    if flat and len(flat) < len(images):
+        raise DataError(
+            f"{root}: holds both images and folders with images; a data set is either a folder "
+            f"of images or one folder per class"
+        )
+    if flat or not images:
+        return [_Listed(name, None, name) for name in flat]
+    filled = {name.split("/", 1)[0] for name in images}
+    classes = list(labels) if labels is not None else _class_names(root, filled)
+    for name in sorted(filled):
+        if classes.count(name) != 1:
+            raise DataError(
+                f"{root}: the folder {name!r} is not exactly one of the {len(classes)} labels "
+                f"({some(classes)}); name the folders by the labels, or use a list file"
+            )
+    numbers = {name: number for number, name in enumerate(classes)}
+    return [_Listed(name, numbers[name.split("/", 1)[0]], name) for name in images]
+
+
+def _class_names(root: Path, filled: set[str]) -> list[str]:
+    names = {entry.name for entry in root.iterdir() if entry.is_dir()}
+    empty = sorted(name for name in names - filled if not name.startswith("."))
+    if empty:
+        raise DataError(
+            f"{root}: the folder {empty[0]!r} holds no images: whether it is a class decides the "
+            f"numbers of the others; remove it, or give the labels"
+        )
+    return sorted(filled)
+
+
+def _images_below(root: Path) -> list[str]:
+    """Paths, relative to `root` and with "/", of the images at any depth, sorted."""
+    found = []
+    for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(folder, name).relative_to(root).as_posix()
+            for name in files
+            if Path(name).suffix.lower() in _IMAGE_SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _in_list(path: Path, split: Callable[[str], tuple[str, str]]) -> list[_Listed]:
+    items: dict[str, _Listed] = {}
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        name, label = split(line.strip())
+        if label and not re.fullmatch(r"[0-9]{1,9}", label):
+            raise DataError(f"{path}: line {number}: the label {label!r} is not an integer >= 0")
+        if not name:
+            raise DataError(f"{path}: line {number}: has no path")
+        item_id = Path(os.path.normpath(name)).as_posix()
+        if item_id in items:
+            raise DataError(f"{path}: line {number}: {name!r} stands in the list twice")
+        items[item_id] = _Listed(item_id, int(label) if label else None, name)
+    return list(items.values())
+
+
+def _txt_line(line: str) -> tuple[str, str]:
+    # "my cat 2.jpg" has no label, "my cat 2.jpg 281" has one: a label is a last word of digits.
+    match = re.fullmatch(r"(.+?)\s+(-?[0-9]+)", line)
+    return (match[1], match[2]) if match else (line, "")
+
+
+def _csv_line(line: str) -> tuple[str, str]:
+    fields = [field.strip() for field in next(csv.reader([line]))]
+    if len(fields) == 1:
+        return fields[0], ""
+    return ",".join(fields[:-1]), fields[-1]

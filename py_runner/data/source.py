@@ -1,0 +1,68 @@
+"""What every kind of data set gives: items, each of which becomes a Sample when its turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from py_runner.data.image import ImageSpec
+from py_runner.errors import DataError, UsageError
+from py_runner.tensors import TensorSpec
+
+__all__ = ["MANY", "BadItemError", "Item", "Wanted", "check_feed", "some"]
+
+MANY = 5  # names shown in an error before "..."
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a model takes: its inputs, how pixels become one, and the names of its classes."""
+
+    inputs: Sequence[TensorSpec]
+    image: ImageSpec | None
+    labels: Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sample to be: `id` and `label` are the Sample's.
+
+    `feeds` makes its tensors, by the names of the inputs. It raises BadItemError where this item
+    alone is at fault, another DataError where the data set is.
+    """
+
+    id: str
+    label: int | None
+    feeds: Callable[[], dict[str, npt.NDArray[Any]]]
+
+
+class BadItemError(DataError):
+    """One image is at fault, not the data set: what skip_bad skips."""
+
+
+def check_feed(what: str, spec: TensorSpec, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Raise DataError where a sample of `what` cannot be fed to an input as it is.
+
+    shape: of one sample, batch included; -1 where it is not known yet.
+    """
+    try:
+        wanted = np.dtype(spec.dtype)
+    except TypeError:
+        raise UsageError(f"input {spec.name!r} has the unknown dtype {spec.dtype!r}") from None
+    fits = len(shape) == len(spec.shape) and all(
+        side == want or -1 in (side, want) for side, want in zip(shape, spec.shape)
+    )
+    if dtype != wanted or not fits:
+        raise DataError(
+            f"{what}: input {spec.name!r} expects {wanted} {list(spec.shape)}, "
+            f"but a sample is {dtype} {list(shape)}; nothing is converted on the way"
+        )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names, for an error."""
+    return ", ".join(list(names)[:MANY]) + (", ..." if len(names) > MANY else "")

@@ -28,14 +28,14 @@ import pytest
 from conftest import need
 from PIL import Image
 
-from lite_opt.cli.cli import main
+from lite_opt.cli.main import main
 from lite_opt.conversion.convert import Source, convert, random_samples
 from lite_opt.judge.compare import compare
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.model.program import Program
 from lite_opt.passes import repair
 from lite_opt.recipes import RECIPES
-from lite_opt.views import report
+from lite_opt.views.comparison import html_page
 from lite_opt.views.describe import describe
 from py_runner.engines.lite import PYTHON_VARIABLE
 from py_runner.errors import ConvertError, EngineError, ModelError, PaddleEdgeError, UsageError
@@ -836,7 +836,7 @@ def test_manifests_with_a_wrong_value_anywhere(name: str, stage: Path) -> None:
                 else:
                     edge = Run.open("edge.run")
                     judged = compare(reference, edge)
-                    report.html_page(judged)
+                    html_page(judged)
                     json.dumps(judged.to_json())
             except PaddleEdgeError as error:
                 refused += 1

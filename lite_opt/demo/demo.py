@@ -15,12 +15,13 @@ from lite_opt.conversion.convert import Source, convert
 from lite_opt.demo import data as demo_data
 from lite_opt.judge.compare import Report, compare
 from lite_opt.model.program import Program
-from lite_opt.views import report
+from lite_opt.views.comparison import html_page, verdict
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.errors import ConvertError, UsageError
 from py_runner.files.folder import whole_folder
 from py_runner.formats.run import Run
 from py_runner.inference import run
+from py_runner.tasks import TASKS
 from py_runner.watch import QUIET, Watch
 
 __all__ = ["Demo", "demo"]
@@ -91,7 +92,7 @@ def demo(
         model = demo_data.efficientnet_lite0(photos / "efficientnet-lite0")
         server, edge, photo_report = _both(model, photos, photos / "images", watch)
         labels = demo_data.imagenet_labels()
-        best = [report.predictions(answers, labels) for answers in (server, edge)]
+        best = [TASKS["classification"].decode(answers, labels) for answers in (server, edge)]
     return Demo(
         text_report,
         photo_report,
@@ -119,7 +120,7 @@ def _both(
     )
     if converted.bundle is None:
         assert converted.report is not None
-        raise ConvertError(f"{model}: {report.verdict(converted.report)}")
+        raise ConvertError(f"{model}: {verdict(converted.report)}")
     bundle = converted.bundle
     source = Source.of(Program.load(model), **beside)
     samples: Dataset = dataset(data, inputs=bundle.inputs, image=bundle.image, labels=bundle.labels)
@@ -130,5 +131,5 @@ def _both(
     server.save(folder / "server.run")
     edge.save(folder / "edge.run")
     outcome = compare(server, edge)
-    (folder / "report.html").write_text(report.html_page(outcome), encoding="utf-8")
+    (folder / "report.html").write_text(html_page(outcome), encoding="utf-8")
     return server, edge, outcome

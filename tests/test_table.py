@@ -48,6 +48,14 @@ def test_many_rows_that_are_too_wide_fold_names_and_no_numbers() -> None:
     assert all(text.count(number) >= 2 for number in (*SERVER[1:], *EDGE[1:]))
 
 
+def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a person called a layer or a file is no markup, and no emoji."""
+    names = ("[bold]x[/bold]", "[/]", ":cat:.png")
+    tell({}, [table(names[0], names[:2], [names[1:]]), *names], as_json=False)
+    text = capsys.readouterr().out
+    assert [text.count(name) for name in names] == [3, 3, 2]
+
+
 def test_remarks_go_to_standard_error_and_paths_are_whole(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -53,7 +53,8 @@ def say(text: str) -> None:
 def _show(view: Iterable[Item]) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    # What is printed are names of files, layers and outputs, too: they are no markup.
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 200  # a pipe or a file has none: do not fold cells at 80 columns
     for item in view:

@@ -64,7 +64,7 @@ def convert(name: str, kind: str, work: Path) -> dict[str, Any]:
     bundle = work / "bundles" / kind / name
     bundle.parent.mkdir(parents=True, exist_ok=True)
     command = [
-        sys.executable, "-m", "lite_opt.cli", "convert", str(work / kind / name),
+        sys.executable, "-m", "lite_opt.cli.main", "convert", str(work / kind / name),
         "-o", str(bundle), "--force", "--json",
     ]  # fmt: skip
     start = time.perf_counter()

@@ -28,7 +28,7 @@ from lite_opt.judge.compare import Report, compare
 from lite_opt.model.program import Program
 from lite_opt.recipes import RECIPES, Recipe, recipe
 from lite_opt.views.describe import describe
-from lite_opt.views.report import size
+from lite_opt.views.table import size
 from py_runner.data.dataset import dataset
 from py_runner.data.random_samples import random_samples
 from py_runner.errors import ConvertError

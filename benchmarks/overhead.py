@@ -167,7 +167,7 @@ def bench_convert(work: Path, repeats: int) -> dict[str, Any]:
     files = program.stage(staged)
     out, bare_out = work / "alexnet.bundle", work / "bare.nb"
     command = [
-        sys.executable, "-m", "lite_opt.cli", "convert", str(folder), "-o", str(out),
+        sys.executable, "-m", "lite_opt.cli.main", "convert", str(folder), "-o", str(out),
         "--no-check", "--target", "arm",
     ]  # fmt: skip
     bare = [

@@ -22,7 +22,7 @@ def main() -> None:
     """Run the demo and draw its first lines."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, "-m", "lite_opt.cli", "demo", "-o", "demo"],
+            [sys.executable, "-m", "lite_opt.cli.main", "demo", "-o", "demo"],
             cwd=folder,
             capture_output=True,
             text=True,

@@ -33,7 +33,7 @@ from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant.quantize import fake_fp16
 from lite_opt.recipes import recipe
-from lite_opt.views.report import percent, size
+from lite_opt.views.table import percent, size
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.formats.run import Run
 from py_runner.inference import run

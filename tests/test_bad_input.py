@@ -28,7 +28,7 @@ import pytest
 from conftest import need
 from PIL import Image
 
-from lite_opt.cli.cli import main
+from lite_opt.cli.main import main
 from lite_opt.conversion.convert import convert
 from lite_opt.conversion.source import Source
 from lite_opt.judge.compare import compare
@@ -36,7 +36,7 @@ from lite_opt.lite.optimizer import Optimizer
 from lite_opt.model.program import Program
 from lite_opt.passes import repair
 from lite_opt.recipes import RECIPES
-from lite_opt.views import report
+from lite_opt.views.comparison import html_page
 from lite_opt.views.describe import describe
 from py_runner.data.random_samples import random_samples
 from py_runner.engines.lite import PYTHON_VARIABLE
@@ -838,7 +838,7 @@ def test_manifests_with_a_wrong_value_anywhere(name: str, stage: Path) -> None:
                 else:
                     edge = Run.open("edge.run")
                     judged = compare(reference, edge)
-                    report.html_page(judged)
+                    html_page(judged)
                     json.dumps(judged.to_json())
             except PaddleEdgeError as error:
                 refused += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import make_model
 import numpy as np
 import pytest
 
-from lite_opt.cli import cli
+from lite_opt.cli.main import COMMANDS, main
 
 Command = Callable[..., "tuple[int, str, str]"]
 
@@ -25,7 +26,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["paddle-edge", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main()
         captured = capfd.readouterr()
         return int(left.value.code or 0), captured.out, captured.err
 
@@ -136,23 +137,44 @@ def test_inspect_says_what_a_target_has_no_kernel_for(command: Command, tmp_path
     assert code == 2 and "mips" in error
 
 
-@pytest.mark.parametrize("name", ["", "convert", "inspect", "run", "compare", "bench", "demo"])
-def test_every_help_text_has_an_example_or_says_what_comes(command: Command, name: str) -> None:
-    code, text, _ = command(*([name] if name else []), "--help")
+def test_the_help_of_the_group_lists_the_table(command: Command) -> None:
+    code, text, _ = command("--help")
     assert code == 0
-    assert "paddle-edge" in text
-    assert name == "demo" or "Examples:" in text
+    listed = text.partition("\nCommands:\n")[2].splitlines()
+    assert [tuple(line.split(None, 1)) for line in listed] == sorted(COMMANDS.items())
+
+
+@pytest.mark.parametrize(
+    "name", ["", *COMMANDS, "sdk list", "sdk get", "sdk add", "android prepare"]
+)
+def test_every_help_text_has_an_example(command: Command, name: str) -> None:
+    code, text, _ = command(*name.split(), "--help")
+    assert code == 0
+    assert text.startswith(f"Usage: paddle-edge {name}".rstrip())
+    assert re.search(rf"^  Examples?:\n(.+\n)*? +paddle-edge {name}", text, re.MULTILINE), text
+
+
+def imported(script: str) -> set[str]:
+    """What a new process imports, of what is large."""
+    heavy = {"PIL", "google.protobuf", "jinja2", "numpy", "paddle", "paddlelite", "rich", "yaml"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {script}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return heavy & set(done.stdout.split())
+
+
+def test_the_help_of_the_group_waits_for_nothing() -> None:
+    script = "from lite_opt.cli.main import paddle_edge as group;"
+    script += "print(group.main(['--help'], standalone_mode=False))"
+    assert imported(script) == set()
+    assert imported(script.replace("'--help'", "'inspect', '--help'")) == {"numpy"}
 
 
 def test_importing_the_runner_pulls_in_no_engine() -> None:
     """A board has none of these, and nobody wants to wait for them."""
-    script = (
-        "import sys, py_runner.inference, py_runner.formats.bundle, py_runner.data.dataset;"
-        "import lite_opt.cli.cli, lite_opt.conversion.convert;"
-        "heavy = {'paddle', 'paddlelite', 'yaml', 'PIL', 'rich', 'google.protobuf'};"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    modules = ["py_runner.inference", "py_runner.formats.bundle", "py_runner.data.dataset"]
+    modules += [f"lite_opt.cli.{name}" for name in COMMANDS if name != "demo"]  # it draws
+    assert imported(f"import {', '.join(modules)}") == {"numpy"}

@@ -11,9 +11,10 @@ import pytest
 
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import LIMITS, Limits, limits_for
-from lite_opt.views.report import html_page, predictions, rows_of, verdict
+from lite_opt.views.comparison import html_page, rows_of, verdict
 from py_runner.errors import DataError
 from py_runner.formats.run import Run, SampleInfo
+from py_runner.tasks.classification import decode
 
 RANDOM = np.random.default_rng(0)
 
@@ -209,6 +210,6 @@ def test_the_page_escapes_what_models_and_files_are_called() -> None:
 
 
 def test_predictions_name_the_best_classes() -> None:
-    answers = predictions(made(LOGITS[:2]), [f"class {i}" for i in range(50)], top=3)
+    answers = decode(made(LOGITS[:2]), [f"class {i}" for i in range(50)], top=3)
     best = np.argsort(-LOGITS[1, 0])[:3]
     assert [c["name"] for c in answers[1]["top"]] == [f"class {i}" for i in best]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from lite_opt.cli import cli
+from lite_opt.cli.main import paddle_edge
 from lite_opt.judge.limits import LIMITS
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def test_commands_in_documents_exist_with_their_options() -> None:
     assert len(lines) >= 6
     for line in lines:
         name, *arguments = line.split()[1:]
-        result = CliRunner().invoke(cli._paddle_edge, [name, *arguments, "--help"])
+        result = CliRunner().invoke(paddle_edge, [name, *arguments, "--help"])
         assert result.exit_code == 0, line
         for option in [a for a in arguments if a.startswith("-")]:
             assert option in result.output, line

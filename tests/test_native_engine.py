@@ -23,7 +23,7 @@ from conftest import need
 from test_native import SDK, built, cross_built, edit, equal, hands_on, trained  # noqa: F401
 from test_wheel import call, interpreter, uv
 
-from lite_opt.cli import cli
+from lite_opt.cli.main import paddle_edge
 from lite_opt.conversion.convert import convert
 from lite_opt.judge.compare import compare
 from py_runner.data.random_samples import random_samples
@@ -245,7 +245,7 @@ def test_a_library_of_another_version_is_mentioned(here: Path, copy: Path) -> No
         "the Paddle Lite library is v2.13-rc, and model.x86.nb was made for v2.12"
     )
     result = CliRunner().invoke(
-        cli._paddle_edge,
+        paddle_edge,
         ["bench", str(copy), "--engine", "native", "--threads", "1,2", "--json"],
     )
     assert json.loads(result.stdout)["warnings"] == [text]

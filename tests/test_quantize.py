@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lite_opt.cli import cli
+from lite_opt.cli.main import paddle_edge
 from lite_opt.conversion.convert import convert
 from lite_opt.conversion.losses import layer_losses
 from lite_opt.conversion.source import Source
@@ -619,13 +619,13 @@ def test_the_command_quantizes_and_says_what_it_made(
         "convert", str(model), "-o", str(tmp_path / "out"), "--recipe", "int8", "--calibration",
         str(calibration_data), "--calibration-samples", "6", "--algorithm", "mse",
     ]  # fmt: skip
-    done = CliRunner().invoke(cli._paddle_edge, [*ask, "--json"], standalone_mode=False)
+    done = CliRunner().invoke(paddle_edge, [*ask, "--json"], standalone_mode=False)
     document = json.loads(done.stdout)
     assert document["check"]["status"] == "passed"
     assert document["targets"]["arm"]["kernels"]["arm/int8"] >= 2
     assert document["report"]["candidate"]["precision"] == "int8"
     assert Bundle.open(tmp_path / "out").recipe["calibration"]["algorithm"] == "mse"
-    shown = CliRunner().invoke(cli._paddle_edge, [*ask, "--force"], standalone_mode=False)
+    shown = CliRunner().invoke(paddle_edge, [*ask, "--force"], standalone_mode=False)
     assert "fp32 twin" in shown.stdout
     assert "calib" in shown.stdout
 
@@ -636,7 +636,7 @@ def test_the_command_ranks_layers_and_draws_them(
     plot = tmp_path / "losses.svg"
     ask = ["sensitivity", str(model), "--calibration", str(calibration_data)]
     done = CliRunner().invoke(
-        cli._paddle_edge, [*ask, "--plot", str(plot), "--json"], standalone_mode=False
+        paddle_edge, [*ask, "--plot", str(plot), "--json"], standalone_mode=False
     )
     layers = json.loads(done.stdout)["layers"]
     assert {layer["weight"] for layer in layers} == {"conv.w", "fc.w"}
@@ -644,9 +644,9 @@ def test_the_command_ranks_layers_and_draws_them(
     drawing = ElementTree.fromstring(plot.read_text(encoding="utf-8"))
     bars = [e for e in drawing.iter() if e.tag.endswith("rect")]
     assert len(bars) == 1 + len(layers)
-    shown = CliRunner().invoke(cli._paddle_edge, ask, standalone_mode=False)
+    shown = CliRunner().invoke(paddle_edge, ask, standalone_mode=False)
     assert "worst first" in shown.stdout
-    again = CliRunner().invoke(cli._paddle_edge, [*ask, "--plot", str(plot)], standalone_mode=False)
+    again = CliRunner().invoke(paddle_edge, [*ask, "--plot", str(plot)], standalone_mode=False)
     assert isinstance(again.exception, UsageError)
 
 

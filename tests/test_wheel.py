@@ -86,5 +86,8 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
     import zipfile
 
     with zipfile.ZipFile(wheel) as archive:
-        tops = {name.split("/")[0] for name in archive.namelist()}
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
     assert tops == {"lite_opt", "py_runner", "paddle_edge-0.1.0.dist-info"}
+    for file in (ROOT / "lite_opt/views/templates").glob("*.*"):
+        assert str(file.relative_to(ROOT)) in names

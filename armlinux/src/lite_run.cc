@@ -102,7 +102,7 @@ std::string library_version() {
 
 // A rough estimate of what the engine needs for a model: the parameters as read and as rearranged
 // for its kernels (those of weight-only recipes as floats), inputs, outputs, and the library. The
-// factors are those of lite_opt/describe.py, which knows the activations as well.
+// factors are those of lite_opt/model/cost.py, which knows the activations as well.
 int64_t estimated_memory_bytes(const Bundle& bundle, const Target& target) {
   const double widened = target.precision == "int8-weights"    ? 4
                          : target.precision == "int16-weights" ? 2

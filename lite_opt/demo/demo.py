@@ -18,12 +18,13 @@ from lite_opt.demo.packages import imagenet_labels, ocr_model, photos
 from lite_opt.demo.text_lines import TEXT_LINE_LABELS, write_text_lines
 from lite_opt.judge.compare import Report, compare
 from lite_opt.model.program import Program
-from lite_opt.views import report
+from lite_opt.views.comparison import html_page, verdict
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.errors import ConvertError, UsageError
 from py_runner.files.folder import whole_folder
 from py_runner.formats.run import Run
 from py_runner.inference import run
+from py_runner.tasks import TASKS
 from py_runner.watch import QUIET, Watch
 
 __all__ = ["Demo", "demo"]
@@ -94,7 +95,7 @@ def demo(
         model = efficientnet_lite0(pictures / "efficientnet-lite0")
         server, edge, photo_report = _both(model, pictures, pictures / "images", watch)
         labels = imagenet_labels()
-        best = [report.predictions(answers, labels) for answers in (server, edge)]
+        best = [TASKS["classification"].decode(answers, labels) for answers in (server, edge)]
     return Demo(
         text_report,
         photo_report,
@@ -122,7 +123,7 @@ def _both(
     )
     if converted.bundle is None:
         assert converted.report is not None
-        raise ConvertError(f"{model}: {report.verdict(converted.report)}")
+        raise ConvertError(f"{model}: {verdict(converted.report)}")
     bundle = converted.bundle
     source = Source.of(Program.load(model), **beside)
     samples: Dataset = dataset(data, inputs=bundle.inputs, image=bundle.image, labels=bundle.labels)
@@ -133,5 +134,5 @@ def _both(
     server.save(folder / "server.run")
     edge.save(folder / "edge.run")
     outcome = compare(server, edge)
-    (folder / "report.html").write_text(report.html_page(outcome), encoding="utf-8")
+    (folder / "report.html").write_text(html_page(outcome), encoding="utf-8")
     return server, edge, outcome

@@ -1,0 +1,88 @@
+"""How fast a bundle or a source model is, by the number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lite_opt.subject import opened
+from py_runner.devices import BOARDS
+from py_runner.inference import run
+from py_runner.watch import QUIET, Watch
+
+__all__ = ["Bench", "bench"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured of `model`, a path: a run's summary (`Run.summary()`) for each number of
+    threads, and what the engine warned of; on an emulated board `arm_instructions` an inference
+    instead, the same number each time.
+    """
+
+    model: str
+    device: str
+    runs: tuple[dict[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
+    arm_instructions: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What was measured, for --json."""
+        if self.arm_instructions is None:
+            return {"model": self.model, "runs": self.runs, "warnings": self.warnings}
+        counted = {"device": self.device, "arm_instructions": self.arm_instructions}
+        return {"model": self.model, **counted, "runs": []}
+
+
+def bench(
+    model: str | Path,
+    *,
+    threads: Sequence[int] = (1,),
+    engine: str | None = None,
+    device: str = "cpu",
+    params: str | Path | None = None,
+    check_shape: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
+    warmup: int = 5,
+    repeat: int = 50,
+    tensorrt: bool = False,
+    precision: str = "fp32",
+    watch: Watch = QUIET,
+) -> Bench:
+    """Measure the latency of one sample, for one or more numbers of threads.
+
+    On an emulated board the executed ARM instructions are counted instead, on one thread, because
+    its latencies say nothing of a board's. `watch` is told how many numbers of threads are done.
+
+    Args:
+        model: a bundle, or a source model, with `params` where its name does not tell them.
+        check_shape: shapes of a random tensor by input; by default the bundle's first sample.
+        engine, device, warmup, repeat, tensorrt, precision: as for `py_runner.inference.run`.
+
+    Raises what `subject.opened` and `py_runner.inference.run` raise.
+    """
+    with opened(model, engine=engine, device=device, params=params) as subject:
+        samples = subject.samples(shapes=check_shape, limit=1)
+        if engine == "native" and device in BOARDS:
+            (sample,) = samples
+            count = BOARDS[device].count_instructions(subject.model, sample)
+            return Bench(str(model), device, arm_instructions=count)
+        runs = []
+        warnings: dict[str, None] = {}  # as a set that keeps their order
+        for done, count in enumerate(threads, start=1):
+            measured = run(
+                subject.model,
+                samples,
+                engine=subject.engine,
+                device=device,
+                threads=count,
+                warmup=warmup,
+                repeat=repeat,
+                tensorrt=tensorrt,
+                precision=precision,
+                watch=Watch(warn=lambda text: warnings.update({text: None})),
+            )
+            runs.append(measured.summary())
+            watch.step("threads", done, len(threads))
+    return Bench(str(model), device, tuple(runs), tuple(warnings))

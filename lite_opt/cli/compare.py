@@ -1,0 +1,52 @@
+"""`paddle-edge compare`: does the edge say what the server says?"""
+
+from __future__ import annotations
+
+import click
+
+from lite_opt.cli import options as opt
+from lite_opt.cli.output import new_file, tell, write
+from lite_opt.judge.compare import compare
+from lite_opt.judge.limits import limits_for
+from lite_opt.views import comparison
+from py_runner.formats.run import Run
+
+__all__ = ["command"]
+
+
+@click.command("compare")
+@click.argument("reference", metavar="REFERENCE_RUN", type=click.Path())
+@click.argument("candidate", metavar="CANDIDATE_RUN", type=click.Path())
+@click.option("--cosine", type=float, help="Least cosine of the centred logits.")
+@click.option("--max-abs-diff", type=float, help="Largest difference of probabilities.")
+@click.option("--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points.")
+@click.option("--html", type=click.Path(), help="Write the report as a page, too.")
+@opt.FORCE
+@opt.JSON
+@opt.DEBUG
+def command(
+    reference: str,
+    candidate: str,
+    html: str | None,
+    force: bool,
+    as_json: bool,
+    **limits: float | None,
+) -> bool:
+    """Judge one run against another: does the edge say what the server says?
+
+    Exits 1 where a limit is broken. The default limits follow from the candidate's precision.
+
+    \b
+    Examples:
+      paddle-edge compare server.run edge.run
+      paddle-edge compare server.run edge.run --top1-drop 0.5 --html report.html
+      paddle-edge compare cat.bundle/reference edge.run
+    """
+    page = new_file(html, force=force)
+    edge = Run.open(candidate)
+    wanted = limits_for(edge.precision, **limits)
+    report = compare(Run.open(reference), edge, limits=wanted)
+    if page:
+        write(page, comparison.html_page(report))
+    tell(report.to_json(), comparison.view(report), as_json=as_json)
+    return bool(report)

@@ -1,0 +1,130 @@
+"""`paddle-edge convert`: a model becomes a bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from lite_opt.cli import options as opt
+from lite_opt.cli.output import tell, watching
+from lite_opt.conversion.convert import convert
+from lite_opt.recipes import recipe as find_recipe
+from lite_opt.views import conversion
+
+__all__ = ["command"]
+
+
+@click.command("convert")
+@click.argument("model", type=click.Path())
+@click.option("-o", "--out", type=click.Path(), required=True, help="The bundle to make.")
+@click.option(
+    "--recipe",
+    default="fp32",
+    show_default=True,
+    help="The precision: fp32, fp16 (ARMv8.2), int16-weights, int8-weights (smaller, computed in "
+    "float), or int8 (static: smaller and faster; needs --calibration).",
+)
+@click.option(
+    "--target",
+    default="arm,x86",
+    show_default=True,
+    help="Targets, comma separated. Of fp16 and int8, x86 gets an fp32 twin.",
+)
+@opt.PARAMS
+@opt.IMAGE
+@opt.LABELS
+@click.option(
+    "--calibration",
+    type=click.Path(),
+    help="Data that int8 is calibrated with: images, a list file, a folder, .npy.",
+)
+@opt.CALIBRATION
+@click.option(
+    "--max-drop",
+    type=float,
+    help="Keep the fewest layers in float such that int8 loses at most so many points of top-1 "
+    "(without labels: of agreement), on a part of the calibration data that is held out.",
+)
+@click.option(
+    "--float-layer",
+    "float_layers",
+    multiple=True,
+    help="Keep this layer in float. Repeatable; `sensitivity` names them.",
+)
+@click.option(
+    "--save-quantized",
+    type=click.Path(),
+    help="Write the quantized Paddle model to this folder: the server engine runs it.",
+)
+@click.option(
+    "--samples",
+    type=click.Path(),
+    help="Data to check with, in the same forms. Default: what calibration left, else random "
+    "tensors.",
+)
+@click.option(
+    "--check-samples",
+    type=opt.COUNT,
+    default=4,
+    show_default=True,
+    help="How many the bundle keeps.",
+)
+@opt.input_shape("Fix an input's dimensions. Repeatable.")
+@opt.check_shape(
+    "Shape of the random tensors where dimensions are dynamic. Repeat it for several shapes."
+)
+@click.option("--check/--no-check", default=True, help="Compare with the server before success.")
+@opt.FORCE
+@opt.JSON
+@opt.DEBUG
+def command(
+    model: str,
+    out: str,
+    recipe: str,
+    target: str,
+    count: int | None,
+    algorithm: str | None,
+    per_channel: bool | None,
+    seed: int | None,
+    max_drop: float | None,
+    float_layers: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> bool:
+    """Make a bundle for ARM of a Paddle inference model, and check it against the server.
+
+    MODEL is a folder or file that Paddle saved: inference.json or .pdmodel with .pdiparams, or a
+    folder with __model__. An inference.yml beside it gives preprocessing and labels.
+
+    Every result is compared with the server before there is a bundle: by the x86 engine, and
+    what that cannot compute rightly (int8, fp16) by its simulation on the server.
+
+    Exits 1 where the converted model is wrong (no bundle is left), or where the x86 engine, which
+    stands in for the device, fails on a model that is right on the server (the bundle then holds
+    arm alone, unjudged).
+
+    \b
+    Examples:
+      paddle-edge convert inference/ -o cat.bundle
+      paddle-edge convert cls.pdmodel -o cls.bundle --image ppocr-cls --labels names.txt
+      paddle-edge convert det/ -o det.bundle --check-shape x=1,3,320,320
+      paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration photos/
+      paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration val.txt \\
+        --max-drop 0.5
+    """
+    chosen = find_recipe(
+        recipe,
+        samples=count,
+        algorithm=algorithm,
+        per_channel=per_channel,
+        seed=seed,
+        max_drop=max_drop,
+        float_layers=float_layers,
+    )
+    targets = [name.strip() for name in target.split(",")]
+    with watching(as_json) as watch:
+        done = convert(model, out, recipe=chosen, target=targets, watch=watch, **options)
+    random = options["samples"] is None and options["calibration"] is None
+    tell(conversion.document(done), conversion.view(done, out, random=random), as_json=as_json)
+    return bool(done)

@@ -1,0 +1,31 @@
+"""`paddle-edge inspect`: what a path holds."""
+
+from __future__ import annotations
+
+import click
+
+from lite_opt.cli import options as opt
+from lite_opt.cli.output import tell
+from lite_opt.views import facts
+from lite_opt.views.describe import describe
+
+__all__ = ["command"]
+
+
+@click.command("inspect")
+@click.argument("path", type=click.Path())
+@click.option("--target", help="arm or x86: which operators of a model have kernels there.")
+@opt.PARAMS
+@opt.JSON
+@opt.DEBUG
+def command(path: str, target: str | None, params: str | None, as_json: bool) -> None:
+    """Say what a model, a .nb file, a bundle or a run is, without running it.
+
+    \b
+    Examples:
+      paddle-edge inspect inference/
+      paddle-edge inspect inference/ --target arm
+      paddle-edge inspect cat.bundle/model.arm.nb
+    """
+    document = describe(path, params=params, target=target)
+    tell(document, facts.view(document, f"{document['kind']} {path}"), as_json=as_json)

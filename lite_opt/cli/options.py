@@ -1,0 +1,156 @@
+"""Options that several commands have, and how the values of options are written.
+
+An option that a command passes on as it is has the name of the library's argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Callable
+
+import click
+
+__all__ = [
+    "CALIBRATION",
+    "COUNT",
+    "DEBUG",
+    "ENGINE",
+    "FORCE",
+    "IMAGE",
+    "JSON",
+    "LABELS",
+    "NUMBERS",
+    "ON_SERVER",
+    "PARAMS",
+    "check_shape",
+    "input_shape",
+]
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _Shape(click.ParamType):  # type: ignore[type-arg]
+    """`x=1,3,224,224`; `?` or -1 is a dimension that stays dynamic."""
+
+    name = "NAME=SHAPE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, tuple[int, ...]]:
+        name, _, dims = str(value).rpartition("=")
+        with suppress(ValueError):
+            shape = tuple(-1 if d.strip() == "?" else int(d) for d in dims.split(","))
+            if name and all(d == -1 or d > 0 for d in shape):
+                return name, shape
+        self.fail(f"'{value}' is not of the form x=1,3,224,224", param, ctx)
+
+
+class _Numbers(click.ParamType):  # type: ignore[type-arg]
+    """`1,2,4`."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        with suppress(ValueError):
+            numbers = tuple(int(text) for text in str(value).split(","))
+            if all(n > 0 for n in numbers):
+                return numbers
+        self.fail(f"'{value}' is not a list of positive numbers such as 1,2,4", param, ctx)
+
+
+_Shapes = Sequence[tuple[str, tuple[int, ...]]]
+
+
+def check_shape(help: str) -> _Decorator:
+    """--check-shape, as the shapes that are given for each input, in order."""
+
+    def by_input(_: Any, __: Any, pairs: _Shapes) -> dict[str, list[tuple[int, ...]]]:
+        shapes: dict[str, list[tuple[int, ...]]] = {}
+        for name, shape in pairs:
+            shapes.setdefault(name, []).append(shape)
+        return shapes
+
+    return click.option("--check-shape", type=_Shape(), multiple=True, callback=by_input, help=help)
+
+
+def input_shape(help: str) -> _Decorator:
+    """--input-shape, as one shape for each input, the last one given."""
+
+    def by_input(_: Any, __: Any, pairs: _Shapes) -> dict[str, tuple[int, ...]]:
+        return dict(pairs)
+
+    return click.option("--input-shape", type=_Shape(), multiple=True, callback=by_input, help=help)
+
+
+def _several(*options: _Decorator) -> _Decorator:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+COUNT = click.IntRange(min=1)
+NUMBERS = _Numbers()
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
+)
+# It is main() that looks for it.
+DEBUG = click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)
+FORCE = click.option("--force", is_flag=True, help="Overwrite what exists.")
+PARAMS = click.option(
+    "--params",
+    type=click.Path(),
+    help="Parameter file or folder of MODEL, where its name does not tell.",
+)
+IMAGE = click.option(
+    "--image",
+    metavar="SPEC",
+    help="Preprocessing: an inference.yml, a preset (paddleclas, darknet53, ppocr-cls, "
+    "efficientnet-lite), or KEY=VALUE,... such as resize=short:256,crop=224. "
+    "Default: the inference.yml beside MODEL.",
+)
+LABELS = click.option("--labels", type=click.Path(), help="Class names, one a line.")
+ENGINE = click.option(
+    "--engine",
+    help="lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "
+    "boards, and x86) or paddle (Paddle Inference; default for models).",
+)
+CALIBRATION = _several(
+    click.option(
+        "--calibration-samples",
+        "count",
+        type=COUNT,
+        help="Calibrate with this many, drawn by the seed.  [default: 128]",
+    ),
+    click.option(
+        "--algorithm",
+        help="Thresholds of activations: hist (default), avg, mse, emd, abs_max, or KL (slow).",
+    ),
+    click.option(
+        "--per-tensor",
+        "per_channel",
+        is_flag=True,
+        callback=lambda _, __, per_tensor: False if per_tensor else None,
+        help="One scale a weight, not one a channel.",
+    ),
+    click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
+)
+ON_SERVER = _several(
+    click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        help="cpu; for engine paddle also cpu+onednn, gpu or gpu:N; for engine native also "
+        "qemu-aarch64 or qemu-arm, an emulated board.",
+    ),
+    click.option("--tensorrt", is_flag=True, help="Use TensorRT (engine paddle on a GPU)."),
+    click.option(
+        "--precision",
+        default="fp32",
+        show_default=True,
+        help="fp32 or fp16 (engine paddle on a GPU).",
+    ),
+)

@@ -1,0 +1,116 @@
+"""Where results go: standard output, standard error, and the files that somebody asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lite_opt.views.table import Remark, Verbatim
+from py_runner.errors import UsageError
+from py_runner.watch import Watch
+
+if TYPE_CHECKING:
+    from lite_opt.views.table import Item
+
+__all__ = ["new_file", "print_json", "say", "tell", "watching", "write"]
+
+
+def tell(document: Mapping[str, Any], view: Iterable[Item], *, as_json: bool) -> None:
+    """Print a result: as one JSON object, or as people read it."""
+    if as_json:
+        print_json(document)
+    else:
+        _show(view)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON object in one line."""
+    click.echo(json.dumps(_plain(document), ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN or Inf: null says that there is no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def say(text: str) -> None:
+    """Print a line to standard error."""
+    click.echo(text, err=True)
+
+
+def _show(view: Iterable[Item]) -> None:
+    from rich.console import Console
+
+    # What is printed are names of files, layers and outputs, too: they are no markup.
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 200  # a pipe or a file has none: do not fold cells at 80 columns
+    for item in view:
+        if isinstance(item, Remark):
+            say(item.text)
+        elif isinstance(item, Verbatim):
+            click.echo(item.text)
+        else:
+            console.print(item)
+
+
+@contextmanager
+def watching(as_json: bool = False, *, in_bytes: bool = False) -> Iterator[Watch]:
+    """Lines and warnings on standard error, where that is not for a program, and progress bars that
+    appear when their work begins, where it is a terminal. Bars count things, or bytes."""
+    tasks: dict[str, Any] = {}
+    with _bars(in_bytes) as progress:
+
+        def step(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield Watch(step=step) if as_json else Watch(say=say, step=step, warn=_warn)
+
+
+def _warn(text: str) -> None:
+    say(f"warning: {text}")
+
+
+def _bars(in_bytes: bool) -> Any:
+    """rich's bars on standard error, shown only where that is a terminal."""
+    from rich import progress
+    from rich.console import Console
+
+    columns: tuple[Any, ...] = (
+        (progress.DownloadColumn(), progress.TransferSpeedColumn())
+        if in_bytes
+        else (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
+    )
+    console = Console(stderr=True)
+    everything = ("{task.description}", progress.BarColumn(), *columns)
+    return progress.Progress(*everything, console=console, disable=not console.is_terminal)
+
+
+def new_file(name: str | None, *, force: bool) -> Path | None:
+    """The file to write, which must not be there without `force`: asked before long work."""
+    path = Path(name) if name else None
+    if path and path.exists() and not force:
+        raise UsageError(f"{path}: exists already; choose another name or pass --force")
+    return path
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that somebody asked for. Raises UsageError where that cannot be."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,103 @@
+"""`paddle-edge run`: what an engine answers to samples, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from lite_opt.cli import options as opt
+from lite_opt.cli.output import tell, watching
+from lite_opt.subject import opened
+from lite_opt.views import answers
+from py_runner.files.folder import check_free
+from py_runner.inference import run
+from py_runner.tasks import TASKS
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@click.argument("model", metavar="BUNDLE|MODEL", type=click.Path())
+@click.option("-o", "--out", type=click.Path(), required=True, help="The run to write.")
+@click.option(
+    "--data",
+    type=click.Path(),
+    help="Images, a list file `path label`, one folder a class, .npy or .npz. "
+    "Default: the bundle's samples, or random tensors for a model.",
+)
+@opt.ENGINE
+@opt.ON_SERVER
+@click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")
+@click.option("--warmup", type=int, default=1, show_default=True, help="Unmeasured inferences.")
+@click.option("--repeat", type=int, default=1, show_default=True, help="Inferences a sample.")
+@click.option("--limit", type=opt.COUNT, help="Only the first samples.")
+@click.option("--skip-bad", is_flag=True, help="Skip images that cannot be read, and name them.")
+@click.option("--time-limit", "time_limit_s", type=float, help="Seconds that a sample may take.")
+@click.option(
+    "--top", type=opt.COUNT, default=1, show_default=True, help="Classes to show a sample."
+)
+@click.option(
+    "--unsafe-int8",
+    is_flag=True,
+    help="Run int8 kernels on engine lite all the same: they compute wrong numbers on x86.",
+)
+@opt.PARAMS
+@opt.IMAGE
+@opt.LABELS
+@opt.check_shape("Shape of random tensors.")
+@opt.FORCE
+@opt.JSON
+@opt.DEBUG
+def command(
+    model: str,
+    out: str,
+    data: str | None,
+    engine: str | None,
+    device: str,
+    limit: int | None,
+    skip_bad: bool,
+    top: int,
+    params: str | None,
+    image: str | None,
+    labels: str | None,
+    check_shape: Mapping[str, Sequence[tuple[int, ...]]],
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Run a bundle on the edge engine, or a source model on the server engine.
+
+    \b
+    Examples:
+      paddle-edge run cat.bundle --data photos/ -o edge.run
+      paddle-edge run inference/ --data photos/ -o server.run --threads 2
+      paddle-edge run inference/ --data photos/ -o gpu.run --device gpu --tensorrt --precision fp16
+    """
+    check_free(out, force=force, keep=(model, params, labels, data))
+    warnings: list[str] = []
+    with opened(
+        model, engine=engine, device=device, params=params, image=image, labels=labels
+    ) as subject:
+        samples = subject.samples(data, shapes=check_shape, limit=limit, skip_bad=skip_bad)
+        with watching(as_json) as watch:
+            done = run(
+                subject.model,
+                samples,
+                engine=subject.engine,
+                device=device,
+                watch=replace(watch, warn=warnings.append),
+                **options,
+            )
+    done.save(out, force=force)
+    skipped = getattr(samples, "skipped", ())
+    document = {
+        "run": out,
+        **done.summary(),
+        "skipped": [{"id": id_, "reason": reason} for id_, reason in skipped],
+        "warnings": warnings,
+        "predictions": TASKS["classification"].decode(done, subject.labels, top=top),
+    }
+    tell(document, answers.view(document), as_json=as_json)

@@ -1,0 +1,70 @@
+"""`paddle-edge sensitivity`: which layers lose most in int8."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from lite_opt.cli import options as opt
+from lite_opt.cli.output import new_file, tell, watching, write
+from lite_opt.conversion.losses import layer_losses
+from lite_opt.recipes import recipe as find_recipe
+from lite_opt.views import sensitivity
+
+__all__ = ["command"]
+
+
+@click.command("sensitivity")
+@click.argument("model", type=click.Path())
+@click.option(
+    "--calibration", type=click.Path(), required=True, help="Data to calibrate and to measure with."
+)
+@opt.CALIBRATION
+@click.option(
+    "--samples",
+    type=opt.COUNT,
+    default=32,
+    show_default=True,
+    help="How many to measure with, held out from calibration where there are enough.",
+)
+@click.option("--plot", type=click.Path(), help="Draw the losses into this SVG file.")
+@opt.PARAMS
+@opt.IMAGE
+@opt.LABELS
+@opt.FORCE
+@opt.JSON
+@opt.DEBUG
+def command(
+    model: str,
+    count: int | None,
+    algorithm: str | None,
+    per_channel: bool | None,
+    seed: int | None,
+    plot: str | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Say which layers lose most when they are computed in int8.
+
+    Each layer alone is quantized, the others stay in float; what that does to the model's first
+    output is measured on the server engine. Layers come worst first: give their names to
+    `convert --float-layer`, or let `convert --max-drop` choose.
+
+    \b
+    Examples:
+      paddle-edge sensitivity inference/ --calibration photos/
+      paddle-edge sensitivity inference/ --calibration val.txt --plot losses.svg
+    """
+    page = new_file(plot, force=force)
+    chosen = find_recipe(
+        "int8", samples=count, algorithm=algorithm, per_channel=per_channel, seed=seed
+    )
+    with watching(as_json) as watch:
+        losses = layer_losses(model, recipe=chosen, watch=watch, **options)
+    if page:
+        write(page, sensitivity.drawing(losses, title=model))
+    document = {"model": model, "layers": [asdict(loss) for loss in losses]}
+    tell(document, sensitivity.view(losses, model), as_json=as_json)

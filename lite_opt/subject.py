@@ -1,0 +1,121 @@
+"""What is run and measured: a bundle, or a source model, ready for an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lite_opt.conversion.source import Source
+from lite_opt.model.program import Program
+from py_runner.data.dataset import Dataset, dataset
+from py_runner.data.image import ImageSpec
+from py_runner.data.image_text import image_spec
+from py_runner.data.labels import check_labels, read_labels
+from py_runner.data.random_samples import random_samples
+from py_runner.errors import UsageError
+from py_runner.files.folder import temporary_folder
+from py_runner.formats.bundle import Bundle
+from py_runner.inference import bundle_target
+from py_runner.tensors import Model, Sample
+
+__all__ = ["Subject", "bundle_samples", "opened"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and the engine that is to run it, with how to preprocess and the classes' names.
+
+    `own` is where its own samples are: the bundle, None for a source model.
+    """
+
+    model: Model
+    engine: str
+    image: ImageSpec | None
+    labels: Sequence[str] | None
+    own: Bundle | None = None
+
+    def samples(
+        self,
+        data: str | Path | None = None,
+        *,
+        shapes: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
+        limit: int | None = None,
+        skip_bad: bool = False,
+    ) -> Dataset | list[Sample]:
+        """At most `limit` samples: of a data set, else the subject's own, else random tensors.
+
+        `shapes`, the shapes of an input that are used in turn, asks for random ones. `skip_bad`
+        skips images that cannot be read. Raises DataError, and UsageError as `random_samples`.
+        """
+        if data is not None:
+            return dataset(
+                data,
+                inputs=self.model.inputs,
+                image=self.image,
+                labels=self.labels,
+                skip_bad=skip_bad,
+                limit=limit,
+            )
+        own = self.own.read_samples() if self.own else []
+        if not own or shapes:
+            own = random_samples(self.model.inputs, image=self.image, shapes=shapes)
+        return own[:limit]
+
+
+def bundle_samples(
+    path: str | Path, data: str | Path | None = None, *, limit: int | None = None
+) -> Dataset | list[Sample] | None:
+    """At most `limit` samples for a bundle: of a data set, else its own; None where it has none."""
+    bundle = Bundle.open(path)
+    if data is None:
+        return bundle.read_samples()[:limit] or None
+    return dataset(
+        data, inputs=bundle.inputs, image=bundle.image, labels=bundle.labels, limit=limit
+    )
+
+
+@contextmanager
+def opened(
+    path: str | Path,
+    *,
+    engine: str | None = None,
+    device: str = "cpu",
+    params: str | Path | None = None,
+    image: str | Path | None = None,
+    labels: str | Path | None = None,
+) -> Iterator[Subject]:
+    """The subject at `path`, which is there as long as the block lasts.
+
+    By default engine `lite` runs a bundle, and `paddle` a source model; preprocessing and labels
+    are those in the bundle or beside the model. Raises UsageError where the engine does not run
+    such a subject, ModelError and DataError where a file is at fault.
+    """
+    if Path(path, "bundle.json").exists():
+        yield _of_bundle(path, engine, device, image, labels)
+        return
+    source = Source.of(Program.load(path, params=params), image=image, labels=labels)
+    with temporary_folder() as temporary:
+        model = source.model(temporary)
+        yield Subject(model, engine or "paddle", source.image, source.labels)
+
+
+def _of_bundle(
+    path: str | Path,
+    engine: str | None,
+    device: str,
+    image: str | Path | None,
+    labels: str | Path | None,
+) -> Subject:
+    bundle = Bundle.open(path)
+    if engine == "paddle":
+        raise UsageError(
+            f"{path}: engine paddle runs the source model that a bundle was made from "
+            f"({bundle.source.get('file')}): name that one"
+        )
+    names = read_labels(labels) if labels else bundle.labels
+    check_labels(names, bundle.outputs)
+    spec = image_spec(image) if image else bundle.image
+    engine = engine or "lite"
+    return Subject(bundle.model(bundle_target(engine, device)), engine, spec, names, bundle)

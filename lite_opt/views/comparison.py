@@ -1,0 +1,100 @@
+"""One run judged against another: tables, the verdict in one line, and an HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lite_opt.views.latency import LATENCY_HEADER, latency_rows
+from lite_opt.views.table import Item, Row, percent, table, warnings
+from lite_opt.views.templates import filled
+
+if TYPE_CHECKING:
+    from lite_opt.judge.compare import OutputDifference, Report
+
+__all__ = ["about", "html_page", "rows_of", "tables", "verdict", "view"]
+
+_SHOWN = 20  # of those that disagree
+
+
+def view(report: Report) -> Iterator[Item]:
+    """All of it; of the samples that disagree the first."""
+    yield from tables(report)
+    if report.disagreeing:
+        names = ", ".join(report.disagreeing[:_SHOWN])
+        more = len(report.disagreeing) - _SHOWN
+        yield f"disagree: {names}" + (f" and {more} more" if more > 0 else "")
+    yield from warnings(report.warnings)
+    yield verdict(report)
+
+
+def tables(report: Report, of: str = "") -> Iterator[Item]:
+    """The tables of `rows_of`; `of` says what they are of, where that is not plain."""
+    for title, (header, rows) in rows_of(report).items():
+        yield table(f"{of}: {title.lower()}" if of else title, header, rows)
+
+
+def about(run: Mapping[str, Any]) -> str:
+    """What made a run, in words: engine, device, precision."""
+    return f"{run['engine']} {run['engine_version']} ({run['device']}, {run['precision']})"
+
+
+def rows_of(report: Report) -> dict[str, tuple[Row, list[Row]]]:
+    """A report as named tables: title -> (header, rows)."""
+    names = [f"server: {about(report.reference)}", f"edge: {about(report.candidate)}"]
+    tables: dict[str, tuple[Row, list[Row]]] = {
+        "Differences": (
+            ("output", "kind", "max |d|", "max |dp|", "cosine", "SQNR dB", "worst", "moves"),
+            [_differences(output) for output in report.outputs],
+        )
+    }
+    if report.top1_agreement is not None:
+        accuracy = report.accuracy or {}
+        top5 = [percent(accuracy.get(f"{who}_top5")) for who in ("reference", "candidate")]
+        tables["Answers"] = (
+            ("accuracy", "top-1", "top-5"),
+            [
+                (names[0], percent(accuracy.get("reference_top1")), top5[0]),
+                (names[1], percent(accuracy.get("candidate_top1")), top5[1]),
+                ("agreement", percent(report.top1_agreement), percent(report.top5_agreement)),
+            ],
+        )
+    tables["Latency"] = (
+        LATENCY_HEADER,
+        latency_rows(dict(zip(names, (report.reference, report.candidate)))),
+    )
+    return tables
+
+
+def _differences(output: OutputDifference) -> Row:
+    return (
+        output.name,
+        output.kind,
+        f"{output.max_abs_diff:.2e}",
+        f"{output.max_probability_diff:.2e}",
+        f"{output.cosine:.7f}",
+        f"{output.sqnr_db:.1f}",
+        f"{output.cosine_min:.5f} {output.worst}",
+        "-" if output.response is None else f"{output.response:.3f}",
+    )
+
+
+def verdict(report: Report) -> str:
+    """The outcome in one line."""
+    if report:
+        return f"PASSED on {report.samples} samples"
+    return f"FAILED on {report.samples} samples: " + "; ".join(report.failures)
+
+
+def html_page(report: Report) -> str:
+    """A page of its own (no scripts, nothing loaded) with all that the report says."""
+    limits = [
+        f"{name} {value:g}" for name, value in vars(report.limits).items() if value is not None
+    ]
+    return filled(
+        "comparison.html",
+        report=report,
+        verdict=verdict(report),
+        tables=rows_of(report),
+        limits=", ".join(limits),
+    )

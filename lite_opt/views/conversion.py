@@ -1,0 +1,113 @@
+"""What a conversion did: repairs, the self-check, and the files of the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lite_opt.views import comparison
+from lite_opt.views.table import Item, Remark, Row, percent, size, table, warnings
+
+if TYPE_CHECKING:
+    from lite_opt.conversion.convert import Conversion
+    from lite_opt.judge.compare import Report
+    from lite_opt.passes.repair import Change
+    from lite_opt.quant.quantize import FloatLayers
+    from py_runner.formats.bundle import Bundle, Target
+
+__all__ = ["document", "view"]
+
+
+def document(done: Conversion) -> dict[str, Any]:
+    """All of it as JSON; what there is not is None."""
+    bundle = done.bundle
+    return {
+        "bundle": str(bundle.path) if bundle else None,
+        "changes": [str(change) for change in done.changes],
+        "check": bundle.check if bundle else None,
+        "report": done.report.to_json() if done.report is not None else None,
+        "float_layers": asdict(done.float_layers) if done.float_layers else None,
+        "targets": {n: asdict(t) for n, t in bundle.targets.items()} if bundle else None,
+    }
+
+
+def view(done: Conversion, out: str, *, random: bool) -> Iterator[Item]:
+    """All of it in tables. `random` is whether it was judged on random tensors."""
+    if done.changes:
+        yield _repairs(done.changes)
+    if done.report is not None:
+        yield from _self_check(done.report)
+    if done.float_layers is not None:
+        yield from _float_layers(done.float_layers)
+    if done.report is not None:
+        yield from warnings(done.report.warnings)
+    if done.bundle is not None:
+        yield _files(done.bundle, out)
+        if not done:
+            reason = done.bundle.check["reason"]
+            yield Remark(
+                f"paddle-edge: unjudged: {reason}; compare on a device before you trust it"
+            )
+        return
+    assert done.report is not None
+    hint = " (judged on random tensors: give data like those in use with --samples)"
+    verdict = comparison.verdict(done.report)
+    yield Remark(f"paddle-edge: {verdict}; no bundle was written{hint if random else ''}")
+
+
+def _repairs(changes: tuple[Change, ...]) -> Item:
+    rules: dict[str, list[str]] = {}
+    for change in changes:
+        rules.setdefault(change.rule, []).append(f"{change.where}: {change.what}")
+    rows = [(rule, str(len(edits)), edits[0]) for rule, edits in rules.items()]
+    return table("Repairs", ("rule", "changes", "the first"), rows, left=3)
+
+
+def _self_check(report: Report) -> Iterator[Item]:
+    judge = comparison.about(report.candidate)
+    header, rows = comparison.rows_of(report)["Differences"]
+    yield table(f"Self-check: server against {judge}", header, rows)
+    if report.top1_agreement is not None:
+        yield f"top-1 agreement {percent(report.top1_agreement)} of {report.samples} samples"
+
+
+def _float_layers(found: FloatLayers) -> Iterator[Item]:
+    """What `max_drop` decided, in sentences."""
+    yield (
+        f"{found.measure} on {found.samples} samples held out: int8 loses "
+        f"{found.drop_int8:.2f} points, with {len(found.layers)} layers in float {found.drop:.2f}"
+    )
+    if found.layers:
+        yield "in float: " + ", ".join(found.layers)
+
+
+def _files(bundle: Bundle, out: str) -> Item:
+    verdicts = bundle.check.get("targets", {})
+    rows = [
+        (*_target_row(name, target), verdicts.get(name, "not checked"))
+        for name, target in bundle.targets.items()
+    ]
+    header = (
+        *("target", "precision", "size", "operators", "int8", "fp16", "other", "calib", "weights"),
+        "self-check",
+    )
+    return table(f"Bundle {out}", header, rows)
+
+
+def _target_row(name: str, target: Target) -> Row:
+    """What a `.nb` file was really made of: its kernels by precision, and its weights by dtype."""
+    kinds = {"int8": 0, "fp16": 0, "other": 0}
+    for kernel, count in target.kernels.items():
+        kind = kernel.rpartition("/")[2]
+        kinds[kind if kind in kinds else "other"] += count
+    weights = ", ".join(f"{dtype} {size(count)}" for dtype, count in target.weights.items())
+    return (
+        name,
+        target.precision,
+        size(target.bytes),
+        str(target.ops),
+        *map(str, kinds.values()),
+        str(target.calib),
+        weights,
+    )

@@ -14,16 +14,13 @@ import pytest
 
 from lite_opt.conversion.convert import Source, random_samples
 from lite_opt.demo import data as demo_data
-from lite_opt.judge.layers import (
-    LAYER_LIMITS,
-    LayerLimits,
-    LayersReport,
-    bundle_layers,
-    first_difference,
-)
+from lite_opt.judge.layers import bundle_layers, first_difference
+from lite_opt.judge.layers.result import LayersReport
+from lite_opt.judge.limits import LAYER_LIMITS, LayerLimits
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
-from lite_opt.quant.quantize import calibrate, fake_fp16
+from lite_opt.quant.calibrate import calibrate
+from lite_opt.quant.simulate import fake_fp16
 from lite_opt.recipes import RECIPES, Calibration
 from py_runner.data.dataset import dataset
 from py_runner.data.image import image_spec
@@ -291,7 +288,7 @@ def test_an_optimizer_that_dies_is_an_error_that_names_the_model() -> None:
 def test_an_engine_that_dies_is_an_error_that_names_the_model(
     network: Program, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lite_opt.judge.layers.run", _dies)
+    monkeypatch.setattr("lite_opt.judge.layers.runs.run", _dies)
     source, made = pair(network)
     with pytest.raises(EngineError, match=r"made\.pdmodel: with its layers tapped: killed"):
         first_difference(source, made, samples)

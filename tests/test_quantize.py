@@ -19,21 +19,15 @@ from click.testing import CliRunner
 from lite_opt.cli import cli
 from lite_opt.conversion.convert import Source, convert, layer_losses, random_samples
 from lite_opt.judge.compare import compare
+from lite_opt.judge.limits import limits_for
+from lite_opt.judge.sensitivity import choose_float_layers, sensitivity
 from lite_opt.lite.optimizer import Optimizer, optimize
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
-from lite_opt.quant import quantize
-from lite_opt.quant.quantize import (
-    Quantized,
-    calibrate,
-    calibration_warnings,
-    choose_float_layers,
-    dequantized,
-    fake_fp16,
-    is_quantized,
-    quantized_layers,
-    sensitivity,
-)
+from lite_opt.quant.calibrate import calibrate, calibration_warnings
+from lite_opt.quant.mixed import Quantized, quantized_layers
+from lite_opt.quant.operators import is_quantized
+from lite_opt.quant.simulate import dequantized, fake_fp16
 from lite_opt.recipes import ALGORITHMS, RECIPES, Calibration, recipe
 from py_runner.errors import ConvertError, DataError, EngineError, UsageError
 from py_runner.formats.bundle import Bundle
@@ -600,7 +594,7 @@ def test_a_model_trained_with_quantization_goes_through(form: str, tmp_path: Pat
     # The twin stands for the same numbers, without the rounding of activations.
     samples = done.bundle.read_samples()
     twin = run(done.bundle.model("x86"), samples)
-    assert compare(done.bundle.reference(), twin, limits=RECIPES["int8"].limits)
+    assert compare(done.bundle.reference(), twin, limits=limits_for("int8"))
     plain = dequantized(program)
     assert not is_quantized(plain)
 
@@ -654,7 +648,7 @@ def test_losses_need_a_float_model(int8: Path, calibration_data: Path) -> None:
 def test_an_engine_that_dies_is_a_sentence(
     calibrated: Quantized, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     program = calibrated.source
     with pytest.raises(ConvertError, match="Paddle's quantization exited with code 1"):
         calibrate(program, samples_of(program), Calibration())

@@ -22,22 +22,15 @@ import numpy as np
 
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import limits_for
+from lite_opt.judge.sensitivity import FloatLayers, LayerLoss, choose_float_layers, sensitivity
 from lite_opt.lite.optimizer import TARGETS, Optimizer
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.passes.repair import Change, repair
-from lite_opt.quant.quantize import (
-    FloatLayers,
-    LayerLoss,
-    Quantized,
-    calibrate,
-    calibration_warnings,
-    choose_float_layers,
-    dequantized,
-    fake_fp16,
-    is_quantized,
-    sensitivity,
-)
+from lite_opt.quant.calibrate import calibrate, calibration_warnings
+from lite_opt.quant.mixed import Quantized
+from lite_opt.quant.operators import is_quantized
 from lite_opt.quant.rounding import round_weights
+from lite_opt.quant.simulate import dequantized, fake_fp16
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
 from lite_opt.recipes import recipe as find_recipe
 from py_runner.data.dataset import dataset

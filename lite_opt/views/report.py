@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
     from lite_opt.judge.compare import Report
-    from lite_opt.judge.layers import Divergence, Tap
-    from lite_opt.quant.quantize import FloatLayers, LayerLoss
+    from lite_opt.judge.layers.result import Divergence, Tap
+    from lite_opt.judge.sensitivity import FloatLayers, LayerLoss
     from py_runner.formats.bundle import Target
 
 __all__ = [

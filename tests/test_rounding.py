@@ -13,8 +13,7 @@ from lite_opt.conversion.convert import convert, random_samples
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant.calibrate import calibrate
-from lite_opt.quant.operators import INT8
-from lite_opt.quant.rounding import round_weights
+from lite_opt.quant.rounding import BALANCED, round_weights
 from lite_opt.recipes import Calibration
 from py_runner.formats.nb import read_nb
 
@@ -39,7 +38,7 @@ def rows(kind: str, weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("kind", SHAPES)
 def test_errors_are_in_balance(kind: str) -> None:
     weight = np.random.default_rng(3).standard_normal(SHAPES[kind]).astype(np.float32)
-    rounded = round_weights(one_layer(kind, weight), INT8).params["w"]
+    rounded = round_weights(one_layer(kind, weight), BALANCED).params["w"]
     assert rounded.dtype == np.float32 and rounded.shape == weight.shape
     exact, made = rows(kind, weight), rows(kind, rounded)
     step = np.abs(exact).max(axis=1, keepdims=True) / 127
@@ -127,7 +126,7 @@ def test_paddle_keeps_it(model: Path) -> None:
     repair(program)
     samples = random_samples(program.inputs, count=4)
     quantized = calibrate(program, samples, Calibration(algorithm="abs_max"))
-    expected = round_weights(program, INT8).params
+    expected = round_weights(program, BALANCED).params
     compared = 0
     for op in quantized.ops:
         if op.type != "conv2d":

@@ -19,7 +19,7 @@ import numpy as np
 
 from lite_opt.model.program import Attr, Op, Program
 from lite_opt.quant.operators import INT8, LAYERS, is_quantized, stored_weight
-from lite_opt.quant.rounding import round_weights
+from lite_opt.quant.rounding import BALANCED, round_weights
 from lite_opt.recipes import Calibration
 from py_runner.errors import ConvertError, DataError, EngineError, UsageError
 from py_runner.files.folder import temporary_folder
@@ -85,7 +85,7 @@ def calibrate(
             f"(looked for {', '.join(INT8)} with weights)"
         )
     # Paddle rounds to the nearest step: what is on its step already stays there.
-    copy = round_weights(program, INT8) if calibration.per_channel else program.copy()
+    copy = round_weights(program, BALANCED) if calibration.per_channel else program.copy()
     for block in copy.blocks:
         for op in block.ops:
             op.attrs.setdefault("op_role", Attr("INT", 0))  # PIR has none; Paddle's passes ask

@@ -21,7 +21,11 @@ import numpy as np
 from lite_opt.model.program import Program
 from lite_opt.quant.operators import LAYERS, WEIGHT_ONLY, steps
 
-__all__ = ["round_weights"]
+__all__ = ["BALANCED", "round_weights"]
+
+# Of the layers of static int8 those whose every output sums over whole kernels: the kernel of a
+# transposed convolution is spread over several, so there is no sum of its errors to balance.
+BALANCED = ("conv2d", "depthwise_conv2d", "mul")
 
 _BLOCK = 1 << 20  # weights that are rounded at a time: bounds the memory
 

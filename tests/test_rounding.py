@@ -13,6 +13,7 @@ from lite_opt.conversion.convert import convert, random_samples
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant.calibrate import calibrate
+from lite_opt.quant.operators import LAYERS
 from lite_opt.quant.rounding import BALANCED, round_weights
 from lite_opt.recipes import Calibration
 from py_runner.formats.nb import read_nb
@@ -136,3 +137,23 @@ def test_paddle_keeps_it(model: Path) -> None:
         assert np.allclose(quantized.params[name], np.rint(expected[name] / step), atol=1e-3)
         compared += 1
     assert compared
+
+
+def test_paddle_rounds_the_kernels_of_transposed_convolutions() -> None:
+    """To the nearest, with a scale for each output channel: there is nothing to balance."""
+    b = make_model.Builder(3)
+    x = b.input("x", (-1, 6, 8, 8))
+    y = b.op(
+        "conv2d_transpose", {"Input": [x], "Filter": [b.param("w", (6, 10, 2, 2))]}, "y",
+        (-1, 10, 16, 16), slot="Output", strides=[2, 2], paddings=[0, 0], dilations=[1, 1],
+        groups=1, padding_algorithm="EXPLICIT", data_format="NCHW", output_padding=[],
+        output_size=[],
+    )  # fmt: skip
+    program = b.program(b.op("relu", {"X": [y]}, "z", (-1, 10, 16, 16)))
+    weight = program.params["w"]
+    samples = random_samples(program.inputs, count=4)
+    quantized = calibrate(program, samples, Calibration(algorithm="abs_max"))
+    step = np.abs(weight).max(axis=(0, 2, 3), keepdims=True) / 127
+    assert np.array_equal(quantized.params["w"], np.rint(weight / step))
+    (dequantize,) = (op for op in quantized.ops if op.input("X") == "y")
+    assert dequantize.get("quant_axis") == LAYERS["conv2d_transpose"].channels

@@ -148,13 +148,9 @@ def bundle_layers(
             program.var(spec.name).shape = spec.shape
     if quantized is None:
         repair(candidate)
-    if chosen.fp16:
-        candidate = fake_fp16(candidate)
-    elif chosen.quant_type == "QUANT_INT8":
-        candidate = round_weights(candidate)
     return first_difference(
         reference,
-        candidate,
+        _prepared(candidate, chosen),
         samples,
         engine="paddle" if chosen.arm_only else "lite",
         recipe=chosen,
@@ -162,3 +158,10 @@ def bundle_layers(
         taps=taps,
         watch=watch,
     )
+
+
+def _prepared(repaired: Program, recipe: Recipe) -> Program:
+    """What a conversion gives the optimizer, or what simulates the kernels that it would choose."""
+    if recipe.fp16:
+        return fake_fp16(repaired)
+    return round_weights(repaired) if recipe.quant_type == "QUANT_INT8" else repaired

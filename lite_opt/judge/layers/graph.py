@@ -9,15 +9,15 @@ from typing import Any
 import numpy.typing as npt
 
 from lite_opt.model.program import Block, ModelFiles, Op, Program, Var
-from lite_opt.quant.operators import DEQUANTIZE_BEHIND, OPERATORS
+from lite_opt.quant.operators import DEQUANTIZE_BEHIND
 from py_runner.errors import ModelError
 
 __all__ = ["Graph", "Layer", "read", "with_params", "with_source_names", "written"]
 
 _Array = npt.NDArray[Any]
 
-# Operators that represent a number otherwise, and are not what a layer is called.
-_CASTS = frozenset({*OPERATORS, "cast"})
+# Operators that represent what another computed otherwise, and are not what a layer is called.
+_CASTS = frozenset({*DEQUANTIZE_BEHIND, "cast"})
 # Operators that Paddle Lite fuses others into (lite/core/optimizer/mir/fusion), and those that it
 # fuses into the one before them. Arithmetic counts where its other operand is a parameter.
 _HEADS = frozenset({

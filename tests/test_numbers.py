@@ -33,6 +33,7 @@ def row(*values: float) -> np.ndarray:
         (row(0.25, 0.7489), "logits"),
         (row(0.25, 0.7511), "logits"),
         (row(-0.9e-6, 1), "probabilities"),  # what rounding leaves below 0
+        (np.array([[-1e-6, 1]]), "probabilities"),
         (row(-1.1e-6, 1), "logits"),
         (np.array([0.25, 0.75], np.float32), "probabilities"),  # without a batch
         (np.array([3, 4], np.float16), "logits"),

@@ -95,7 +95,7 @@ def compare(reference: Run, candidate: Run, *, limits: Limits | None = None) -> 
     """Judge `candidate` against `reference` on the samples that both have.
 
     Args:
-        limits: the defaults are those of the candidate's precision, see `recipe.limits_for`.
+        limits: the defaults are those of the candidate's precision, see `limits.limits_for`.
 
     Raises DataError where the runs have no sample in common, were fed different tensors under
     one id, or have outputs of different number or shape.

@@ -41,9 +41,11 @@ import numpy as np
 import zoo
 
 from lite_opt.conversion.convert import convert
+from lite_opt.judge.sensitivity import sensitivity
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
-from lite_opt.quant.quantize import Quantized, calibrate, sensitivity
+from lite_opt.quant.calibrate import calibrate
+from lite_opt.quant.mixed import Quantized
 from lite_opt.recipes import Calibration
 from py_runner.data.dataset import dataset
 from py_runner.data.decode import open_image

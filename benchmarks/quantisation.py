@@ -31,7 +31,7 @@ from lite_opt.judge.compare import Report, compare
 from lite_opt.lite.optimizer import optimize
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
-from lite_opt.quant.quantize import fake_fp16
+from lite_opt.quant.simulate import fake_fp16
 from lite_opt.recipes import recipe
 from lite_opt.views.table import percent, size
 from py_runner.data.dataset import Dataset, dataset
@@ -210,7 +210,7 @@ def measure(task: Task, work: Path) -> str:
 
 
 def _int8_layers(folder: Path) -> int:
-    from lite_opt.quant.quantize import quantized_layers
+    from lite_opt.quant.mixed import quantized_layers
 
     return len(quantized_layers(Program.load(folder)))
 

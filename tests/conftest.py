@@ -6,9 +6,15 @@ import os
 from pathlib import Path
 
 import make_model
+import numpy as np
 import pytest
+from make_int8 import repaired, samples_of
 
 from lite_opt.conversion.convert import convert
+from lite_opt.model.program import Program
+from lite_opt.quant.calibrate import calibrate
+from lite_opt.quant.mixed import Quantized
+from lite_opt.recipes import Calibration
 from py_runner.engines import lite
 from py_runner.errors import EngineError
 
@@ -51,3 +57,19 @@ def bundle(
     out = tmp_path_factory.mktemp("bundle") / "tiny.bundle"
     assert convert(model, out, image=image_spec, samples=photos)
     return out
+
+
+@pytest.fixture(scope="session")
+def calibrated(model: Path) -> Quantized:
+    """The tiny classifier in int8, next to its repaired float form."""
+    program = repaired(Program.load(model))
+    return Quantized.of(calibrate(program, samples_of(program), Calibration()), program)
+
+
+@pytest.fixture(scope="session")
+def calibration_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve random tensors for the tiny classifier, and their first classes as labels."""
+    path = tmp_path_factory.mktemp("calibration") / "data.npy"
+    shape = (12, 3, make_model.SIDE, make_model.SIDE)
+    np.save(path, np.random.default_rng(0).standard_normal(shape).astype("float32"))
+    return path

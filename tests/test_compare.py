@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from lite_opt.judge.compare import compare
-from lite_opt.judge.limits import LIMITS, Limits, limits_for
+from lite_opt.judge.limits import LAYER_LIMITS, LIMITS, Limits, layer_limits_for, limits_for
 from lite_opt.views.comparison import html_page, rows_of, verdict
 from py_runner.errors import DataError
 from py_runner.formats.run import Run, SampleInfo
@@ -152,6 +153,113 @@ def test_limits_follow_the_precision_of_the_candidate() -> None:
     assert limits_for("unheard-of") == LIMITS["fp32"]
 
 
+def test_limits_that_are_just_held() -> None:
+    labels = [int(row.argmax()) for row in LOGITS]
+    other = LOGITS + RANDOM.normal(0, 1, LOGITS.shape).astype("float32")
+    runs = made(LOGITS, labels), made(other, labels)
+    measured = compare(*runs)
+    (output,), drop = measured.outputs, measured.accuracy["drop"] if measured.accuracy else 0.0
+    assert drop > 0 and output.cosine < 1 and output.max_probability_diff > 0
+    held = Limits(output.cosine, output.max_probability_diff, drop)
+    assert compare(*runs, limits=held).failures == ()
+    for broken, words in (
+        (replace(held, cosine=np.nextafter(output.cosine, 1)), "cosine"),
+        (replace(held, max_abs_diff=np.nextafter(output.max_probability_diff, 0)), "max |dp|"),
+        (replace(held, top1_drop=np.nextafter(drop, 0)), "accuracy falls"),
+    ):
+        (failure,) = compare(*runs, limits=broken).failures
+        assert words in failure
+    assert compare(*runs, limits=Limits(output.cosine))  # without a limit all else is allowed
+
+
+def test_a_limit_of_zero_is_a_limit() -> None:
+    assert Limits(0.5) == Limits(0.5, None, None)
+    assert limits_for("fp32", cosine=0.0, max_abs_diff=0.0) == Limits(0.0, 0.0, None)
+    assert layer_limits_for("int8") == LAYER_LIMITS["int8"] != LAYER_LIMITS["fp32"]
+    assert layer_limits_for("unheard-of") == LAYER_LIMITS["fp32"]
+
+
+@pytest.mark.parametrize(("classes", "counted"), [(2, False), (5, False), (6, True)])
+def test_top_five_needs_more_than_five_classes(classes: int, counted: bool) -> None:
+    values = LOGITS[:, :, :classes]
+    report = compare(made(values, [0] * 20), made(values, [0] * 20))
+    assert report.top1_agreement == 1.0
+    assert report.top5_agreement == (1.0 if counted else None)
+    assert report.accuracy is not None
+    assert ("reference_top5" in report.accuracy, "candidate_top5" in report.accuracy) == (
+        counted, counted,
+    )  # fmt: skip
+
+
+def test_the_fifth_class_counts_and_the_sixth_does_not() -> None:
+    scores = np.arange(8, 0, -1, dtype="float32")[None, None]
+    order = [[1, 2, 3, 4, 0, 5, 6, 7], [1, 2, 3, 4, 5, 0, 6, 7]]
+    others = np.empty((2, 1, 8), "float32")
+    for other, places in zip(others, order):
+        other[0, places] = scores[0, 0]
+    report = compare(made(np.repeat(scores, 2, axis=0), [0, 0]), made(others, [0, 0]))
+    assert (report.top1_agreement, report.top5_agreement) == (0.0, 0.5)
+    assert report.accuracy is not None
+    assert (report.accuracy["reference_top5"], report.accuracy["candidate_top5"]) == (1.0, 0.5)
+
+
+def test_of_equal_scores_the_first_class_is_the_best() -> None:
+    tied = np.array([[[1, 3, 3, 0]]], "float32")
+    report = compare(made(tied, [1]), made(tied, [1]))
+    assert report.accuracy is not None and report.accuracy["reference_top1"] == 1.0
+
+
+def test_labels_of_some_samples_and_of_sequences() -> None:
+    labels = [int(LOGITS[0].argmax()), *[None] * 19]
+    report = compare(made(LOGITS, labels), made(LOGITS, labels))
+    assert report.accuracy is not None and report.accuracy["labelled"] == 1
+    rows = softmax(RANDOM.standard_normal((3, 1, 12, 30)))
+    assert compare(made(rows, [1] * 3), made(rows, [1] * 3)).accuracy is None
+
+
+def test_the_first_output_of_scores_is_ranked() -> None:
+    maps = list(RANDOM.random((20, 1, 1, 8, 8)).astype("float32"))
+    first, second = list(LOGITS), list(LOGITS[:, :, ::-1])
+    reference = made(LOGITS, outputs={"map": maps, "a": first, "b": first})
+    candidate = made(LOGITS, outputs={"map": maps, "a": first, "b": second})
+    assert compare(reference, candidate).top1_agreement == 1.0
+
+
+@pytest.mark.parametrize(("part", "stuck"), [(0.02, False), (0.005, True)])
+def test_a_candidate_that_moves_a_hundredth_is_stuck(part: float, stuck: bool) -> None:
+    mean = LOGITS.mean(0, keepdims=True)
+    report = compare(made(LOGITS), made(mean + (LOGITS - mean) * np.float32(part)))
+    assert report.outputs[0].response == pytest.approx(part, rel=1e-3)
+    assert any("does not move" in text for text in report.failures) == stuck
+
+
+def test_one_sample_has_no_response() -> None:
+    report = compare(made(LOGITS[:1]), made(LOGITS[:1]))
+    assert report.outputs[0].response is None and report.warnings == ()
+
+
+def test_probabilities_below_the_floor_are_noise() -> None:
+    """fp16 holds none below 6.1e-5, fp32 many."""
+    small = np.array([[[1e-7, 0.4]], [[3e-6, 0.5]]], "float32")
+    reference = np.concatenate([small, 1 - small.sum(-1, keepdims=True)], -1)
+    candidate = reference.copy()
+    candidate[:, :, 0] = 0
+    cosines = [
+        compare(made(reference), made(candidate, precision=precision)).outputs[0].cosine
+        for precision in ("fp16", "fp32")
+    ]
+    assert cosines[0] == pytest.approx(1) and cosines[1] < 0.999
+
+
+def test_the_first_of_the_worst_samples_is_named() -> None:
+    other = LOGITS.copy()
+    other[4] = -LOGITS[4]
+    (output,) = compare(made(LOGITS), made(other)).outputs
+    assert (output.cosine_min, output.worst) == (pytest.approx(-1), "s4")
+    (same,) = compare(made(LOGITS), made(np.zeros_like(LOGITS))).outputs
+    assert (same.cosine_min, same.worst, same.sqnr_db) == (0.0, "s0", pytest.approx(0.0))
+
+
 def test_runs_that_cannot_be_compared() -> None:
     run = made(LOGITS)
     others = tuple(SampleInfo(f"t{i}", f"hash{i}", None) for i in range(20))
@@ -167,9 +275,10 @@ def test_runs_that_cannot_be_compared() -> None:
 
 
 def test_a_subset_is_compared_with_a_warning() -> None:
-    report = compare(made(LOGITS), made(LOGITS[:5]))
-    assert report and report.samples == 5
-    assert report.warnings == ("only 5 of 20 samples are in both runs",)
+    for runs in ((made(LOGITS), made(LOGITS[:5])), (made(LOGITS[:5]), made(LOGITS))):
+        report = compare(*runs)
+        assert report and report.samples == 5
+        assert report.warnings == ("only 5 of 20 samples are in both runs",)
 
 
 def test_runs_are_saved_opened_and_merged(tmp_path: Path) -> None:

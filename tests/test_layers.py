@@ -17,16 +17,14 @@ from lite_opt.demo.efficientnet_lite import efficientnet_lite0
 from lite_opt.demo.packages import ocr_model
 from lite_opt.demo.packages import photos as photo_files
 from lite_opt.demo.text_lines import write_text_lines
-from lite_opt.judge.layers import (
-    LAYER_LIMITS,
-    LayerLimits,
-    LayersReport,
-    bundle_layers,
-    first_difference,
-)
-from lite_opt.model.program import Program
+from lite_opt.judge.layers import bundle_layers, first_difference
+from lite_opt.judge.layers.graph import Graph, with_source_names
+from lite_opt.judge.layers.result import LayersReport
+from lite_opt.judge.limits import LAYER_LIMITS, LayerLimits
+from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
-from lite_opt.quant.quantize import calibrate, fake_fp16
+from lite_opt.quant.calibrate import calibrate
+from lite_opt.quant.simulate import fake_fp16
 from lite_opt.recipes import RECIPES, Calibration
 from py_runner.data.dataset import dataset
 from py_runner.data.image_text import image_spec
@@ -198,6 +196,69 @@ def test_a_search_taps_few_at_a_time(network: Program, samples: list[Sample]) ->
     assert len(at_once.taps) == at_once.layers
 
 
+def test_what_a_recipe_does_not_round_is_judged_as_in_fp32() -> None:
+    """The optimizer leaves depthwise and transposed convolutions in float, and quantizes a
+    transposed factor by its own output channels."""
+    b = make_model.Builder(3)
+    plain = {"dilations": [1, 1], "padding_algorithm": "EXPLICIT", "data_format": "NCHW"}
+    shape = (1, 8, 10, 10)
+    x = b.input("x", shape)
+    x = b.op(
+        "depthwise_conv2d", {"Input": [x], "Filter": [b.param("d.w", (8, 1, 3, 3))]}, "d", shape,
+        slot="Output", strides=[1, 1], paddings=[1, 1], groups=8, **plain,
+    )  # fmt: skip
+    x = b.op(
+        "conv2d_transpose", {"Input": [x], "Filter": [b.param("t.w", (8, 6, 2, 2))]}, "t",
+        (1, 6, 20, 20), slot="Output", strides=[2, 2], paddings=[0, 0], groups=1,
+        output_padding=[], output_size=[], **plain,
+    )  # fmt: skip
+    x = b.op(
+        "flatten_contiguous_range", {"X": [x]}, "flat", (1, 2400), start_axis=1, stop_axis=3
+    )  # fmt: skip
+    weights = b.param("m.w", (10, 2400))
+    b.params["m.w"][:, ::7] *= np.float32(8)
+    x = b.op(
+        "matmul_v2", {"X": [x], "Y": [weights]}, "m", (1, 10), trans_x=False, trans_y=True
+    )  # fmt: skip
+    source, made = pair(b.program(b.op("relu", {"X": [x]}, "out", (1, 10))))
+    samples = random_samples(source.inputs, count=2)
+    recipe = RECIPES["int8-weights"]
+    report = first_difference(source, made, samples, recipe=recipe, taps=None)
+    assert report, report.verdict
+    taps = {tap.op: tap for tap in report.taps}
+    for kind in ("depthwise_conv2d", "conv2d_transpose"):
+        tap = taps[kind]
+        assert tap.expected_db == np.inf and tap.alone is not None and tap.alone.sqnr_db > 120
+    product = taps["mul"]
+    assert product.alone is not None and product.expected_db is not None
+    assert product.alone.sqnr_db == pytest.approx(product.expected_db, abs=0.5)
+    scaled(made, "d.w", 1.005)  # 46 dB: less than rounding to 8 bits would cost
+    found = first_difference(source, made, samples, recipe=recipe, taps=None).divergence
+    assert found is not None and (found.op, found.cause) == ("depthwise_conv2d", "layer")
+
+
+def test_layers_are_called_by_what_computes_them() -> None:
+    """Not by what represents their numbers otherwise; what quantizes an activation is a layer."""
+    program = make_model.classifier()
+    program.blocks[0].ops = [
+        Op("feed", {"X": ["feed"]}, {"Out": ["x"]}),
+        Op("quantize_linear", {"X": ["x"]}, {"Y": ["x.quantized"]}),
+        Op("conv2d", {"Input": ["x.quantized"]}, {"Output": ["c"]}),
+        Op("fake_channel_wise_dequantize_max_abs", {"X": ["c"]}, {"Out": ["c.dequantized"]}),
+        Op("relu", {"X": ["c.dequantized"]}, {"Out": ["r.wide"]}),
+        Op("cast", {"X": ["r.wide"]}, {"Out": ["r.fp16"]}),
+        Op("cast", {"X": ["r.fp16"]}, {"Out": ["r"]}),
+        Op("fake_quantize_range_abs_max", {"X": ["r"]}, {"Out": ["r.quantized"]}),
+    ]
+    graph = Graph(with_source_names(program))
+    assert {name: graph.computed_by(name) for name in ("x.quantized", "c", "r", "r.quantized")} == {
+        "x.quantized": "quantize_linear",
+        "c": "conv2d",
+        "r": "relu",
+        "r.quantized": "fake_quantize_range_abs_max",
+    }
+
+
 def test_programs_are_left_as_they_were(network: Program, samples: list[Sample]) -> None:
     source, made = pair(network)
     before = [[(o.type, dict(o.inputs), dict(o.outputs)) for o in p.ops] for p in (source, made)]
@@ -295,7 +356,7 @@ def test_an_optimizer_that_dies_is_an_error_that_names_the_model() -> None:
 def test_an_engine_that_dies_is_an_error_that_names_the_model(
     network: Program, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lite_opt.judge.layers.run", _dies)
+    monkeypatch.setattr("lite_opt.judge.layers.runs.run", _dies)
     source, made = pair(network)
     with pytest.raises(EngineError, match=r"made\.pdmodel: with its layers tapped: killed"):
         first_difference(source, made, samples)

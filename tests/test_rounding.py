@@ -12,8 +12,9 @@ import pytest
 from lite_opt.conversion.convert import convert
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
-from lite_opt.quant.quantize import calibrate
-from lite_opt.quant.rounding import CALIBRATED, round_weights
+from lite_opt.quant.calibrate import calibrate
+from lite_opt.quant.operators import LAYERS
+from lite_opt.quant.rounding import BALANCED, round_weights
 from lite_opt.recipes import Calibration
 from py_runner.data.random_samples import random_samples
 from py_runner.formats.nb import read_nb
@@ -39,7 +40,7 @@ def rows(kind: str, weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("kind", SHAPES)
 def test_errors_are_in_balance(kind: str) -> None:
     weight = np.random.default_rng(3).standard_normal(SHAPES[kind]).astype(np.float32)
-    rounded = round_weights(one_layer(kind, weight), CALIBRATED).params["w"]
+    rounded = round_weights(one_layer(kind, weight), BALANCED).params["w"]
     assert rounded.dtype == np.float32 and rounded.shape == weight.shape
     exact, made = rows(kind, weight), rows(kind, rounded)
     step = np.abs(exact).max(axis=1, keepdims=True) / 127
@@ -127,7 +128,7 @@ def test_paddle_keeps_it(model: Path) -> None:
     repair(program)
     samples = random_samples(program.inputs, count=4)
     quantized = calibrate(program, samples, Calibration(algorithm="abs_max"))
-    expected = round_weights(program, CALIBRATED).params
+    expected = round_weights(program, BALANCED).params
     compared = 0
     for op in quantized.ops:
         if op.type != "conv2d":
@@ -137,3 +138,23 @@ def test_paddle_keeps_it(model: Path) -> None:
         assert np.allclose(quantized.params[name], np.rint(expected[name] / step), atol=1e-3)
         compared += 1
     assert compared
+
+
+def test_paddle_rounds_the_kernels_of_transposed_convolutions() -> None:
+    """To the nearest, with a scale for each output channel: there is nothing to balance."""
+    b = make_model.Builder(3)
+    x = b.input("x", (-1, 6, 8, 8))
+    y = b.op(
+        "conv2d_transpose", {"Input": [x], "Filter": [b.param("w", (6, 10, 2, 2))]}, "y",
+        (-1, 10, 16, 16), slot="Output", strides=[2, 2], paddings=[0, 0], dilations=[1, 1],
+        groups=1, padding_algorithm="EXPLICIT", data_format="NCHW", output_padding=[],
+        output_size=[],
+    )  # fmt: skip
+    program = b.program(b.op("relu", {"X": [y]}, "z", (-1, 10, 16, 16)))
+    weight = program.params["w"]
+    samples = random_samples(program.inputs, count=4)
+    quantized = calibrate(program, samples, Calibration(algorithm="abs_max"))
+    step = np.abs(weight).max(axis=(0, 2, 3), keepdims=True) / 127
+    assert np.array_equal(quantized.params["w"], np.rint(weight / step))
+    (dequantize,) = (op for op in quantized.ops if op.input("X") == "y")
+    assert dequantize.get("quant_axis") == LAYERS["conv2d_transpose"].channels

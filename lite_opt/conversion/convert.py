@@ -19,10 +19,10 @@ from lite_opt.conversion.plan import CHECK_SAMPLES, Material, Plan, fix_shapes
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
 from lite_opt.judge.compare import Report
+from lite_opt.judge.sensitivity import FloatLayers
 from lite_opt.lite.optimizer import TARGETS, Optimizer
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import Change, repair
-from lite_opt.quant.quantize import FloatLayers
 from lite_opt.recipes import QUANTIZED, Recipe
 from lite_opt.recipes import recipe as find_recipe
 from py_runner.files.folder import temporary_folder, whole_folder

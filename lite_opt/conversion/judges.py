@@ -17,7 +17,7 @@ from lite_opt.conversion.steps import Models, make_target
 from lite_opt.judge.compare import Report, compare
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.model.program import Program
-from lite_opt.quant.quantize import fake_fp16
+from lite_opt.quant.simulate import fake_fp16
 from py_runner.devices import arm_device
 from py_runner.errors import ConvertError, EngineError
 from py_runner.files.folder import temporary_folder

@@ -7,9 +7,9 @@ from pathlib import Path
 from lite_opt.conversion.plan import Material
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import calibrated
+from lite_opt.judge.sensitivity import LayerLoss, sensitivity
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
-from lite_opt.quant.quantize import LayerLoss, sensitivity
 from lite_opt.recipes import RECIPES, Recipe
 from py_runner.errors import UsageError
 from py_runner.watch import QUIET, Watch

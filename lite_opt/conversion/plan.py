@@ -11,7 +11,7 @@ import numpy as np
 from lite_opt.conversion.source import Source
 from lite_opt.lite.optimizer import TARGETS
 from lite_opt.model.program import Program
-from lite_opt.quant.quantize import calibration_warnings
+from lite_opt.quant.calibrate import calibration_warnings
 from lite_opt.recipes import QUANTIZED, Recipe
 from py_runner.data.dataset import dataset
 from py_runner.data.random_samples import random_samples

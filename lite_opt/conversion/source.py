@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lite_opt.model.program import ModelFiles, Program
-from lite_opt.quant.quantize import is_quantized
+from lite_opt.quant.operators import is_quantized
 from py_runner.data.image import ImageSpec
 from py_runner.data.image_text import image_spec
 from py_runner.data.inference_yml import read_inference_yml

@@ -12,16 +12,13 @@ from pathlib import Path
 from lite_opt.conversion.plan import Material, Plan
 from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
+from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.model.program import ModelFiles, Program
-from lite_opt.quant.quantize import (
-    FloatLayers,
-    Quantized,
-    calibrate,
-    choose_float_layers,
-    dequantized,
-)
+from lite_opt.quant.calibrate import calibrate
+from lite_opt.quant.mixed import Quantized
 from lite_opt.quant.rounding import round_weights
+from lite_opt.quant.simulate import dequantized
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
 from py_runner.errors import ConvertError
 from py_runner.files.folder import temporary_folder, whole_folder

@@ -6,7 +6,6 @@ class scores are compared as centred logits, and the output has to move when the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lite_opt.judge.limits import Limits, limits_for
+from lite_opt.judge.numbers import Energies, Gaps, Spread, centred, kind_of, softmax
+from lite_opt.judge.ranking import Ranking, rank
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
 
@@ -28,6 +29,8 @@ _LEAST_PROBABILITY = {"fp16": 6.1e-5}
 _LEAST_PROBABILITY_FP32 = 1e-12
 # A candidate whose spread over the samples is below this part of the reference's is stuck.
 _LEAST_RESPONSE = 0.01
+# A reference whose spread is below this part of its magnitude hardly moves itself.
+_LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def compare(reference: Run, candidate: Run, *, limits: Limits | None = None) -> 
     """Judge `candidate` against `reference` on the samples that both have.
 
     Args:
-        limits: the defaults are those of the candidate's precision, see `recipe.limits_for`.
+        limits: the defaults are those of the candidate's precision, see `limits.limits_for`.
 
     Raises DataError where the runs have no sample in common, were fed different tensors under
     one id, or have outputs of different number or shape.
@@ -110,7 +113,7 @@ def compare(reference: Run, candidate: Run, *, limits: Limits | None = None) -> 
     least = _LEAST_PROBABILITY.get(candidate.precision, _LEAST_PROBABILITY_FP32)
     failures: list[str] = []
     outputs = []
-    ranking: _Ranking | None = None
+    ranking: Ranking | None = None
     # Names differ between engines; the order of the outputs does not.
     for (name, left), right in zip(reference.outputs.items(), candidate.outputs.values()):
         aligned = [(left[r], right[c]) for r, c in pairs]
@@ -119,7 +122,7 @@ def compare(reference: Run, candidate: Run, *, limits: Limits | None = None) -> 
         warnings += notes
         failures += _failures(difference, limits)
         if ranking is None and difference.kind != "tensor":
-            ranking = _rank(aligned, labels)
+            ranking = rank(aligned, labels)
     drop = ranking.accuracy["drop"] if ranking and ranking.accuracy else None
     if limits.top1_drop is not None and drop is not None and drop > limits.top1_drop:
         failures.append(
@@ -161,46 +164,6 @@ def _pairs(reference: Run, candidate: Run) -> tuple[list[tuple[int, int]], list[
     return pairs, notes
 
 
-def _kind(values: Sequence[_Array]) -> str:
-    rows = values[0].shape[-1] if values[0].ndim else 0
-    if rows < 2 or not np.issubdtype(values[0].dtype, np.floating):
-        return "tensor"
-    if all(
-        v.min(initial=0) >= -1e-6 and np.all(np.abs(v.sum(-1, dtype=np.float64) - 1) < 1e-3)
-        for v in values
-    ):
-        return "probabilities"
-    return "logits" if all(v.size == rows for v in values) else "tensor"
-
-
-def _centred(value: _Array, kind: str, least: float) -> npt.NDArray[np.float64]:
-    scores = value.astype(np.float64)
-    if kind == "tensor":
-        return scores - scores.mean() if scores.size else scores
-    if kind == "probabilities":
-        scores = np.log(np.maximum(scores, least))
-    return np.asarray(scores - scores.mean(-1, keepdims=True))
-
-
-def _softmax(value: _Array) -> npt.NDArray[np.float64]:
-    scores = value.astype(np.float64)
-    scores = np.exp(scores - scores.max(-1, keepdims=True))
-    return np.asarray(scores / scores.sum(-1, keepdims=True))
-
-
-def _cosine(dot: float, left: float, right: float) -> float:
-    """Of the sums of products and squares; two constant outputs are alike, one is not like any."""
-    if left == 0 or right == 0:
-        return 1.0 if left == right else 0.0
-    return float(dot / np.sqrt(left * right))
-
-
-def _decibels(signal: float, noise: float) -> float:
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
-
-
 def _difference(
     name: str, ids: Sequence[str], pairs: Sequence[tuple[_Array, _Array]], least: float
 ) -> tuple[OutputDifference, list[str]]:
@@ -212,7 +175,7 @@ def _difference(
             )
         if not np.isfinite(left).all():
             raise DataError(f"the reference's output '{name}' of sample '{id_}' is not finite")
-    kind = _kind([left for left, _ in pairs])
+    kind = kind_of([left for left, _ in pairs])
     not_finite = sum(int(np.count_nonzero(~np.isfinite(right))) for _, right in pairs)
     if not_finite:
         first = next(i for i, (_, right) in zip(ids, pairs) if not np.isfinite(right).all())
@@ -220,80 +183,51 @@ def _difference(
             name, kind, np.inf, np.inf, np.inf, 0.0, 0.0, first, -np.inf, None, not_finite
         )
         return nothing, []
-    sums = [0.0, 0.0, 0.0]  # left·right, left·left, right·right over all samples
-    largest = total = probability = magnitude = noise = 0.0
-    count, worst, cosine_min = 0, ids[0], np.inf
-    spreads = _Spread(), _Spread()
+    energies, gaps, probabilities = Energies(), Gaps(), Gaps()
+    spreads = Spread(), Spread()
+    worst, cosine_min = ids[0], np.inf
     for id_, (left, right) in zip(ids, pairs):
         if left.size == 0:
             continue
-        gap = np.abs(left.astype(np.float64) - right.astype(np.float64))
-        largest, total, count = max(largest, float(gap.max())), total + gap.sum(), count + gap.size
-        magnitude = max(magnitude, float(np.abs(left).max()))
+        gaps.add(left.astype(np.float64), right.astype(np.float64))
         if kind == "logits":
-            probability = max(probability, float(np.abs(_softmax(left) - _softmax(right)).max()))
-        a, b = _centred(left, kind, least).ravel(), _centred(right, kind, least).ravel()
-        here = [float(a @ b), float(a @ a), float(b @ b)]
-        sums = [s + h for s, h in zip(sums, here)]
-        noise += float((a - b) @ (a - b))
-        cosine = _cosine(*here)
+            probabilities.add(softmax(left), softmax(right))
+        a, b = (centred(value, kind, least).ravel() for value in (left, right))
+        cosine = energies.add(a, b)
         if cosine < cosine_min:
             cosine_min, worst = cosine, id_
         spreads[0].add(a)
         spreads[1].add(b)
-    if kind == "tensor":
-        probability = largest / magnitude if magnitude else largest
-    elif kind == "probabilities":
-        probability = largest
-    response, notes = None, []
-    moves, candidate_moves = spreads[0].value(), spreads[1].value()
-    if moves is not None and candidate_moves is not None and len(pairs) > 1:
-        if moves > 1e-6 * np.sqrt(sums[1] / len(pairs)):
-            response = candidate_moves / moves
-        else:
-            notes.append(
-                f"the reference's output '{name}' hardly depends on the input: on these samples "
-                "the comparison proves little"
-            )
+    response, notes = _response(name, spreads, energies, len(pairs))
+    probability = {"logits": probabilities.largest, "tensor": gaps.relative}
     difference = OutputDifference(
         name=name,
         kind=kind,
-        max_abs_diff=largest,
-        mean_abs_diff=float(total / count) if count else 0.0,
-        max_probability_diff=probability,
-        cosine=_cosine(*sums),
+        max_abs_diff=gaps.largest,
+        mean_abs_diff=gaps.mean,
+        max_probability_diff=probability.get(kind, gaps.largest),
+        cosine=energies.cosine,
         cosine_min=float(min(cosine_min, 1.0)),
         worst=worst,
-        sqnr_db=_decibels(sums[1], noise),
+        sqnr_db=energies.sqnr_db,
         response=response,
         not_finite=0,
     )
     return difference, notes
 
 
-class _Spread:
-    """Standard deviation over vectors added one by one; None once their shapes differ."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._sum: npt.NDArray[np.float64] | None = None
-        self._squares = 0.0
-        self._alike = True
-
-    def add(self, vector: npt.NDArray[np.float64]) -> None:
-        self._count += 1
-        if self._sum is None:
-            self._sum = np.zeros_like(vector)
-        self._alike = self._alike and self._sum.shape == vector.shape
-        if self._alike:
-            self._sum += vector
-            self._squares += float(vector @ vector)
-
-    def value(self) -> float | None:
-        if self._sum is None or not self._alike:
-            return None
-        mean = self._sum / self._count
-        return math.sqrt(max(0.0, self._squares / self._count - float(mean @ mean)))
+def _response(
+    name: str, spreads: tuple[Spread, Spread], energies: Energies, samples: int
+) -> tuple[float | None, list[str]]:
+    moves, candidate_moves = spreads[0].value(), spreads[1].value()
+    if moves is None or candidate_moves is None or samples < 2:
+        return None, []
+    if moves > _LEAST_SPREAD * np.sqrt(energies.reference / samples):
+        return candidate_moves / moves, []
+    return None, [
+        f"the reference's output '{name}' hardly depends on the input: on these samples "
+        "the comparison proves little"
+    ]
 
 
 def _failures(difference: OutputDifference, limits: Limits) -> list[str]:
@@ -317,43 +251,3 @@ def _failures(difference: OutputDifference, limits: Limits) -> list[str]:
     if difference.response is not None and difference.response < _LEAST_RESPONSE:
         failures.append(f"output '{name}' does not move when the input does")
     return failures
-
-
-@dataclass(frozen=True)
-class _Ranking:
-    top1_agreement: float
-    top5_agreement: float | None
-    accuracy: dict[str, float] | None
-    disagreeing: list[int]
-
-
-def _rank(pairs: Sequence[tuple[_Array, _Array]], labels: Sequence[int | None]) -> _Ranking:
-    agree, among_five, hits = [], [], []
-    for (left, right), label in zip(pairs, labels):
-        rows, classes = left.size // left.shape[-1], left.shape[-1]
-        a, b = (_top(v.reshape(rows, classes), 5) for v in (left, right))
-        agree.append(bool((a[:, 0] == b[:, 0]).all()))
-        among_five.append(bool((a[:, :1] == b).any(-1).all()))
-        if label is not None and rows == 1:
-            hits.append([label == a[0, 0], label in a[0], label == b[0, 0], label in b[0]])
-    more_than_five = pairs[0][0].shape[-1] > 5
-    accuracy = None
-    if hits:
-        shares = np.mean(hits, axis=0)
-        accuracy = {"reference_top1": float(shares[0]), "candidate_top1": float(shares[2])}
-        if more_than_five:
-            accuracy["reference_top5"] = float(shares[1])
-            accuracy["candidate_top5"] = float(shares[3])
-        accuracy["drop"] = float(shares[0] - shares[2]) * 100
-        accuracy["labelled"] = float(len(hits))
-    return _Ranking(
-        float(np.mean(agree)),
-        float(np.mean(among_five)) if more_than_five else None,
-        accuracy,
-        [i for i, same in enumerate(agree) if not same],
-    )
-
-
-def _top(rows: _Array, count: int) -> _Array:
-    """Indices of the largest values of each row, largest first; ties by the lower index."""
-    return np.argsort(-rows, axis=-1, kind="stable")[:, :count]

@@ -1,4 +1,4 @@
-"""Paddle's PostTrainingQuantization on one model: the child of quantize.py.
+"""Paddle's PostTrainingQuantization on one model: the child of calibrate.py.
 
 A script of its own, because the kind of program that paddle makes is decided when it is imported,
 and because it may die. The JSON on standard input says what to do; standard output gets one line

@@ -19,18 +19,15 @@ from typing import Any
 import numpy as np
 
 from lite_opt.model.program import Program
+from lite_opt.quant.operators import LAYERS, WEIGHT_ONLY, steps
 
-__all__ = ["CALIBRATED", "WEIGHT_ONLY", "round_weights"]
+__all__ = ["BALANCED", "round_weights"]
 
-# What the optimizer quantizes with QUANT_INT8 (post_quant_dynamic_pass.cc), after our repairs.
-WEIGHT_ONLY = ("conv2d", "mul")
-# What Paddle quantizes with a scale for each output channel, of the operators that it calibrates.
-CALIBRATED = ("conv2d", "depthwise_conv2d", "mul")
+# Of the layers of static int8 those whose every output sums over whole kernels: the kernel of a
+# transposed convolution is spread over several, so there is no sum of its errors to balance.
+BALANCED = ("conv2d", "depthwise_conv2d", "mul")
 
-_STEPS = 127
 _BLOCK = 1 << 20  # weights that are rounded at a time: bounds the memory
-# Where the weights of an operator are, and the axis of its output channels there.
-_WEIGHTS = {"conv2d": ("Filter", 0), "depthwise_conv2d": ("Filter", 0), "mul": ("Y", 1)}
 
 
 def round_weights(program: Program, operators: Collection[str] = WEIGHT_ONLY) -> Program:
@@ -43,10 +40,11 @@ def round_weights(program: Program, operators: Collection[str] = WEIGHT_ONLY) ->
     rounded = program.copy()
     axes: dict[str, set[int | None]] = {}  # by weight, of all who read it
     for op in program.ops:
-        place, channels = _WEIGHTS[op.type] if op.type in operators else ("", 0)
+        slots = LAYERS[op.type] if op.type in operators else None
         for argument, names in op.inputs.items():
+            axis = slots.channels if slots is not None and argument == slots.weight else None
             for name in names:
-                axes.setdefault(name, set()).add(channels if argument == place else None)
+                axes.setdefault(name, set()).add(axis)
     for name in program.params.keys() & axes.keys():
         weight = program.params[name]
         axis, *others = axes[name]
@@ -71,23 +69,23 @@ def _rounded(weight: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any]:
 def _rounded_channels(channels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     exact = channels.reshape(len(channels), -1).astype(np.float64, order="C")
     most = np.abs(exact).max(axis=1, keepdims=True)
-    step = np.where(most > 0, most / _STEPS, 1.0)
+    step = np.where(most > 0, most / steps(8), 1.0)
     exact /= step
-    steps = np.rint(exact)
+    rounded = np.rint(exact)
     if channels.ndim > 2:
         kernel = channels[0, 0].size
-        _balance(steps.reshape(-1, kernel), exact.reshape(-1, kernel))
-    _balance(steps, exact)
-    steps *= step
-    return steps.reshape(channels.shape)
+        _balance(rounded.reshape(-1, kernel), exact.reshape(-1, kernel))
+    _balance(rounded, exact)
+    rounded *= step
+    return rounded.reshape(channels.shape)
 
 
-def _balance(steps: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> None:
+def _balance(rounded: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> None:
     """Move steps, in place, until each row's sum is within half a step of that of `exact`.
 
     Only by one step, towards `exact`, and those first whose error is largest: they cost least.
     """
-    error = steps - exact
+    error = rounded - exact
     surplus = np.rint(error.sum(axis=1))
     (rows,) = np.nonzero(surplus)
     if not len(rows):
@@ -101,4 +99,4 @@ def _balance(steps: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> None:
     np.put_along_axis(move, order, chosen.astype(gain.dtype), axis=1)
     # A weight that was moved before, or lies on its step, cannot take part.
     move *= gain > 0
-    steps[rows] -= move * sign
+    rounded[rows] -= move * sign

@@ -12,8 +12,8 @@ from lite_opt.views.table import Item, Remark, Row, percent, size, table, warnin
 if TYPE_CHECKING:
     from lite_opt.conversion.convert import Conversion
     from lite_opt.judge.compare import Report
+    from lite_opt.judge.sensitivity import FloatLayers
     from lite_opt.passes.repair import Change
-    from lite_opt.quant.quantize import FloatLayers
     from py_runner.formats.bundle import Bundle, Target
 
 __all__ = ["document", "view"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lite_opt.views.table import Item, Row, table, warnings
 
 if TYPE_CHECKING:
-    from lite_opt.judge.layers import Divergence, LayersReport, Tap
+    from lite_opt.judge.layers.result import Divergence, LayersReport, Tap
 
 __all__ = ["view"]
 

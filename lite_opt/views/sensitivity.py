@@ -10,7 +10,7 @@ from lite_opt.views.table import Item, percent, table
 from lite_opt.views.templates import filled
 
 if TYPE_CHECKING:
-    from lite_opt.quant.quantize import LayerLoss
+    from lite_opt.judge.sensitivity import LayerLoss
 
 __all__ = ["drawing", "view"]
 

@@ -1,4 +1,4 @@
-"""Variants of one model on Paddle's static executor, parameters loaded once: for quantize.py.
+"""Variants of one model on Paddle's static executor, parameters loaded once: for variants.py.
 
 An engine in the sense of py_runner/engines/serve.py, run by it in a child. A message that holds
 arrays named by the inputs adds a sample; one that holds "program", the bytes of a ProgramDesc,

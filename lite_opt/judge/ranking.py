@@ -1,0 +1,65 @@
+"""Scores of classes: whether two runs put the same class first, and who is right.
+
+Other tasks have scores of their own, beside this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Ranking", "rank"]
+
+_Array = npt.NDArray[Any]
+_FEW = 5  # top-5 says nothing where there are no more classes
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """See `lite_opt.judge.compare.Report`; `disagreeing` holds places of samples."""
+
+    top1_agreement: float
+    top5_agreement: float | None
+    accuracy: dict[str, float] | None
+    disagreeing: tuple[int, ...]
+
+
+def rank(pairs: Sequence[tuple[_Array, _Array]], labels: Sequence[int | None]) -> Ranking:
+    """Compare the order of classes in each sample's scores (reference, candidate).
+
+    Classes are on the last axis; with several rows (a sequence) a sample agrees where every row
+    does, and has no accuracy. Labels are class numbers.
+    """
+    agree, among_five, hits = [], [], []
+    for (left, right), label in zip(pairs, labels):
+        rows, classes = left.size // left.shape[-1], left.shape[-1]
+        a, b = (_top(v.reshape(rows, classes)) for v in (left, right))
+        agree.append(bool((a[:, 0] == b[:, 0]).all()))
+        among_five.append(bool((a[:, :1] == b).any(-1).all()))
+        if label is not None and rows == 1:
+            hits.append([label == a[0, 0], label in a[0], label == b[0, 0], label in b[0]])
+    more_than_five = pairs[0][0].shape[-1] > _FEW
+    accuracy = None
+    if hits:
+        shares = np.mean(hits, axis=0)
+        accuracy = {"reference_top1": float(shares[0]), "candidate_top1": float(shares[2])}
+        if more_than_five:
+            accuracy["reference_top5"] = float(shares[1])
+            accuracy["candidate_top5"] = float(shares[3])
+        accuracy["drop"] = float(shares[0] - shares[2]) * 100
+        accuracy["labelled"] = float(len(hits))
+    return Ranking(
+        float(np.mean(agree)),
+        float(np.mean(among_five)) if more_than_five else None,
+        accuracy,
+        tuple(i for i, same in enumerate(agree) if not same),
+    )
+
+
+def _top(rows: _Array) -> _Array:
+    """Indices of the five largest values of each row, largest first; ties by the lower index."""
+    return np.argsort(-rows, axis=-1, kind="stable")[:, :_FEW]

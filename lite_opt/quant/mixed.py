@@ -1,0 +1,114 @@
+"""A quantized model of which any layer can be float again.
+
+quantized = Quantized.of(calibrate(program, samples, Calibration()), program)
+mixed = quantized.with_float([quantized.layers[0].layer])  # a Program: one layer in float
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lite_opt.model.program import Op, Program
+from lite_opt.quant.operators import INT8, LAYERS, OPERATORS, QUANTIZE, stored_weight
+from py_runner.errors import UsageError
+
+__all__ = ["Quantized", "QuantizedLayer", "quantized_layers"]
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """A layer that computes in int8: its name (the variable it writes), operator and weights."""
+
+    layer: str
+    op: str
+    weight: str
+    parameters: int
+
+
+def quantized_layers(program: Program) -> tuple[QuantizedLayer, ...]:
+    """The layers of a quantized program that compute in int8, in order."""
+    producers = program.producers()
+    layers = []
+    for op in program.ops:
+        weight = stored_weight(program, op, producers)
+        if weight is None:
+            continue
+        source = producers.get(op.inputs[LAYERS[op.type].input][0])
+        if source is not None and source.type in OPERATORS:
+            count = program.params[weight].size
+            layers.append(QuantizedLayer(op.layer, op.type, weight, count))
+    return tuple(layers)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A model that `calibrate` quantized, next to what it was: any layer can be float again.
+
+    `program` has every layer in int8. `floats` maps the weights of a layer to the float ones.
+    """
+
+    program: Program
+    layers: tuple[QuantizedLayer, ...]
+    floats: dict[str, np.ndarray[Any, Any]]
+    source: Program
+
+    @classmethod
+    def of(cls, quantized: Program, source: Program) -> Quantized:
+        """`source` is the repaired float program that `quantized` was calibrated from."""
+        layers = quantized_layers(quantized)
+        floats = {layer.weight: source.params[layer.weight] for layer in layers}
+        return cls(quantized, layers, floats, source)
+
+    def check(self, layers: Iterable[str]) -> None:
+        """Raise UsageError for a name that is no layer of this model."""
+        known = {layer.layer for layer in self.layers}
+        for name in layers:
+            if name not in known:
+                raise UsageError(
+                    f"no quantized layer is called '{name}': `paddle-edge sensitivity` names them"
+                )
+
+    def with_float(self, layers: Collection[str]) -> Program:
+        """The program with these layers computed in float, as they were before calibration."""
+        program = self.program.copy()
+        producers, consumers = program.producers(), program.consumers()
+        attrs = {op.layer: op.attrs for op in self.source.ops}
+        dropped: list[Op] = []
+        for op in program.ops:
+            if op.type not in INT8 or op.layer not in layers:
+                continue
+            slots = LAYERS[op.type]
+            quantize = producers[op.inputs[slots.input][0]]
+            (dequantize,) = consumers[op.outputs[slots.output][0]]
+            weight = op.inputs[slots.weight][0]
+            program.set_param(_float_name(weight), self.floats[weight])
+            op.inputs[slots.input] = list(quantize.inputs["X"])
+            op.inputs[slots.weight] = [_float_name(weight)]
+            op.attrs = dict(attrs[op.layer])
+            renamed = {dequantize.outputs["Out"][0]: op.outputs[slots.output][0]}
+            for reader in consumers[dequantize.outputs["Out"][0]]:
+                reader.rename_inputs(renamed)
+            dropped.append(dequantize)
+        kept = [op for op in program.ops if not any(op is d for d in dropped)]
+        read = {name for op in kept for names in op.inputs.values() for name in names}
+        program.blocks[0].ops = [
+            op for op in kept if op.type not in QUANTIZE or op.outputs["Out"][0] in read
+        ]
+        program.remove_unused()
+        return program
+
+    def palette(self) -> Program:
+        """A program without operators, with the parameters of every program of `with_float`."""
+        palette = self.program.copy()
+        for weight, value in self.floats.items():
+            palette.set_param(_float_name(weight), value)
+        palette.blocks[0].ops = []
+        return palette
+
+
+def _float_name(weight: str) -> str:
+    return f"{weight}.float"

@@ -81,7 +81,4 @@ std::vector<Array> read_sample(const std::string& folder, const SavedSample& sam
 // The hash of what a sample feeds: `sample_hash` of py_runner/dataset.py.
 std::string sample_hash(const std::vector<TensorSpec>& inputs, const std::vector<Array>& feeds);
 
-// Parses JSON of a file; throws Error that names it and says `advice`.
-nlohmann::json parse_json(const std::string& file, const std::string& text, const char* advice);
-
 }  // namespace lite_run

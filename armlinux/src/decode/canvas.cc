@@ -41,17 +41,17 @@ Canvas::Canvas(int width, int height, int orientation) : width_(width) {
 }
 
 void Canvas::put(int y, int rows, const uint8_t* rgb) {
-  uint8_t* const start = pixels_.rgb.data() + start_ + y * y_step_;
-  const ptrdiff_t row_bytes = static_cast<ptrdiff_t>(width_) * 3;
-  if (x_step_ == 3) {
-    for (int i = 0; i < rows; ++i) {
-      std::memcpy(start + i * y_step_, rgb + i * row_bytes, row_bytes);
-    }
+  // Copies: what is written below might be a member, for all that the compiler knows.
+  const ptrdiff_t width = width_, x_step = x_step_, y_step = y_step_;
+  uint8_t* const start = pixels_.rgb.data() + start_ + y * y_step;
+  const ptrdiff_t row_bytes = width * 3;
+  if (x_step == 3) {
+    for (int i = 0; i < rows; ++i) std::memcpy(start + i * y_step, rgb + i * row_bytes, row_bytes);
     return;
   }
-  for (ptrdiff_t x = 0; x < width_; ++x) {
+  for (ptrdiff_t x = 0; x < width; ++x) {
     for (ptrdiff_t i = 0; i < rows; ++i) {
-      std::memcpy(start + x * x_step_ + i * y_step_, rgb + i * row_bytes + x * 3, 3);
+      std::memcpy(start + x * x_step + i * y_step, rgb + i * row_bytes + x * 3, 3);
     }
   }
 }

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "decode.h"
+#include "decode/pixels.h"
 
 namespace lite_run {
 

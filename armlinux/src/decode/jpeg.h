@@ -1,8 +1,8 @@
 // JPEG files, by libjpeg-turbo.
 #pragma once
 
-#include "decode.h"
 #include "decode/bytes.h"
+#include "decode/pixels.h"
 
 namespace lite_run {
 

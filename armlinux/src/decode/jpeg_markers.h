@@ -4,8 +4,8 @@
 
 #include <functional>
 
-#include "decode.h"
 #include "decode/bytes.h"
+#include "decode/pixels.h"
 
 namespace lite_run {
 

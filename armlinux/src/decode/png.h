@@ -1,8 +1,8 @@
 // PNG files, read on zlib as Pillow reads them.
 #pragma once
 
-#include "decode.h"
 #include "decode/bytes.h"
+#include "decode/pixels.h"
 
 namespace lite_run {
 

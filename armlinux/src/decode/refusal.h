@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "decode.h"
+#include "decode/pixels.h"
 
 namespace lite_run {
 

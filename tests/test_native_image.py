@@ -22,7 +22,13 @@ from py_runner.data.image import PRESETS, ImageSpec
 from py_runner.errors import DataError
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ["tests/native/image_driver.cc", "armlinux/src/image.cc", "armlinux/src/decode.cc"]
+_DECODERS = (ROOT / "armlinux/src/decode").glob("*.cc")
+SOURCES = [
+    "tests/native/image_driver.cc",
+    "armlinux/src/image.cc",
+    "armlinux/src/decode.cc",
+    *sorted(map(str, _DECODERS)),
+]
 FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-Iarmlinux/src"]
 
 _CLAS = PRESETS["paddleclas"]

@@ -147,12 +147,6 @@ std::string TensorSpec::mismatch(const std::string& have_dtype,
          describe(have_dtype, have);
 }
 
-json parse_json(const std::string& file, const std::string& text, const char* advice) {
-  json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (document.is_discarded()) throw Error(file + ": damaged: not JSON; " + advice);
-  return document;
-}
-
 Bundle Bundle::open(const std::string& path) {
   const std::string manifest = path + "/bundle.json";
   try {

@@ -1,4 +1,4 @@
-// The deployable folder, as py_runner/bundle.py writes it: the poorest reader of bundle.json.
+// The deployable folder, as py_runner/formats/bundle.py writes it: the poorest reader of bundle.json.
 #pragma once
 
 #include <cstdint>
@@ -78,10 +78,7 @@ std::vector<SavedSample> read_sample_list(const std::string& file);
 std::vector<Array> read_sample(const std::string& folder, const SavedSample& sample,
                                const std::vector<TensorSpec>& inputs);
 
-// The hash of what a sample feeds: `sample_hash` of py_runner/dataset.py.
+// The hash of what a sample feeds: `sample_hash` of py_runner/tensors.py.
 std::string sample_hash(const std::vector<TensorSpec>& inputs, const std::vector<Array>& feeds);
-
-// Parses JSON of a file; throws Error that names it and says `advice`.
-nlohmann::json parse_json(const std::string& file, const std::string& text, const char* advice);
 
 }  // namespace lite_run

@@ -1,4 +1,4 @@
-// Judges a Run against what the server answered: lite_opt/compare.py, rule by rule.
+// Judges a Run against what the server answered: lite_opt/judge/compare.py, rule by rule.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -9,17 +9,17 @@
 
 namespace lite_run {
 
-// How far a run may be from its reference; see lite_opt/recipe.py.
+// How far a run may be from its reference; see lite_opt/judge/limits.py.
 struct Limits {
   double cosine = 0;
   std::optional<double> max_abs_diff;
   std::optional<double> top1_drop;
 };
 
-// The limits of a precision, of fp32 where it is unknown: LIMITS of lite_opt/recipe.py.
+// The limits of a precision, of fp32 where it is unknown: LIMITS of lite_opt/judge/limits.py.
 Limits limits_for(const std::string& precision);
 
-// The report of lite_opt/compare.py as JSON, without its "reference" and "candidate"; what is not
+// The report of lite_opt/judge/compare.py as JSON, without its "reference" and "candidate"; what is not
 // finite is null. Throws Error where the runs cannot be compared.
 nlohmann::json compare(const Run& reference, const Run& candidate, const Limits& limits);
 

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "error.h"
 #include "sha256.h"
@@ -79,6 +80,12 @@ std::vector<uint8_t> read_file(const std::string& path, uint64_t most_bytes) {
   std::vector<uint8_t> data(static_cast<size_t>(file.size()));
   data.resize(file.read(data.data(), data.size()));
   return data;
+}
+
+nlohmann::json parse_json(const std::string& file, const std::string& text, const char* advice) {
+  nlohmann::json document = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (document.is_discarded()) throw Error(file + ": damaged: not JSON; " + advice);
+  return document;
 }
 
 uint64_t file_size(const std::string& path) { return Input(path).size(); }

@@ -1,8 +1,9 @@
-// Files read whole within bounds, and folders written whole or not at all.
+// Files read whole within bounds, JSON among them, and folders written whole or not at all.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,9 @@ namespace lite_run {
 // The bytes of a regular file. Throws Error where it is missing, no regular file (a device or a
 // pipe may never end), or larger than `most_bytes`.
 std::vector<uint8_t> read_file(const std::string& path, uint64_t most_bytes);
+
+// Parses JSON of a file; throws Error that names it and says `advice`.
+nlohmann::json parse_json(const std::string& file, const std::string& text, const char* advice);
 
 // Size of a regular file; throws Error as read_file does.
 uint64_t file_size(const std::string& path);

@@ -1,4 +1,4 @@
-// ImageSpec: pixels -> tensor, exactly as the bundle says; bit-equal to py_runner/image.py, whose
+// ImageSpec: pixels -> tensor, exactly as the bundle says; bit-equal to py_runner/data/image.py, whose
 // docstrings are the contract of every field.
 #pragma once
 

@@ -16,7 +16,7 @@ struct NbHeader {
 
 // Reads a whole file that lies at `data`, and steps through its parameters, so that a truncated
 // one is found here and not by the engine, which aborts. The format is described in
-// py_runner/nb.py. Throws Error, without a file name.
+// py_runner/formats/nb.py. Throws Error, without a file name.
 NbHeader parse_nb(const uint8_t* data, size_t size);
 
 // Whether a library of version `library` can run what the optimizer of version `opt` wrote:

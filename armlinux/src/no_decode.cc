@@ -1,4 +1,4 @@
-// In place of decode.cc, where the system decodes pictures: no libjpeg, no zlib.
+// In place of decode.cc and decode/, where the system decodes pictures: no libjpeg, no zlib.
 #include "decode.h"
 #include "error.h"
 

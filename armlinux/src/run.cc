@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <set>
 
-#include "bundle.h"
 #include "error.h"
 #include "file.h"
 #include "machine.h"

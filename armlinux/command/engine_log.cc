@@ -1,0 +1,69 @@
+#include "engine_log.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "lite_run.h"
+
+namespace command {
+namespace {
+
+void put(int fd, const char* text, size_t size) {
+  while (size > 0) {
+    const ssize_t put = ::write(fd, text, size);
+    if (put <= 0) return;
+    text += put;
+    size -= static_cast<size_t>(put);
+  }
+}
+
+}  // namespace
+
+EngineLog::EngineLog(bool through, bool as_json) {
+  as_json_ = as_json;
+  if (!through) {
+    log_ = ::memfd_create("engine-log", MFD_CLOEXEC);
+    terminal_ = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (log_ >= 0 && terminal_ >= 0) ::dup2(log_, STDERR_FILENO);
+  }
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE}) {
+    struct sigaction action {};
+    action.sa_handler = died;
+    action.sa_flags = static_cast<int>(SA_RESETHAND);
+    ::sigaction(signal, &action, nullptr);
+  }
+}
+
+void EngineLog::say(const std::string& text) {
+  const std::string line = text + "\n";
+  put(terminal_ >= 0 ? terminal_ : STDERR_FILENO, line.data(), line.size());
+}
+
+// In a process that is falling apart: system calls only.
+void EngineLog::died(int signal) {
+  const int to = terminal_ >= 0 ? terminal_ : STDERR_FILENO;
+  if (log_ >= 0) {
+    char tail[2048];
+    const off_t size = ::lseek(log_, 0, SEEK_END);
+    const off_t from = size > off_t{sizeof tail} ? size - off_t{sizeof tail} : 0;
+    const ssize_t got = ::pread(log_, tail, sizeof tail, from);
+    if (got > 0) put(to, tail, static_cast<size_t>(got));
+  }
+  constexpr char kText[] =
+      "lite_run: the engine ended the process: its last words are above. The Paddle Lite library "
+      "may lack operators of this model (use the SDK with_extra), or be of another version\n";
+  put(to, kText, sizeof kText - 1);
+  if (as_json_) {
+    constexpr char kJson[] =
+        "{\"error\": \"the engine ended the process; its last words are on standard error\", "
+        "\"exit_code\": 3}\n";
+    put(STDOUT_FILENO, kJson, sizeof kJson - 1);
+  }
+  (void)signal;
+  ::_exit(LR_FAULT);
+}
+
+}  // namespace command

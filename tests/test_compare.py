@@ -98,7 +98,10 @@ def test_nan_and_inf_always_fail(bad: float) -> None:
     loose = Limits(cosine=-1.0)
     report = compare(made(LOGITS), made(other), limits=loose)
     assert not report and "'s7'" in report.failures[0]
-    assert report.outputs[0].not_finite == 1
+    (output,) = report.outputs
+    assert (output.not_finite, output.worst, output.response) == (1, "s7", None)
+    assert (output.cosine, output.cosine_min, output.sqnr_db) == (0.0, 0.0, -np.inf)
+    assert output.max_abs_diff == output.max_probability_diff == output.mean_abs_diff == np.inf
     assert "FAILED" in html_page(report)
     with pytest.raises(DataError, match="not finite"):
         compare(made(other), made(LOGITS))
@@ -209,6 +212,20 @@ def test_of_equal_scores_the_first_class_is_the_best() -> None:
     assert report.accuracy is not None and report.accuracy["reference_top1"] == 1.0
 
 
+def test_each_run_has_an_accuracy_of_its_own() -> None:
+    labels = [int(np.argsort(row[0])[-2]) for row in LOGITS]  # the reference's second class
+    right = LOGITS.copy()
+    for row, label in zip(right[:5], labels):
+        row[0, label] = 100
+    report = compare(made(LOGITS, labels), made(right, labels))
+    assert report.accuracy == pytest.approx(
+        {
+            "reference_top1": 0.0, "reference_top5": 1.0, "candidate_top1": 0.25,
+            "candidate_top5": 1.0, "drop": -25.0, "labelled": 20,
+        }
+    )  # fmt: skip
+
+
 def test_labels_of_some_samples_and_of_sequences() -> None:
     labels = [int(LOGITS[0].argmax()), *[None] * 19]
     report = compare(made(LOGITS, labels), made(LOGITS, labels))
@@ -233,22 +250,54 @@ def test_a_candidate_that_moves_a_hundredth_is_stuck(part: float, stuck: bool) -
     assert any("does not move" in text for text in report.failures) == stuck
 
 
+@pytest.mark.parametrize(("part", "moves"), [(0.7e-6, False), (1.4e-6, True)])
+def test_a_reference_that_moves_a_millionth_proves_little(part: float, moves: bool) -> None:
+    """Of its own magnitude, that is; two samples are enough to tell."""
+    centre = np.array([[-2e3, 0, 2e3]])
+    values = np.stack([centre * (1 - part), centre * (1 + part)])
+    report = compare(made(values), made(values))
+    assert report.outputs[0].response == (1.0 if moves else None)
+    assert len(report.warnings) == (0 if moves else 1)
+
+
 def test_one_sample_has_no_response() -> None:
     report = compare(made(LOGITS[:1]), made(LOGITS[:1]))
     assert report.outputs[0].response is None and report.warnings == ()
 
 
-def test_probabilities_below_the_floor_are_noise() -> None:
-    """fp16 holds none below 6.1e-5, fp32 many."""
-    small = np.array([[[1e-7, 0.4]], [[3e-6, 0.5]]], "float32")
-    reference = np.concatenate([small, 1 - small.sum(-1, keepdims=True)], -1)
-    candidate = reference.copy()
-    candidate[:, :, 0] = 0
-    cosines = [
-        compare(made(reference), made(candidate, precision=precision)).outputs[0].cosine
-        for precision in ("fp16", "fp32")
-    ]
-    assert cosines[0] == pytest.approx(1) and cosines[1] < 0.999
+@pytest.mark.parametrize(("precision", "floor"), [("fp16", 6.1e-5), ("fp32", 1e-12)])
+def test_probabilities_below_the_floor_are_noise(precision: str, floor: float) -> None:
+    """fp16 holds few bits of those below 6.1e-5, fp32 holds many."""
+    reference = np.array([[[1e-7, 0.4, 0.6]], [[3e-6, 0.5, 0.5]]])
+    candidate = reference * [0, 1, 1]
+    logs = [np.log(np.maximum(v[:, 0], floor)) for v in (reference, candidate)]
+    a, b = (v - v.mean(-1, keepdims=True) for v in logs)
+    (output,) = compare(made(reference), made(candidate, precision=precision)).outputs
+    assert output.kind == "probabilities"
+    assert output.cosine == pytest.approx((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+    assert (output.sqnr_db == np.inf) == (precision == "fp16")
+    if precision == "fp32":
+        signal, noise = (a * a).sum(), ((a - b) ** 2).sum()
+        assert output.sqnr_db == pytest.approx(10 * np.log10(signal / noise))
+
+
+def test_samples_without_values_say_nothing() -> None:
+    """Such as pictures in which nothing was detected."""
+    boxes = [np.empty((0, 6), "float32"), np.ones((2, 6), "float32"), np.ones((1, 1), "float32")]
+    other = [boxes[0], boxes[1] * 1.5, boxes[2] * 1.25]
+    (output,) = compare(made(boxes), made(other)).outputs
+    assert (output.kind, output.max_abs_diff, output.worst) == ("tensor", 0.5, "s1")
+    assert output.mean_abs_diff == pytest.approx((12 * 0.5 + 0.25) / 13)
+    (nothing,) = compare(made(boxes[:1]), made(boxes[:1])).outputs
+    assert (nothing.cosine, nothing.cosine_min, nothing.worst) == (1.0, 1.0, "s0")
+    (single,) = compare(made(boxes[2:]), made(other[2:])).outputs
+    assert single.max_abs_diff == 0.25
+
+
+def test_no_sample_is_more_than_alike() -> None:
+    """Whatever the rounding of sums makes of a cosine."""
+    for row in LOGITS:
+        assert compare(made([row]), made([row * 3])).outputs[0].cosine_min <= 1
 
 
 def test_the_first_of_the_worst_samples_is_named() -> None:

@@ -195,8 +195,8 @@ LR_API void lr_forget(lr_session* session);
  * "kind", "max_abs_diff", "mean_abs_diff", "max_probability_diff", "cosine", "cosine_min",
  * "worst", "sqnr_db", "response", "not_finite"), "top1_agreement", "top5_agreement", "accuracy",
  * "disagreeing", "limits", "failures", "warnings", spelled and computed as in
- * lite_opt/compare.py. LR_FAILED leaves the failures, joined, in lr_error(). The text is valid
- * until the next lr_check or lr_close. LR_USAGE where the record shares no sample with the
+ * lite_opt/judge/compare.py. LR_FAILED leaves the failures, joined, in lr_error(). The text is
+ * valid until the next lr_check or lr_close. LR_USAGE where the record shares no sample with the
  * bundle's, LR_FAULT where the reference is missing or damaged. */
 LR_API int lr_check(lr_session* session, const char** report);
 

@@ -1,4 +1,5 @@
-// The deployable folder, as py_runner/formats/bundle.py writes it: the poorest reader of bundle.json.
+// The deployable folder, as py_runner/formats/bundle.py writes it: the poorest reader of
+// bundle.json.
 #pragma once
 
 #include <cstdint>

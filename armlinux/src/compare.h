@@ -19,8 +19,8 @@ struct Limits {
 // The limits of a precision, of fp32 where it is unknown: LIMITS of lite_opt/judge/limits.py.
 Limits limits_for(const std::string& precision);
 
-// The report of lite_opt/judge/compare.py as JSON, without its "reference" and "candidate"; what is not
-// finite is null. Throws Error where the runs cannot be compared.
+// The report of lite_opt/judge/compare.py as JSON, without its "reference" and "candidate"; what is
+// not finite is null. Throws Error where the runs cannot be compared.
 nlohmann::json compare(const Run& reference, const Run& candidate, const Limits& limits);
 
 }  // namespace lite_run

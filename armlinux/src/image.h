@@ -1,5 +1,5 @@
-// ImageSpec: pixels -> tensor, exactly as the bundle says; bit-equal to py_runner/data/image.py, whose
-// docstrings are the contract of every field.
+// ImageSpec: pixels -> tensor, exactly as the bundle says; bit-equal to py_runner/data/image.py,
+// whose docstrings are the contract of every field.
 #pragma once
 
 #include <array>

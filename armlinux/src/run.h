@@ -1,4 +1,5 @@
-// What this engine answered to which samples, and how fast: py_runner/formats/run.py's Run and its folder.
+// What this engine answered to which samples, and how fast: py_runner/formats/run.py's Run and its
+// folder.
 #pragma once
 
 #include <cstdint>

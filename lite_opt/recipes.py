@@ -74,13 +74,9 @@ class Recipe:
     calibration: Calibration | None = None
 
     @property
-    def arm_only(self) -> str:
-        """Why no x86 file of this recipe can be made or trusted, or "" where one can."""
-        if self.fp16:
-            return "Paddle Lite has fp16 kernels for ARM only"
-        if self.name == "int8":
-            return "Paddle Lite's int8 kernels for x86 compute wrong numbers"
-        return ""
+    def rounds_activations(self) -> bool:
+        """Whether it rounds what flows between layers, and not weights alone."""
+        return self.fp16 or self.name == "int8"
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as a bundle records it: its parameters."""

@@ -21,6 +21,7 @@ from lite_opt.judge.layers import bundle_layers, first_difference
 from lite_opt.judge.layers.graph import Graph, with_source_names
 from lite_opt.judge.layers.result import LayersReport
 from lite_opt.judge.limits import LAYER_LIMITS, LayerLimits
+from lite_opt.lite.targets import cannot
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant.calibrate import calibrate
@@ -521,7 +522,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "int16-weights", "int8-weights", "int8"])
 def test_the_direction_classifier(recipe: str, lines: list[Sample]) -> None:
     source, made = pair(Program.load(ocr_model("cls")))
-    engine = "paddle" if RECIPES[recipe].arm_only else "lite"
+    engine = "paddle" if cannot("x86", RECIPES[recipe]) else "lite"
     if recipe == "int8":
         made = calibrate(made, lines, Calibration())
     elif recipe == "fp16":

@@ -20,7 +20,8 @@ from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
 from lite_opt.judge.compare import Report
 from lite_opt.judge.sensitivity import FloatLayers
-from lite_opt.lite.optimizer import TARGETS, Optimizer
+from lite_opt.lite.optimizer import Optimizer
+from lite_opt.lite.targets import TARGETS
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import Change, repair
 from lite_opt.recipes import QUANTIZED, Recipe

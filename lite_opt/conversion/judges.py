@@ -16,6 +16,7 @@ from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_target
 from lite_opt.judge.compare import Report, compare
 from lite_opt.lite.optimizer import Optimizer
+from lite_opt.lite.targets import cannot
 from lite_opt.model.program import Program
 from lite_opt.quant.simulate import fake_fp16
 from py_runner.devices import arm_device
@@ -160,7 +161,7 @@ def simulation(case: Case) -> Verdict | None:
     Raises CheckFailedError where that is wrong; None for the other recipes.
     """
     recipe = case.models.recipe
-    if not recipe.arm_only:
+    if not cannot("x86", recipe):
         return None
     case.watch.say(f"running the model as {recipe.name} on the server engine")
     program = fake_fp16(case.models.program) if recipe.fp16 else case.models.quantized

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lite_opt.conversion.source import Source
-from lite_opt.lite.optimizer import TARGETS
+from lite_opt.lite.targets import TARGETS, cannot
 from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibration_warnings
 from lite_opt.recipes import QUANTIZED, Recipe
@@ -51,8 +51,10 @@ class Plan:
             raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
         if self.check_samples < 1:
             raise UsageError("check_samples is at least 1")
-        if recipe.arm_only and "arm" not in self.target:
-            raise UsageError(f"recipe {recipe.name} cannot be made for x86: {recipe.arm_only}")
+        refused = {name: cannot(name, recipe) for name in self.target}
+        if all(refused.values()):
+            name, why = next(iter(refused.items()))
+            raise UsageError(f"recipe {recipe.name} cannot be made for {name}: {why}")
         if recipe.calibration is not None and self.calibration is None:
             raise UsageError(
                 f"recipe {recipe.name} has to be calibrated: give --calibration with data like "

@@ -14,6 +14,7 @@ from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
 from lite_opt.lite.optimizer import Optimizer
+from lite_opt.lite.targets import cannot
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.mixed import Quantized
@@ -40,7 +41,7 @@ class Models:
 
     def of(self, target: str) -> tuple[Program, Recipe]:
         """What the file of a target is made from, and the precision it has."""
-        if target == "x86" and self.recipe.arm_only:
+        if cannot(target, self.recipe):
             return self.program, RECIPES["fp32"]
         return self.quantized or self.program, self.recipe
 
@@ -139,7 +140,7 @@ def make_bundle(
         made: dict[str, Target] = {}
         doubt = ""
         for name, optimizer in optimizers.items():
-            twin = " (an fp32 twin)" if name == "x86" and models.recipe.arm_only else ""
+            twin = " (an fp32 twin)" if cannot(name, models.recipe) else ""
             watch.say(f"optimizing for {name}{twin}")
             program, _ = models.of(name)
             if id(program) not in staged:
@@ -211,7 +212,7 @@ def make_target(
 
 def _missing(nb: NbFile, recipe: Recipe) -> str:
     """What a file of this recipe would have and this one has not, or ""."""
-    if nb.target == "x86" and recipe.arm_only:
+    if cannot(nb.target, recipe):
         return ""
     precisions = {precision for _, precision in nb.kernels}
     for wanted, kind in ((recipe.fp16, "fp16"), (recipe.name == "int8", "int8")):

@@ -19,9 +19,8 @@ from py_runner.files.checksum import Checksums
 from py_runner.files.process import Child, how_it_ended, last_words
 from py_runner.formats.nb import NbFile, read_nb
 
-__all__ = ["TARGETS", "Optimizer", "optimize"]
+__all__ = ["Optimizer", "optimize"]
 
-TARGETS = ("arm", "x86")
 # The optimizer takes seconds; only a hang reaches this.
 _TIME_LIMIT_S = 1800.0
 _CHILD = Path(__file__).with_name("opt_child.py")

@@ -142,8 +142,14 @@ def nearest(program: Program, recipe: Recipe) -> dict[str, _Array]:
             for name, value in program.params.items()
             if value.ndim >= 2 and value.dtype == np.float32
         }
-    bits = {"QUANT_INT8": 8, "QUANT_INT16": 16}.get(recipe.quant_type, 8 if recipe.arm_only else 0)
-    kinds = {*INT8, *UNREPAIRED} if recipe.arm_only else {*WEIGHT_ONLY, *UNREPAIRED, EMBEDDING}
+    bits = {"QUANT_INT8": 8, "QUANT_INT16": 16}.get(
+        recipe.quant_type, 8 if recipe.rounds_activations else 0
+    )
+    kinds = (
+        {*INT8, *UNREPAIRED}
+        if recipe.rounds_activations
+        else {*WEIGHT_ONLY, *UNREPAIRED, EMBEDDING}
+    )
     rounded: dict[str, _Array] = {}
     for op in program.ops if bits else ():
         if op.type not in kinds:

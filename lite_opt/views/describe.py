@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lite_opt.lite.kernels import WITH_EXTRA, supported_ops
-from lite_opt.lite.optimizer import TARGETS
+from lite_opt.lite.targets import TARGETS
 from lite_opt.model.cost import activation_bytes, flops, memory_bytes
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair

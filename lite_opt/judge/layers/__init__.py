@@ -25,6 +25,7 @@ from lite_opt.judge.layers.graph import Graph, with_source_names
 from lite_opt.judge.layers.result import LayersReport
 from lite_opt.judge.layers.search import Search
 from lite_opt.judge.limits import LayerLimits, layer_limits_for
+from lite_opt.lite.targets import cannot
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant.operators import is_quantized
@@ -75,10 +76,10 @@ def first_difference(
     """
     if engine not in ("lite", "paddle"):
         raise UsageError(f"layers cannot be compared on engine '{engine}': choose lite or paddle")
-    if engine == "lite" and (recipe.arm_only or is_quantized(candidate)):
-        why = recipe.arm_only or RECIPES["int8"].arm_only
+    refused = cannot("x86", RECIPES["int8"] if is_quantized(candidate) else recipe)
+    if engine == "lite" and refused:
         raise UsageError(
-            f"{candidate.files.model}: recipe {recipe.name}: engine lite would mislead: {why}; "
+            f"{candidate.files.model}: recipe {recipe.name}: engine lite would mislead: {refused}; "
             "compare what simulates it on engine paddle"
         )
     if taps is not None and taps < 1:
@@ -152,7 +153,7 @@ def bundle_layers(
         reference,
         _prepared(candidate, chosen),
         samples,
-        engine="paddle" if chosen.arm_only else "lite",
+        engine="paddle" if cannot("x86", chosen) else "lite",
         recipe=chosen,
         limits=limits,
         taps=taps,

@@ -88,10 +88,10 @@ class Sides:
     def _expected(self, names: Sequence[str], feeds: _Values) -> _Values:
         """What the source model gives on the server when its numbers are rounded as the recipe
         says; nothing for a recipe that does not round."""
-        if not self._recipe.quant_type and not self._recipe.arm_only:
+        if not self._recipe.quant_type and not self._recipe.rounds_activations:
             return {}
         samples = self.samples
-        if self._recipe.arm_only:  # the recipes that round activations as well
+        if self._recipe.rounds_activations:  # the recipes that round activations as well
             feeds = {name: nearest_values(values, self._recipe) for name, values in feeds.items()}
             columns = {
                 n: nearest_values([s.feeds[n] for s in samples], self._recipe)

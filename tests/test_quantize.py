@@ -20,6 +20,7 @@ from lite_opt.cli import cli
 from lite_opt.conversion.convert import Source, convert, layer_losses, random_samples
 from lite_opt.judge.compare import compare
 from lite_opt.lite.optimizer import Optimizer, optimize
+from lite_opt.model.load import load, save, stage
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant import quantize
@@ -54,7 +55,7 @@ def on_server(
     program: Program, samples: list[Sample], folder: Path, precision: str = "int8"
 ) -> Run:
     folder.mkdir(exist_ok=True)
-    files = program.save(folder)
+    files = save(program, folder)
     assert files.params is not None
     model = Model("model", "", precision, (files.model, files.params), tuple(program.inputs))
     return run(model, samples, engine="paddle")
@@ -101,7 +102,7 @@ def deep(*, outlier: str = "") -> Program:
 @pytest.fixture(scope="session")
 def calibrated(model: Path) -> Quantized:
     """The tiny classifier in int8, next to its repaired float form."""
-    program = repaired(Program.load(model))
+    program = repaired(load(model))
     return Quantized.of(calibrate(program, samples_of(program), Calibration()), program)
 
 
@@ -167,7 +168,7 @@ def test_an_int8_bundle_says_what_it_is_and_who_judged_it(int8: Path) -> None:
     # The twin is right, and the quantized model is what the server engine ran.
     samples = bundle.read_samples()
     assert compare(bundle.reference(), run(bundle.model("x86"), samples))
-    program = Program.load(int8 / "quantized")
+    program = load(int8 / "quantized")
     assert is_quantized(program)
     source = Source.of(program).model(int8)
     assert source.precision == "int8"
@@ -209,7 +210,7 @@ def test_what_is_quantized_already_is_not_quantized_again(int8: Path, tmp_path: 
     for name in ("fp16", "int16-weights", "int8-weights"):
         with pytest.raises(UsageError, match="is quantized already"):
             convert(int8 / "quantized", tmp_path / "out", recipe=name)
-    program = Program.load(int8 / "quantized")
+    program = load(int8 / "quantized")
     with pytest.raises(UsageError, match="is quantized already"):
         calibrate(program, samples_of(program), Calibration())
 
@@ -218,7 +219,7 @@ def test_what_is_quantized_already_is_not_quantized_again(int8: Path, tmp_path: 
 
 
 def test_scales_are_the_largest_magnitudes(calibrated: Quantized, model: Path) -> None:
-    program = repaired(Program.load(model))
+    program = repaired(load(model))
     samples = samples_of(program)
     made = calibrate(program, samples, Calibration(algorithm="abs_max"))
     conv = next(op for op in made.ops if op.type == "conv2d")
@@ -238,7 +239,7 @@ def test_scales_are_the_largest_magnitudes(calibrated: Quantized, model: Path) -
 def test_every_algorithm_gives_int8_kernels_and_like_answers(
     model: Path, algorithm: str, tmp_path: Path
 ) -> None:
-    program = repaired(Program.load(model))
+    program = repaired(load(model))
     samples = samples_of(program, 4)
     done: list[int] = []
     made = calibrate(
@@ -253,7 +254,7 @@ def test_every_algorithm_gives_int8_kernels_and_like_answers(
         on_server(program, samples, tmp_path, "fp32"), on_server(made, samples, tmp_path / "q")
     )
     assert report.outputs[0].sqnr_db > 15
-    nb = optimize(made.stage(tmp_path), "arm", tmp_path / "model.nb", recipe=RECIPES["int8"])
+    nb = optimize(stage(made, tmp_path), "arm", tmp_path / "model.nb", recipe=RECIPES["int8"])
     assert nb.kernels["arm", "int8"] >= 2
 
 
@@ -272,7 +273,7 @@ def test_the_seed_decides_what_calibrates(
             target=["arm"],
             check=False,
         )
-        params = Program.load(saved).params
+        params = load(saved).params
         scales.append({name: v.tolist() for name, v in params.items() if "scale" in name})
     assert scales[0] == scales[1] != scales[2]
 
@@ -500,8 +501,8 @@ def test_float_layers_are_named_or_refused(
 
 
 def test_the_x86_engine_refuses_int8_kernels(int8: Path, tmp_path: Path) -> None:
-    program = Program.load(int8 / "quantized")
-    optimize(program.stage(tmp_path), "x86", tmp_path / "m.nb", recipe=RECIPES["int8"])
+    program = load(int8 / "quantized")
+    optimize(stage(program, tmp_path), "x86", tmp_path / "m.nb", recipe=RECIPES["int8"])
     model = Model("m", "", "int8", (tmp_path / "m.nb",), tuple(program.inputs))
     samples = samples_of(program, 2)
     with pytest.raises(EngineError, match="has int8 kernels, which compute wrong numbers on x86"):
@@ -517,9 +518,9 @@ def test_wrong_weights_leave_no_bundle(
 
     def wrong(self, files, target, out, *, recipe, **rest):  # type: ignore[no-untyped-def]
         if recipe.quant_type:
-            program = Program.load(files.model, params=files.params)
+            program = load(files.model, params=files.params)
             program.set_param("conv.w", program.params["conv.w"] * np.float32(-1))
-            files = program.save(tmp_path)
+            files = save(program, tmp_path)
         return original(self, files, target, out, recipe=recipe, **rest)
 
     monkeypatch.setattr(Optimizer, "run", wrong)
@@ -551,7 +552,7 @@ def test_wrong_int8_arithmetic_leaves_no_bundle(
 
 
 def test_what_overflows_in_fp16_is_no_fp16_bundle(model: Path, tmp_path: Path) -> None:
-    program = Program.load(model)
+    program = load(model)
     program.set_param("fc.w", program.params["fc.w"] * np.float32(1e5))
     folder = make_model.save(program, tmp_path / "large")
     assert convert(folder, tmp_path / "fp32")
@@ -563,7 +564,7 @@ def test_what_overflows_in_fp16_is_no_fp16_bundle(model: Path, tmp_path: Path) -
 
 
 def test_fake_fp16_rounds_to_16_bits(model: Path, tmp_path: Path) -> None:
-    program = repaired(Program.load(model))
+    program = repaired(load(model))
     samples = samples_of(program, 2)
     answers = on_server(fake_fp16(program), samples, tmp_path / "h", "fp16")
     exact = on_server(program, samples, tmp_path / "f", "fp32")
@@ -585,7 +586,7 @@ def test_a_model_trained_with_quantization_goes_through(form: str, tmp_path: Pat
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert float(made.stdout.split()[-1]) > 0.9
-    program = Program.load(source)
+    program = load(source)
     assert is_quantized(program)
     assert len(quantized_layers(program)) == 3
     done = convert(source, tmp_path / "out")

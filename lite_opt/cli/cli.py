@@ -1265,10 +1265,10 @@ def _opened(
         yield _Opened(bundle.model(target), engine, spec, names, bundle)
         return
     from lite_opt.conversion.convert import Source
-    from lite_opt.model.program import Program
+    from lite_opt.model.load import load
     from py_runner.files.folder import temporary_folder
 
-    source = Source.of(Program.load(path, params=params), image=image, labels=labels)
+    source = Source.of(load(path, params=params), image=image, labels=labels)
     with temporary_folder() as temporary:
         model = source.model(temporary)
         yield _Opened(model, engine or "paddle", source.image, source.labels, None)

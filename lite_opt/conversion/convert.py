@@ -23,6 +23,7 @@ import numpy as np
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import limits_for
 from lite_opt.lite.optimizer import TARGETS, Optimizer
+from lite_opt.model.load import load, save, stage
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.passes.repair import Change, repair
 from lite_opt.quant.quantize import (
@@ -129,7 +130,7 @@ class Source:
         """The model as the server engine takes it; old forms are rewritten into `folder`."""
         files = self.files
         if files.model.suffix not in (".pdmodel", ".json") or files.params is None:
-            files = Program.load(files.model, params=files.params).save(folder)
+            files = save(load(files.model, params=files.params), folder)
         assert files.params is not None
         return Model(
             _name(self.files),
@@ -201,7 +202,7 @@ def convert(
         chosen_targets = [name for name in TARGETS if name in target]
         optimizers = {name: stack.enter_context(Optimizer()) for name in chosen_targets}
         watch.say(f"reading {model}")
-        program = Program.load(model, params=params)
+        program = load(model, params=params)
         _fix_shapes(program, input_shape or {})
         source = Source.of(program, image=image, labels=labels)
         warnings = [source.warning] if source.warning else []
@@ -297,7 +298,7 @@ def layer_losses(
     from the calibration where its data set is large enough.
     """
     watch.say(f"reading {model}")
-    program = Program.load(model, params=params)
+    program = load(model, params=params)
     source = Source.of(program, image=image, labels=labels)
     if source.precision == "int8":
         raise UsageError(f"{model}: is quantized already: measure the float model")
@@ -425,7 +426,7 @@ def _quantize(
 
 def _save_quantized(program: Program, source: Source, folder: Path) -> None:
     with whole_folder(folder) as partial:
-        program.save(partial)
+        save(program, partial)
         beside = source.files.model.with_name("inference.yml")
         if beside.is_file():
             shutil.copyfile(beside, partial / beside.name)
@@ -486,7 +487,7 @@ class _Job:
                 if id(program) not in staged:
                     place = temporary / name
                     place.mkdir()
-                    staged[id(program)] = program.stage(place)
+                    staged[id(program)] = stage(program, place)
                 files = staged[id(program)]
                 try:
                     made[name] = self._optimized(
@@ -692,7 +693,7 @@ class _Job:
         with temporary_folder() as temporary:
             file = temporary / "twin.x86.nb"
             with Optimizer() as optimizer:
-                staged = self._made_from("x86")[0].stage(temporary)
+                staged = stage(self._made_from("x86")[0], temporary)
                 self._optimized(optimizer, staged, "x86", file)
             return self._on_x86(file, samples)
 
@@ -703,7 +704,7 @@ class _Job:
 
     def _on_server(self, program: Program, samples: list[Sample], precision: str) -> Run:
         with temporary_folder() as temporary:
-            staged = program.stage(temporary)
+            staged = stage(program, temporary)
             assert staged.params is not None
             files = (staged.model, staged.params)
             name = _name(self.source.files)

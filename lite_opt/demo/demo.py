@@ -14,7 +14,7 @@ from typing import Any
 from lite_opt.conversion.convert import Source, convert
 from lite_opt.demo import data as demo_data
 from lite_opt.judge.compare import Report, compare
-from lite_opt.model.program import Program
+from lite_opt.model.load import load
 from lite_opt.views import report
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.errors import ConvertError, UsageError
@@ -121,7 +121,7 @@ def _both(
         assert converted.report is not None
         raise ConvertError(f"{model}: {report.verdict(converted.report)}")
     bundle = converted.bundle
-    source = Source.of(Program.load(model), **beside)
+    source = Source.of(load(model), **beside)
     samples: Dataset = dataset(data, inputs=bundle.inputs, image=bundle.image, labels=bundle.labels)
     step(f"running {len(samples)} samples on the server engine")
     server = run(source.model(folder), samples, engine="paddle")

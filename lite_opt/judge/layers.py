@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lite_opt.lite.optimizer import optimize
+from lite_opt.model.load import load, save
 from lite_opt.model.program import Block, ModelFiles, Op, Program, Var
 from lite_opt.passes.repair import repair
 from lite_opt.quant.quantize import fake_fp16, is_quantized
@@ -294,7 +295,7 @@ def bundle_layers(
     """
     opened = Bundle.open(bundle)
     chosen = find_recipe(str(opened.recipe.get("name")))
-    reference = Program.load(model, params=params)
+    reference = load(model, params=params)
     if reference.files.sha256() != opened.source["sha256"]:
         raise ModelError(
             f"{reference.files.model}: is not the model that {bundle} was made from: "
@@ -312,7 +313,7 @@ def bundle_layers(
         samples = opened.read_samples()
         if not samples:
             raise DataError(f"{bundle}: holds no samples: give some with --samples")
-    candidate = Program.load(quantized or model, params=None if quantized else params)
+    candidate = load(quantized or model, params=None if quantized else params)
     # The conversion may have fixed dimensions of the inputs.
     for program in (reference, candidate):
         for spec in opened.inputs:
@@ -932,7 +933,7 @@ class _Search:
         with temporary_folder() as temporary:
             files: tuple[Path, ...]
             try:
-                staged = program.save(temporary)
+                staged = save(program, temporary)
                 assert staged.params is not None
                 files = staged.model, staged.params
                 if engine == "lite":

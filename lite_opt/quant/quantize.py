@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 
 from lite_opt.judge.compare import Report, compare
+from lite_opt.model.load import load, save
+from lite_opt.model.pdmodel import serialize
 from lite_opt.model.program import Attr, Op, Program, Var
 from lite_opt.quant.rounding import CALIBRATED, round_weights
 from lite_opt.recipes import Calibration
@@ -152,7 +154,7 @@ def calibrate(
         if op.type in _LAYERS and _weight(copy, op, producers) is None
     ]
     with temporary_folder() as folder:
-        files = copy.save(folder)
+        files = save(copy, folder)
         saved = save_samples(folder, samples)
         config = {
             "model": str(files.model),
@@ -166,7 +168,7 @@ def calibrate(
         }
         passes = 2 if calibration.algorithm in ("hist", "KL") else 1
         _calibrate(config, passes * len(samples), watch)
-        quantized = Program.load(folder / "quantized")
+        quantized = load(folder / "quantized")
         # The file goes away with the folder, and the parameters are views of it.
         quantized.params = {name: value.copy() for name, value in quantized.params.items()}
     _unshield_outputs(quantized)
@@ -381,7 +383,7 @@ class _Server:
             palette.set_param(_float_name(weight), value)
         palette.blocks[0].ops = []
         with temporary_folder() as temporary:
-            files = palette.save(temporary)
+            files = save(palette, temporary)
             config = {
                 "files": [str(files.model), str(files.params)],
                 "warmup": 0,
@@ -400,7 +402,7 @@ class _Server:
     def run(self, float_layers: Collection[str]) -> Run:
         """The answers of the model with these layers in float and all others in int8."""
         program = self._quantized.with_float(float_layers)
-        text = np.frombuffer(program.serialize(), np.uint8)
+        text = np.frombuffer(serialize(program), np.uint8)
         self._worker.send({}, {"program": text})
         header, answers = self._worker.receive(time_limit_s=None)
         outputs = {

@@ -11,6 +11,7 @@ import numpy as np
 
 from lite_opt.lite.kernels import WITH_EXTRA, supported_ops
 from lite_opt.lite.optimizer import TARGETS
+from lite_opt.model.load import load
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from py_runner.errors import UsageError
@@ -48,7 +49,7 @@ def _describe(path: Path, params: str | Path | None, target: str | None) -> dict
         return {"kind": "run", "path": str(path), **Run.open(path).summary()}
     if path.suffix == ".nb":
         return {"kind": "nb", **read_nb(path).to_json()}
-    program = Program.load(path, params=params)
+    program = load(path, params=params)
     document = _model(program)
     if target is not None:
         document["target"] = _prospect(program, target)

@@ -25,7 +25,7 @@ import zoo
 from lite_opt.conversion.convert import convert
 from lite_opt.conversion.source import Source
 from lite_opt.judge.compare import Report, compare
-from lite_opt.model.program import Program
+from lite_opt.model.load import load, save
 from lite_opt.recipes import RECIPES, Recipe, recipe
 from lite_opt.views.describe import describe
 from lite_opt.views.table import size
@@ -116,7 +116,7 @@ def measure(name: str, work: Path) -> dict[str, Any]:
     assert done.report is not None
     samples = random_samples(done.bundle.inputs, count=1, image=done.bundle.image)
     edge = run(done.bundle.model("x86"), samples, warmup=2, repeat=REPEATS)
-    source = Source.of(Program.load(folder)).model(work)
+    source = Source.of(load(folder)).model(work)
     server = run(source, samples, engine="paddle", warmup=2, repeat=REPEATS)
     return {
         "facts": facts,
@@ -202,7 +202,7 @@ def make(name: str, how: Recipe, work: Path) -> Made:
 
 def shaken(name: str, work: Path, reference: Run) -> float:
     """SQNR in dB of the source model with noise on its weights, both on the server engine."""
-    program = Program.load(network(name, work))
+    program = load(network(name, work))
     random = np.random.default_rng(0)
     for parameter, value in program.params.items():
         if value.ndim > 1:
@@ -211,7 +211,7 @@ def shaken(name: str, work: Path, reference: Run) -> float:
     inputs = tuple(program.inputs)
     samples = dataset(work / f"{name}.judged.npy", inputs=inputs)
     with tempfile.TemporaryDirectory() as temporary:
-        files = program.save(temporary)
+        files = save(program, temporary)
         assert files.params is not None
         model = Model(name, "", "int8-weights", (files.model, files.params), inputs)
         return compare(reference, run(model, samples, engine="paddle")).outputs[0].sqnr_db

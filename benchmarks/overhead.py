@@ -7,7 +7,7 @@ convert   `paddle-edge convert --no-check --target arm` of AlexNet, against a pr
           Paddle Lite's optimizer on the same repaired files: time, and memory of the largest
           process of each
 run       `run()` of SqueezeNet1_1 over one sample many times, against a loop round the predictor
-pir       `Program.load` and `repair` of SENet154_vd from Paddle 3's inference.json, against a
+pir       `load` and `repair` of SENet154_vd from Paddle 3's inference.json, against a
           process that runs the optimizer on the result: time; and the peak of the former in
           parameters' sizes
 images    `run()` over 200 JPEG images of SqueezeNet1_1, against decoding, preprocessing and
@@ -42,7 +42,7 @@ import zoo
 
 from lite_opt.conversion.convert import convert
 from lite_opt.judge.sensitivity import sensitivity
-from lite_opt.model.program import Program
+from lite_opt.model.load import load, stage
 from lite_opt.passes.repair import repair
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.mixed import Quantized
@@ -162,11 +162,11 @@ def ratio(pairs: list[tuple[float, float]]) -> dict[str, Any]:
 def bench_convert(work: Path, repeats: int) -> dict[str, Any]:
     """The command against a bare optimizer process on the files it would be given."""
     folder = model_files("AlexNet", work)
-    program = Program.load(folder)
+    program = load(folder)
     repair(program)
     staged = work / "alexnet.repaired"
     staged.mkdir(exist_ok=True)
-    files = program.stage(staged)
+    files = stage(program, staged)
     out, bare_out = work / "alexnet.bundle", work / "bare.nb"
     command = [
         sys.executable, "-m", "lite_opt.cli.main", "convert", str(folder), "-o", str(out),
@@ -291,11 +291,11 @@ def bench_images(work: Path, repeats: int) -> dict[str, Any]:
 LOAD = """
 import json, sys, time
 start = time.perf_counter()
-from lite_opt.model.program import Program
+from lite_opt.model.load import load, stage
 from lite_opt.passes.repair import repair
-program = Program.load(sys.argv[1])
+program = load(sys.argv[1])
 repair(program)
-program.stage(sys.argv[2])
+stage(program, sys.argv[2])
 print(json.dumps([time.perf_counter() - start, program.param_bytes]))
 """
 
@@ -307,7 +307,7 @@ def bench_pir(work: Path, repeats: int) -> dict[str, Any]:
         zoo.export("SENet154_vd", folder, export="pir")
     staged = work / "senet.repaired"
     staged.mkdir(exist_ok=True)
-    load = [sys.executable, "-c", LOAD, str(folder), str(staged)]
+    ours = [sys.executable, "-c", LOAD, str(folder), str(staged)]
 
     def bare() -> tuple[float, int, str]:
         # Where no rule touched a parameter, they were not copied.
@@ -316,7 +316,7 @@ def bench_pir(work: Path, repeats: int) -> dict[str, Any]:
         argv = [sys.executable, "-c", BARE_OPT, str(staged / "inference.pdmodel")]
         return measured_process([*argv, str(params), str(work / "bare")])
 
-    pairs = compare(lambda: measured_process(load), bare, repeats)
+    pairs = compare(lambda: measured_process(ours), bare, repeats)
     seconds = [(json.loads(a[2])[0], b[0]) for a, b in pairs]
     peaks = [(float(a[1]), float(json.loads(a[2])[1])) for a, _ in pairs]
     return {"seconds": ratio(seconds), "peak_memory_to_parameters": ratio(peaks)}
@@ -329,16 +329,16 @@ from lite_opt.conversion.plan import Material
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import calibrated
 from py_runner.watch import QUIET
-from lite_opt.model.program import Program
+from lite_opt.model.load import load, save
 from lite_opt.recipes import RECIPES
 from lite_opt.passes.repair import repair
 model, images, out = sys.argv[1:]
-program = Program.load(model)
+program = load(model)
 data = Material.for_calibration(Source.of(program), RECIPES["int8"], images)
 repair(program)
 quantized = calibrated(program, RECIPES["int8"], data, QUIET)
 os.makedirs(out, exist_ok=True)
-quantized.program.save(out)
+save(quantized.program, out)
 """
 
 BARE_QUANTIZE = """
@@ -433,7 +433,7 @@ print(time.perf_counter() - start)
 def bench_sensitivity(work: Path, repeats: int) -> dict[str, Any]:
     """Each layer alone in int8, against as many passes of the float model."""
     folder = model_files("SqueezeNet1_1", work)
-    program = Program.load(folder)
+    program = load(folder)
     images = zoo._images(zoo.FIVE["SqueezeNet1_1"], SENSITIVITY_IMAGES, seed=300)
     samples = [Sample(f"image[{i}]", {"x": image[None]}) for i, image in enumerate(images)]
     file = work / "sensitivity.npy"

@@ -29,7 +29,7 @@ from lite_opt.demo.packages import photos as photo_files
 from lite_opt.demo.text_lines import text_lines, write_text_lines
 from lite_opt.judge.compare import Report, compare
 from lite_opt.lite.optimizer import optimize
-from lite_opt.model.program import Program
+from lite_opt.model.load import load, save, stage
 from lite_opt.passes.repair import repair
 from lite_opt.quant.simulate import fake_fp16
 from lite_opt.recipes import recipe
@@ -130,7 +130,7 @@ TASKS = {"text-direction": text_direction, "photos": photos, "reading": reading}
 
 def measure(task: Task, work: Path) -> str:
     """Convert with every recipe, judge on the same samples, and write the task's section."""
-    source = Source.of(Program.load(task.model), image=task.image)
+    source = Source.of(load(task.model), image=task.image)
     data = dataset(task.judged, inputs=source.inputs, image=source.image)
     server = run(source.model(work), data, engine="paddle")
     rows, float_layers = [], []
@@ -212,7 +212,7 @@ def measure(task: Task, work: Path) -> str:
 def _int8_layers(folder: Path) -> int:
     from lite_opt.quant.mixed import quantized_layers
 
-    return len(quantized_layers(Program.load(folder)))
+    return len(quantized_layers(load(folder)))
 
 
 def _line(cells: list[str]) -> str:
@@ -225,12 +225,12 @@ def _answers(
     if name not in ("fp16", "int8"):
         return run(x86, data, engine="lite")
     if name == "int8":
-        model = Source.of(Program.load(saved), image=task.image).model(work)
+        model = Source.of(load(saved), image=task.image).model(work)
     else:
-        program = Program.load(task.model)
+        program = load(task.model)
         repair(program)
         (work / "fp16").mkdir(exist_ok=True)
-        files = fake_fp16(program).save(work / "fp16")
+        files = save(fake_fp16(program), work / "fp16")
         assert files.params is not None
         model = replace(source.model(work), files=(files.model, files.params), precision="fp16")
     return run(model, data, engine="paddle")
@@ -238,12 +238,12 @@ def _answers(
 
 def _nearest(task: Task, source: Source, data: Dataset, work: Path) -> Run:
     """What recipe int8-weights would be without rounding.py."""
-    program = Program.load(task.model)
+    program = load(task.model)
     repair(program)
     folder = work / "nearest"
     folder.mkdir()
     file = folder / "model.nb"
-    optimize(program.stage(folder), "x86", file, recipe=recipe("int8-weights"))
+    optimize(stage(program, folder), "x86", file, recipe=recipe("int8-weights"))
     model = replace(source.model(work), files=(file,), precision="int8-weights")
     return run(model, data, engine="lite")
 

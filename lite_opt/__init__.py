@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lite_opt.judge.compare import Report, compare
     from lite_opt.judge.layers import bundle_layers, first_difference
     from lite_opt.judge.limits import Limits
+    from lite_opt.model.load import load, save
     from lite_opt.model.program import Program
     from lite_opt.passes.repair import repair
     from lite_opt.recipes import Recipe, recipe
@@ -27,8 +28,10 @@ __all__ = [
     "compare",
     "convert",
     "first_difference",
+    "load",
     "recipe",
     "repair",
+    "save",
 ]
 
 # Where each of these is, imported when it is asked for: what is not used costs nothing.
@@ -42,8 +45,10 @@ _HOMES = {
     "compare": "judge.compare",
     "convert": "conversion.convert",
     "first_difference": "judge.layers",
+    "load": "model.load",
     "recipe": "recipes",
     "repair": "passes.repair",
+    "save": "model.load",
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lite_opt.conversion.source import Source
-from lite_opt.model.program import Program
+from lite_opt.model.load import load
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.data.image import ImageSpec
 from py_runner.data.image_text import image_spec
@@ -95,7 +95,7 @@ def opened(
     if Path(path, "bundle.json").exists():
         yield _of_bundle(path, engine, device, image, labels)
         return
-    source = Source.of(Program.load(path, params=params), image=image, labels=labels)
+    source = Source.of(load(path, params=params), image=image, labels=labels)
     with temporary_folder() as temporary:
         model = source.model(temporary)
         yield Subject(model, engine or "paddle", source.image, source.labels)

@@ -11,7 +11,7 @@ import pytest
 from make_int8 import repaired, samples_of
 
 from lite_opt.conversion.convert import convert
-from lite_opt.model.program import Program
+from lite_opt.model.load import load
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.mixed import Quantized
 from lite_opt.recipes import Calibration
@@ -62,7 +62,7 @@ def bundle(
 @pytest.fixture(scope="session")
 def calibrated(model: Path) -> Quantized:
     """The tiny classifier in int8, next to its repaired float form."""
-    program = repaired(Program.load(model))
+    program = repaired(load(model))
     return Quantized.of(calibrate(program, samples_of(program), Calibration()), program)
 
 

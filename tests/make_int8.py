@@ -7,6 +7,7 @@ from pathlib import Path
 import make_model
 import numpy as np
 
+from lite_opt.model.load import save
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
 from py_runner.data.random_samples import random_samples
@@ -23,7 +24,7 @@ def on_server(
     program: Program, samples: list[Sample], folder: Path, precision: str = "int8"
 ) -> Run:
     folder.mkdir(exist_ok=True)
-    files = program.save(folder)
+    files = save(program, folder)
     assert files.params is not None
     model = Model("model", "", precision, (files.model, files.params), tuple(program.inputs))
     return run(model, samples, engine="paddle")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lite_opt.model.load import save as store
 from lite_opt.model.program import Block, ModelFiles, Op, Program, Var
 
 CLASSES = 10
@@ -154,7 +155,7 @@ def classifier(*, seed: int = 0, transposed: bool = False, batch: int = -1) -> P
 def save(program: Program, folder: Path, *, name: str = "inference") -> Path:
     """Write a program into a folder, which is made, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    program.save(folder, name=name)
+    store(program, folder, name=name)
     return folder
 
 

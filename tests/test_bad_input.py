@@ -33,6 +33,7 @@ from lite_opt.conversion.convert import convert
 from lite_opt.conversion.source import Source
 from lite_opt.judge.compare import compare
 from lite_opt.lite.optimizer import Optimizer
+from lite_opt.model.load import load, save
 from lite_opt.model.program import Program
 from lite_opt.passes import repair
 from lite_opt.recipes import RECIPES
@@ -218,9 +219,9 @@ def program(folder: str, change: Callable[[Program], None]) -> Damage:
     """Changes the graph of a model."""
 
     def damage(stage: Path) -> None:
-        model = Program.load(stage / folder)
+        model = load(stage / folder)
         change(model)
-        model.save(stage / folder)
+        save(model, stage / folder)
 
     return damage
 
@@ -789,7 +790,7 @@ def test_graphs_cut_anywhere_or_with_wrong_bytes(stage: Path) -> None:
     for length in range(0, len(data), 7):
         (stage / MODEL).write_bytes(data[:length])
         with pytest.raises(ModelError, match=r"^model/inference"):
-            Program.load("model")
+            load("model")
     refused = 0
     for _ in range(500):
         damaged = np.frombuffer(data, np.uint8).copy()
@@ -797,10 +798,10 @@ def test_graphs_cut_anywhere_or_with_wrong_bytes(stage: Path) -> None:
         (stage / MODEL).write_bytes(damaged.tobytes())
         try:
             json.dumps(describe("model"))
-            loaded = Program.load("model")
+            loaded = load("model")
             random_samples(loaded.inputs)
             repair.repair(loaded)
-            loaded.save(stage / "other")
+            save(loaded, stage / "other")
         except PaddleEdgeError:
             refused += 1
     assert refused > 100
@@ -923,7 +924,7 @@ def test_an_engine_that_ends_in_mid_run(number: signal.Signals, pristine: Path) 
 
 
 def test_the_server_engine_killed_in_mid_run(pristine: Path, tmp_path: Path) -> None:
-    source = Source.of(Program.load(pristine / "model")).model(tmp_path)
+    source = Source.of(load(pristine / "model")).model(tmp_path)
 
     def strike(_: str, answered: int, __: int | None) -> None:
         if answered == 2:
@@ -1038,7 +1039,7 @@ def test_an_optimizer_that_is_killed(big: Path, tmp_path: Path) -> None:
 
 
 def test_an_optimizer_that_hangs(big: Path, tmp_path: Path) -> None:
-    model, out = Program.load(big).files, tmp_path / "a.nb"
+    model, out = load(big).files, tmp_path / "a.nb"
     with (
         Optimizer() as optimizer,
         pytest.raises(ConvertError, match=r"for arm took longer than 0.05 s and was stopped"),

@@ -13,7 +13,7 @@ from make_int8 import deep, on_server, repaired, samples_of
 from lite_opt.conversion.convert import convert
 from lite_opt.judge.compare import compare
 from lite_opt.lite.optimizer import optimize
-from lite_opt.model.program import Program
+from lite_opt.model.load import load, stage
 from lite_opt.quant.calibrate import calibrate, calibration_warnings
 from lite_opt.quant.mixed import Quantized
 from lite_opt.recipes import ALGORITHMS, RECIPES, Calibration, recipe
@@ -23,7 +23,7 @@ from py_runner.watch import Watch
 
 
 def test_scales_are_the_largest_magnitudes(calibrated: Quantized, model: Path) -> None:
-    program = repaired(Program.load(model))
+    program = repaired(load(model))
     samples = samples_of(program)
     made = calibrate(program, samples, Calibration(algorithm="abs_max"))
     conv = next(op for op in made.ops if op.type == "conv2d")
@@ -43,7 +43,7 @@ def test_scales_are_the_largest_magnitudes(calibrated: Quantized, model: Path) -
 def test_every_algorithm_gives_int8_kernels_and_like_answers(
     model: Path, algorithm: str, tmp_path: Path
 ) -> None:
-    program = repaired(Program.load(model))
+    program = repaired(load(model))
     samples = samples_of(program, 4)
     done: list[int] = []
     made = calibrate(
@@ -58,7 +58,7 @@ def test_every_algorithm_gives_int8_kernels_and_like_answers(
         on_server(program, samples, tmp_path, "fp32"), on_server(made, samples, tmp_path / "q")
     )
     assert report.outputs[0].sqnr_db > 15
-    nb = optimize(made.stage(tmp_path), "arm", tmp_path / "model.nb", recipe=RECIPES["int8"])
+    nb = optimize(stage(made, tmp_path), "arm", tmp_path / "model.nb", recipe=RECIPES["int8"])
     assert nb.kernels["arm", "int8"] >= 2
 
 
@@ -77,7 +77,7 @@ def test_the_seed_decides_what_calibrates(
             target=["arm"],
             check=False,
         )
-        params = Program.load(saved).params
+        params = load(saved).params
         scales.append({name: v.tolist() for name, v in params.items() if "scale" in name})
     assert scales[0] == scales[1] != scales[2]
 

@@ -22,6 +22,7 @@ from lite_opt.judge.layers.graph import Graph, with_source_names
 from lite_opt.judge.layers.result import LayersReport
 from lite_opt.judge.limits import LAYER_LIMITS, LayerLimits
 from lite_opt.lite.targets import cannot
+from lite_opt.model.load import load, save
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant.calibrate import calibrate
@@ -429,7 +430,7 @@ def quantized(network: Program, samples: list[Sample], tmp_path_factory: pytest.
     (folder / "float").mkdir()
     for op in repaired.ops:
         op.set("op_role", 0)  # Paddle's pass for the newer form asks for it
-    repaired.save(folder / "float")
+    save(repaired, folder / "float")
     np.save(folder / "data.npy", np.stack([s.feeds["x"] for s in (*samples, *several)]))
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _ONNX_FORMAT]
@@ -438,7 +439,7 @@ def quantized(network: Program, samples: list[Sample], tmp_path_factory: pytest.
         capture_output=True,
         env={**os.environ, "GLOG_minloglevel": "3"},
     )
-    return {"fake": made, "onnx": Program.load(folder / "onnx")}
+    return {"fake": made, "onnx": load(folder / "onnx")}
 
 
 @pytest.mark.parametrize("form", ["fake", "onnx"])
@@ -514,14 +515,14 @@ def test_limits_are_there_for_every_recipe() -> None:
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     """Text lines as PP-OCR's direction classifier takes them."""
     listed = write_text_lines(tmp_path_factory.mktemp("lines"), count=24)
-    inputs = Program.load(ocr_model("cls")).inputs
+    inputs = load(ocr_model("cls")).inputs
     return list(dataset(listed, inputs=inputs, image=image_spec("ppocr-cls")))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "int16-weights", "int8-weights", "int8"])
 def test_the_direction_classifier(recipe: str, lines: list[Sample]) -> None:
-    source, made = pair(Program.load(ocr_model("cls")))
+    source, made = pair(load(ocr_model("cls")))
     engine = "paddle" if cannot("x86", RECIPES[recipe]) else "lite"
     if recipe == "int8":
         made = calibrate(made, lines, Calibration())
@@ -552,7 +553,7 @@ def test_an_imagenet_classifier_on_photographs(
     recipe: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = efficientnet_lite0(tmp_path_factory.mktemp("effnet") / "model")
-    source, made = pair(Program.load(folder))
+    source, made = pair(load(folder))
     beside = Source.of(source)
     listed = tmp_path_factory.mktemp("photos") / "list.txt"
     listed.write_text("".join(f"{path} 0\n" for path in photo_files()[:3]))

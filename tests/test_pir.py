@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 from conftest import need
 
+from lite_opt.model.load import load, save
 from lite_opt.model.pir import read_pir
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
@@ -418,7 +419,7 @@ def differences(models: Path) -> dict[str, list[str]]:
     for name in NETWORKS:
         folder = models / name / "translated"
         folder.mkdir()
-        Program.load(models / name).save(folder)
+        save(load(models / name), folder)
     result: dict[str, list[str]] = json.loads(_finish(_script("run", models)).splitlines()[-1])
     return result
 
@@ -461,7 +462,7 @@ def _canonical(program: Program) -> list[Any]:
 
 @pytest.mark.parametrize("name", BOTH_WAYS)
 def test_same_program_as_the_older_exporter(name: str, models: Path) -> None:
-    new, old = Program.load(models / name), Program.load(models / f"{name}-old")
+    new, old = load(models / name), load(models / f"{name}-old")
     # The bias of a convolution: [1, -1, 1, 1] here, with the number of channels there.
     for program in (new, old):
         for op in program.ops:
@@ -483,7 +484,7 @@ def test_same_program_as_the_older_exporter(name: str, models: Path) -> None:
 
 
 def test_inputs_outputs_and_parameters(models: Path) -> None:
-    program = Program.load(models / "unnamed" / "inference.json")
+    program = load(models / "unnamed" / "inference.json")
     assert [(i.name, i.dtype, i.shape) for i in program.inputs] == [("x", "float32", (-1, 4, 8, 8))]
     assert [(o.name, o.shape) for o in program.outputs] == [("fetch_name_0", (-1, 8, 4, 4))]
     assert program.files.ir == "pir" and program.paddle_version == "unknown"
@@ -495,7 +496,7 @@ def test_inputs_outputs_and_parameters(models: Path) -> None:
 
 def test_constants_become_attributes(models: Path) -> None:
     def op(network: str, kind: str, index: int = 0) -> Op:
-        program = Program.load(models / network)
+        program = load(models / network)
         return [op for op in program.ops if op.type == kind][index]
 
     assert op("slices", "slice").get("starts") == [1]
@@ -506,12 +507,12 @@ def test_constants_become_attributes(models: Path) -> None:
     assert op("activation", "dropout").get("dropout_prob") == 0.5
     assert op("interpolate", "nearest_interp_v2", 1).get("out_w") == 7
     # A shape that is known but for its batch needs no tensor.
-    assert not any(op.type == "shape" for op in Program.load(models / "attention").ops)
+    assert not any(op.type == "shape" for op in load(models / "attention").ops)
 
 
 def test_computed_shapes_are_32_bit(models: Path) -> None:
     """Lite reads the tensors of a shape as int32, whatever they hold."""
-    program = Program.load(models / "dynamic")
+    program = load(models / "dynamic")
     slots = ("Shape", "ShapeTensor", "expand_shapes_tensor", "EndsTensorList", "ShapeTensorList",
              "repeat_times_tensor")  # fmt: skip
     found = [
@@ -527,7 +528,7 @@ def test_computed_shapes_are_32_bit(models: Path) -> None:
 
 def test_every_variable_is_defined_before_it_is_used(models: Path) -> None:
     for name in NETWORKS:
-        program = Program.load(models / name)
+        program = load(models / name)
         defined = {var.name for var in program.vars.values() if var.persistable}
         for op in program.ops:
             assert {n for names in op.inputs.values() for n in names} <= defined, (name, op.type)
@@ -545,7 +546,7 @@ def test_older_versions_of_the_format(models: Path, tmp_path: Path) -> None:
         op["A"] = [a for a in op["A"] if type(a) is not dict or a["N"] != "struct_name"]
     (tmp_path / "inference.json").write_text(json.dumps(root))
     params = models / "activation" / "inference.pdiparams"
-    old, new = Program.load(tmp_path, params=params), Program.load(models / "activation")
+    old, new = load(tmp_path, params=params), load(models / "activation")
     assert old.blocks == new.blocks
 
 
@@ -757,10 +758,10 @@ def test_what_is_not_translated_is_named(data: bytes, words: str) -> None:
 
 def test_parameters_of_another_model(models: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="of another model"):
-        Program.load(models / "conv", params=models / "norm" / "inference.pdiparams")
+        load(models / "conv", params=models / "norm" / "inference.pdiparams")
     (tmp_path / "inference.json").write_bytes((models / "conv" / "inference.json").read_bytes())
     with pytest.raises(ModelError, match="parameters are missing"):
-        Program.load(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -886,8 +887,8 @@ def _survive(model: Path, folder: Path, victim: str, count: int, dice: random.Ra
         path.write_bytes(_edit(data, dice) if is_json else _flip(data, dice))
         start = time.perf_counter()
         try:
-            program = Program.load(folder)
-            program.save(folder, name="copy")
+            program = load(folder)
+            save(program, folder, name="copy")
         except PaddleEdgeError as error:
             assert error.exit_code == 3
             assert "\n" not in str(error) and str(folder) in str(error)

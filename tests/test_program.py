@@ -14,18 +14,19 @@ import pytest
 from conftest import need
 
 from lite_opt.demo.packages import ocr_model
-from lite_opt.model.program import Attr, Op, Program, find_model
+from lite_opt.model.load import find_model, load, save, stage
+from lite_opt.model.program import Attr, Op
 from py_runner.errors import ModelError
 from py_runner.tensors import TensorSpec
 
 
 def test_a_trained_model_survives_a_round_trip(tmp_path: Path) -> None:
-    program = Program.load(ocr_model("cls"))
+    program = load(ocr_model("cls"))
     assert program.paddle_version == "2.3.2"
     assert program.inputs == [TensorSpec("x", "float32", (-1, 3, -1, -1))]
     assert program.outputs == [TensorSpec("softmax_0.tmp_0", "float32", (-1, 2))]
-    saved = program.save(tmp_path)
-    again = Program.load(saved.model)
+    saved = save(program, tmp_path)
+    again = load(saved.model)
     assert again.blocks == program.blocks
     assert saved.params and program.files.params
     assert saved.params.read_bytes() == program.files.params.read_bytes()
@@ -41,23 +42,23 @@ def test_every_attribute_type_survives_a_round_trip(tmp_path: Path) -> None:
     program = make_model.classifier()
     attrs = {f"a_{name}": Attr(name, value) for name, value in values.items()}
     program.ops[1].attrs.update(attrs)
-    again = Program.load(make_model.save(program, tmp_path / "m"))
+    again = load(make_model.save(program, tmp_path / "m"))
     assert {name: again.ops[1].attrs[name] for name in attrs} == attrs
 
 
 def test_stage_copies_no_parameters_unless_they_changed(model: Path, tmp_path: Path) -> None:
-    program = Program.load(model)
-    assert program.stage(tmp_path).params == model / "inference.pdiparams"
+    program = load(model)
+    assert stage(program, tmp_path).params == model / "inference.pdiparams"
     program.set_param("fc.b", np.zeros(make_model.CLASSES, "float32"))
-    staged = program.stage(tmp_path)
+    staged = stage(program, tmp_path)
     assert staged.params == tmp_path / "inference.pdiparams"
-    assert not Program.load(staged.model).params["fc.b"].any()
+    assert not load(staged.model).params["fc.b"].any()
 
 
 def test_old_folders_with_separate_and_with_combined_parameters(
     model: Path, tmp_path: Path
 ) -> None:
-    program = Program.load(model)
+    program = load(model)
     combined, separate = tmp_path / "combined", tmp_path / "separate"
     for folder in (combined, separate):
         folder.mkdir()
@@ -68,11 +69,11 @@ def test_old_folders_with_separate_and_with_combined_parameters(
         one.params[name] = value
         one.vars[name] = program.vars[name]
         one.input("x", (1,))
-        files = one.program("x").save(tmp_path, name="one")
+        files = save(one.program("x"), tmp_path, name="one")
         assert files.params
         shutil.copy(files.params, separate / name)
     for folder in (combined, separate, separate / "__model__"):
-        loaded = Program.load(folder)
+        loaded = load(folder)
         assert loaded.blocks == program.blocks
         for name, value in program.params.items():
             assert np.array_equal(loaded.params[name], value)
@@ -113,7 +114,7 @@ def test_what_paddle_itself_saves_is_read_bit_by_bit(saved_by: str, tmp_path: Pa
         check=False,
     )
     need(done.returncode == 0, f"paddlepaddle that exports: {done.stderr[-300:]}")
-    program = Program.load(tmp_path / "net.pdmodel")
+    program = load(tmp_path / "net.pdmodel")
     with np.load(tmp_path / "values.npz") as values:
         assert sorted(values.files) == sorted(program.params)
         for name in values.files:
@@ -129,9 +130,9 @@ def test_a_model_is_found_by_any_of_its_files(model: Path, tmp_path: Path) -> No
     odd.mkdir()
     shutil.copy(model / "inference.pdmodel", odd / "größe.pdmodel")
     shutil.copy(model / "inference.pdiparams", odd / "weights.bin")
-    assert Program.load(odd, params=odd / "weights.bin").params
+    assert load(odd, params=odd / "weights.bin").params
     with pytest.raises(ModelError, match="parameters are missing"):
-        Program.load(odd)
+        load(odd)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_a_model_is_found_by_any_of_its_files(model: Path, tmp_path: Path) -> No
 def test_other_kinds_of_files_are_told_apart(name: str, telling: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ModelError, match=telling):
-        Program.load(tmp_path / name)
+        load(tmp_path / name)
 
 
 def test_several_models_in_a_folder_have_to_be_named(model: Path, tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_several_models_in_a_folder_have_to_be_named(model: Path, tmp_path: Path
 
 
 def test_a_parameter_name_that_leads_elsewhere_is_refused(model: Path, tmp_path: Path) -> None:
-    program = Program.load(model)
+    program = load(model)
     secret = tmp_path / "secret"
     shutil.copy(model / "inference.pdiparams", secret)
     folder = tmp_path / "hostile"
@@ -168,11 +169,11 @@ def test_a_parameter_name_that_leads_elsewhere_is_refused(model: Path, tmp_path:
         program.vars[name].persistable = False
     var.name = "../secret"
     program.vars[var.name] = var
-    program.save(folder, name="x")
+    save(program, folder, name="x")
     (folder / "x.pdmodel").rename(folder / "__model__")
     (folder / "x.pdiparams").unlink()
     with pytest.raises(ModelError, match="no file for parameter"):
-        Program.load(folder)
+        load(folder)
 
 
 def test_remove_unused_drops_what_no_operator_names() -> None:

@@ -21,7 +21,7 @@ from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.sensitivity import sensitivity
 from lite_opt.lite.optimizer import Optimizer, optimize
-from lite_opt.model.program import Program
+from lite_opt.model.load import load, save, stage
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.mixed import Quantized, quantized_layers
 from lite_opt.quant.operators import is_quantized
@@ -86,7 +86,7 @@ def test_an_int8_bundle_says_what_it_is_and_who_judged_it(int8: Path) -> None:
     # The twin is right, and the quantized model is what the server engine ran.
     samples = bundle.read_samples()
     assert compare(bundle.reference(), run(bundle.model("x86"), samples))
-    program = Program.load(int8 / "quantized")
+    program = load(int8 / "quantized")
     assert is_quantized(program)
     source = Source.of(program).model(int8)
     assert source.precision == "int8"
@@ -128,7 +128,7 @@ def test_what_is_quantized_already_is_not_quantized_again(int8: Path, tmp_path: 
     for name in ("fp16", "int16-weights", "int8-weights"):
         with pytest.raises(UsageError, match="is quantized already"):
             convert(int8 / "quantized", tmp_path / "out", recipe=name)
-    program = Program.load(int8 / "quantized")
+    program = load(int8 / "quantized")
     with pytest.raises(UsageError, match="is quantized already"):
         calibrate(program, samples_of(program), Calibration())
 
@@ -156,8 +156,8 @@ def test_a_silent_float_file_is_a_failure(
 
 
 def test_the_x86_engine_refuses_int8_kernels(int8: Path, tmp_path: Path) -> None:
-    program = Program.load(int8 / "quantized")
-    optimize(program.stage(tmp_path), "x86", tmp_path / "m.nb", recipe=RECIPES["int8"])
+    program = load(int8 / "quantized")
+    optimize(stage(program, tmp_path), "x86", tmp_path / "m.nb", recipe=RECIPES["int8"])
     model = Model("m", "", "int8", (tmp_path / "m.nb",), tuple(program.inputs))
     samples = samples_of(program, 2)
     with pytest.raises(EngineError, match="has int8 kernels, which compute wrong numbers on x86"):
@@ -173,9 +173,9 @@ def test_wrong_weights_leave_no_bundle(
 
     def wrong(self, files, target, out, *, recipe, **rest):  # type: ignore[no-untyped-def]
         if recipe.quant_type:
-            program = Program.load(files.model, params=files.params)
+            program = load(files.model, params=files.params)
             program.set_param("conv.w", program.params["conv.w"] * np.float32(-1))
-            files = program.save(tmp_path)
+            files = save(program, tmp_path)
         return original(self, files, target, out, recipe=recipe, **rest)
 
     monkeypatch.setattr(Optimizer, "run", wrong)
@@ -207,7 +207,7 @@ def test_wrong_int8_arithmetic_leaves_no_bundle(
 
 
 def test_what_overflows_in_fp16_is_no_fp16_bundle(model: Path, tmp_path: Path) -> None:
-    program = Program.load(model)
+    program = load(model)
     program.set_param("fc.w", program.params["fc.w"] * np.float32(1e5))
     folder = make_model.save(program, tmp_path / "large")
     assert convert(folder, tmp_path / "fp32")
@@ -228,7 +228,7 @@ def test_a_model_trained_with_quantization_goes_through(form: str, tmp_path: Pat
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert float(made.stdout.split()[-1]) > 0.9
-    program = Program.load(source)
+    program = load(source)
     assert is_quantized(program)
     assert len(quantized_layers(program)) == 3
     done = convert(source, tmp_path / "out")

@@ -14,6 +14,7 @@ import pytest
 from lite_opt.conversion.source import Source
 from lite_opt.demo.packages import ocr_model
 from lite_opt.lite.optimizer import optimize
+from lite_opt.model.load import load, save, stage
 from lite_opt.model.program import Program
 from lite_opt.passes import repair as rules
 from lite_opt.recipes import RECIPES, Recipe
@@ -37,7 +38,7 @@ def repaired(program: Program, *, without: Callable[..., object] | None = None) 
 
 
 def x86(program: Program, folder: Path, recipe: Recipe = FP32) -> NbFile:
-    return optimize(program.stage(folder), "x86", folder / "model.x86.nb", recipe=recipe)
+    return optimize(stage(program, folder), "x86", folder / "model.x86.nb", recipe=recipe)
 
 
 def answers(file: Path, *, count: int = 4) -> np.ndarray:
@@ -52,9 +53,9 @@ def answers(file: Path, *, count: int = 4) -> np.ndarray:
 
 
 def test_all_rules_together_make_it_right(model: Path, tmp_path: Path) -> None:
-    program = repaired(Program.load(model))
+    program = repaired(load(model))
     edge = answers(x86(program, tmp_path).path)
-    source = Program.load(model)
+    source = load(model)
     assert source.files.params
     random = np.random.default_rng(1)
     samples = [
@@ -82,7 +83,7 @@ def test_without_xshape_the_optimizer_dies(tmp_path: Path) -> None:
 
 def test_without_defaults_the_optimizer_dies(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match="threshold"):
-        x86(repaired(Program.load(model), without=rules.fill_defaults), tmp_path)
+        x86(repaired(load(model), without=rules.fill_defaults), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_wide_integers_kill_the_optimizer_unless_narrowed(
     type_: str, attribute: str, model: Path, tmp_path: Path
 ) -> None:
     def widened() -> Program:
-        program = Program.load(model)
+        program = load(model)
         op = next(op for op in program.ops if op.type == type_)
         old = op.attrs[attribute]
         op.set(attribute, old.value, {"INTS": "LONGS", "INT": "LONG"}[old.type])
@@ -191,7 +192,7 @@ def test_without_matmul_to_mul_quantised_weights_give_nonsense(
 
 
 def test_a_shared_transposed_weight_is_transposed_once(model: Path) -> None:
-    program = Program.load(make_model.save(make_model.classifier(transposed=True), model))
+    program = load(make_model.save(make_model.classifier(transposed=True), model))
     matmul = next(op for op in program.ops if op.type == "matmul_v2")
     twin = type(matmul)(
         matmul.type, {k: list(v) for k, v in matmul.inputs.items()}, {"Out": ["twin"]},
@@ -205,8 +206,8 @@ def test_a_shared_transposed_weight_is_transposed_once(model: Path) -> None:
 
 
 def test_folding_the_bias_restores_the_fusion(model: Path, tmp_path: Path) -> None:
-    fused = x86(repaired(Program.load(model)), tmp_path)
-    loose = x86(repaired(Program.load(model), without=rules.fold_bias_reshape), tmp_path)
+    fused = x86(repaired(load(model)), tmp_path)
+    loose = x86(repaired(load(model), without=rules.fold_bias_reshape), tmp_path)
     types = [op.type for op in fused.ops]
     assert "elementwise_add" not in types and "reshape2" not in types
     assert len(fused.ops) < len(loose.ops)
@@ -229,7 +230,7 @@ def test_the_bias_stays_where_folding_would_change_the_result() -> None:
 
 def gap(made: Callable[[], Program], folder: Path, *, without: Callable[..., object] | None = None):
     """Largest difference between the server on the source and x86 on the repaired model."""
-    source = Source.of(Program.load(make_model.save(made(), folder / "source"))).model(folder)
+    source = Source.of(load(make_model.save(made(), folder / "source"))).model(folder)
     samples = random_samples(source.inputs, count=3)
     file = x86(repaired(made(), without=without), folder).path
     edge = run(Model("edge", "", "fp32", (file,), source.inputs), samples)
@@ -380,7 +381,7 @@ def test_batch_norm_without_scale_or_bias(missing: tuple[str, ...], tmp_path: Pa
         return program
 
     # Paddle's own old format has no such operator: the reference is the completed one.
-    source = Source.of(Program.load(make_model.save(complete(), tmp_path / "m"))).model(tmp_path)
+    source = Source.of(load(make_model.save(complete(), tmp_path / "m"))).model(tmp_path)
     samples = random_samples(source.inputs)
     file = x86(repaired(normalized()), tmp_path).path
     edge = run(Model("edge", "", "fp32", (file,), source.inputs), samples)
@@ -421,20 +422,20 @@ def test_a_bicubic_resize_of_a_parameter_is_computed_beforehand(
 
 
 def test_call_stacks_make_the_topology_larger(model: Path, tmp_path: Path) -> None:
-    program = Program.load(model)
+    program = load(model)
     for op in program.ops:
         op.set("op_callstack", ["x" * 2000])
     full, small = tmp_path / "full", tmp_path / "small"
     full.mkdir()
     small.mkdir()
-    program.save(full)
+    save(program, full)
     assert len(rules.drop_callstack(program)) == 1
-    program.save(small)
+    save(program, small)
     sizes = [(folder / "inference.pdmodel").stat().st_size for folder in (full, small)]
     assert sizes[0] > 5 * sizes[1]
 
 
 def test_rules_find_nothing_to_do_on_their_own_result() -> None:
-    program = Program.load(ocr_model("rec"))
+    program = load(ocr_model("rec"))
     assert rules.repair(program)
     assert rules.repair(program) == []

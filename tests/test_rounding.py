@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lite_opt.conversion.convert import convert
+from lite_opt.model.load import load
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant.calibrate import calibrate
@@ -102,7 +103,7 @@ def test_the_source_stays_as_it_is() -> None:
 def test_the_optimizer_keeps_it(model: Path, tmp_path: Path) -> None:
     bundle = convert(model, tmp_path / "b", recipe="int8-weights", check=False).bundle
     assert bundle is not None
-    program = Program.load(model)
+    program = load(model)
     repair(program)
     expected = round_weights(program).params
     compared = 0
@@ -124,7 +125,7 @@ def test_the_optimizer_keeps_it(model: Path, tmp_path: Path) -> None:
 
 
 def test_paddle_keeps_it(model: Path) -> None:
-    program = Program.load(model)
+    program = load(model)
     repair(program)
     samples = random_samples(program.inputs, count=4)
     quantized = calibrate(program, samples, Calibration(algorithm="abs_max"))

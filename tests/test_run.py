@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from lite_opt.conversion.source import Source
-from lite_opt.model.program import Program
+from lite_opt.model.load import load
 from py_runner.data.dataset import dataset
 from py_runner.data.random_samples import random_samples
 from py_runner.engines import lite, paddle
@@ -34,7 +34,7 @@ def edge(bundle: Path) -> Model:
 @pytest.fixture(scope="module")
 def server(model: Path) -> Iterator[Model]:
     with tempfile.TemporaryDirectory() as folder:
-        yield Source.of(Program.load(model)).model(Path(folder))
+        yield Source.of(load(model)).model(Path(folder))
 
 
 def test_both_engines_answer_alike_in_order(edge: Model, server: Model) -> None:
@@ -74,7 +74,7 @@ def test_large_answers_do_not_block(tmp_path: Path) -> None:
     out = builder.op("relu", {"X": [x]}, "out", (1, 4, 512, 512))
     builder.param("unused", (1,))
     builder.op("scale", {"X": ["unused"]}, "used", (1,), scale=1.0, bias=0.0, bias_after_scale=True)
-    program = Program.load(make_model.save(builder.program(out), tmp_path / "m"))
+    program = load(make_model.save(builder.program(out), tmp_path / "m"))
     source = Source.of(program).model(tmp_path)
     samples = random_samples(program.inputs, count=6)
     done = run(source, samples, engine="paddle")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from make_int8 import on_server, repaired, samples_of
 
+from lite_opt.model.load import load
 from lite_opt.model.program import Op, Program
 from lite_opt.quant.operators import is_quantized
 from lite_opt.quant.simulate import dequantized, fake_fp16, nearest, nearest_values
@@ -16,7 +17,7 @@ from lite_opt.recipes import RECIPES
 
 
 def test_fake_fp16_rounds_to_16_bits(model: Path, tmp_path: Path) -> None:
-    program = repaired(Program.load(model))
+    program = repaired(load(model))
     samples = samples_of(program, 2)
     answers = on_server(fake_fp16(program), samples, tmp_path / "h", "fp16")
     exact = on_server(program, samples, tmp_path / "f", "fp32")

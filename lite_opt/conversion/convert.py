@@ -22,7 +22,7 @@ from lite_opt.judge.compare import Report
 from lite_opt.judge.sensitivity import FloatLayers
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.lite.targets import TARGETS
-from lite_opt.model.program import Program
+from lite_opt.model.load import load
 from lite_opt.passes.repair import Change, repair
 from lite_opt.recipes import QUANTIZED, Recipe
 from lite_opt.recipes import recipe as find_recipe
@@ -119,7 +119,7 @@ def convert(
         # The optimizers start while the model is read.
         optimizers = {name: stack.enter_context(Optimizer()) for name in plan.targets}
         watch.say(f"reading {model}")
-        program = Program.load(model, params=params)
+        program = load(model, params=params)
         fix_shapes(program, input_shape or {})
         source = Source.of(program, image=image, labels=labels)
         chosen = plan.recipe_for(source)

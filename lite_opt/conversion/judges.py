@@ -17,6 +17,7 @@ from lite_opt.conversion.steps import Models, make_target
 from lite_opt.judge.compare import Report, compare
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.lite.targets import cannot
+from lite_opt.model.load import stage
 from lite_opt.model.program import Program
 from lite_opt.quant.simulate import fake_fp16
 from py_runner.devices import arm_device
@@ -54,7 +55,7 @@ class Case:
     def on_server(self, program: Program, samples: list[Sample], precision: str) -> Run:
         """What a program answers on the server engine."""
         with temporary_folder() as temporary:
-            staged = program.stage(temporary)
+            staged = stage(program, temporary)
             assert staged.params is not None
             files = (staged.model, staged.params)
             model = Model(self.source.name, "", precision, files, self.source.inputs)
@@ -226,7 +227,7 @@ def _run_x86(case: Case, models: Models, samples: list[Sample], file: Path | Non
         if file is None or not file.exists():
             file = temporary / "twin.x86.nb"
             with Optimizer() as optimizer:
-                make_target(models, optimizer, program.stage(temporary), "x86", file)
+                make_target(models, optimizer, stage(program, temporary), "x86", file)
         model = Model(case.source.name, "", recipe.name, (file,), case.source.inputs)
         return run(model, samples, engine="lite")
 

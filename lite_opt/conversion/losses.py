@@ -8,7 +8,7 @@ from lite_opt.conversion.plan import Material
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import calibrated
 from lite_opt.judge.sensitivity import LayerLoss, sensitivity
-from lite_opt.model.program import Program
+from lite_opt.model.load import load
 from lite_opt.passes.repair import repair
 from lite_opt.recipes import RECIPES, Recipe
 from py_runner.errors import UsageError
@@ -34,7 +34,7 @@ def layer_losses(
     from the calibration where its data set is large enough.
     """
     watch.say(f"reading {model}")
-    program = Program.load(model, params=params)
+    program = load(model, params=params)
     source = Source.of(program, image=image, labels=labels)
     if source.precision == "int8":
         raise UsageError(f"{model}: is quantized already: measure the float model")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lite_opt.model.load import load, save
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.quant.operators import is_quantized
 from py_runner.data.image import ImageSpec
@@ -72,7 +73,7 @@ class Source:
         """The model as the server engine takes it; old forms are rewritten into `folder`."""
         files = self.files
         if files.model.suffix not in (".pdmodel", ".json") or files.params is None:
-            files = Program.load(files.model, params=files.params).save(folder)
+            files = save(load(files.model, params=files.params), folder)
         assert files.params is not None
         return Model(
             self.name,

@@ -15,6 +15,7 @@ from lite_opt.judge.limits import limits_for
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.lite.targets import cannot
+from lite_opt.model.load import save, stage
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.mixed import Quantized
@@ -110,7 +111,7 @@ def _quantize(
 
 def _save_quantized(program: Program, source: Source, folder: Path) -> None:
     with whole_folder(folder) as partial:
-        program.save(partial)
+        save(program, partial)
         beside = source.files.model.with_name("inference.yml")
         if beside.is_file():
             shutil.copyfile(beside, partial / beside.name)
@@ -146,7 +147,7 @@ def make_bundle(
             if id(program) not in staged:
                 place = temporary / name
                 place.mkdir()
-                staged[id(program)] = program.stage(place)
+                staged[id(program)] = stage(program, place)
             files, out = staged[id(program)], folder / f"model.{name}.nb"
             try:
                 made[name] = make_target(models, optimizer, files, name, out)

@@ -17,7 +17,7 @@ from lite_opt.demo.efficientnet_lite import efficientnet_lite0
 from lite_opt.demo.packages import imagenet_labels, ocr_model, photos
 from lite_opt.demo.text_lines import TEXT_LINE_LABELS, write_text_lines
 from lite_opt.judge.compare import Report, compare
-from lite_opt.model.program import Program
+from lite_opt.model.load import load
 from lite_opt.views.comparison import html_page, verdict
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.errors import ConvertError, UsageError
@@ -125,7 +125,7 @@ def _both(
         assert converted.report is not None
         raise ConvertError(f"{model}: {verdict(converted.report)}")
     bundle = converted.bundle
-    source = Source.of(Program.load(model), **beside)
+    source = Source.of(load(model), **beside)
     samples: Dataset = dataset(data, inputs=bundle.inputs, image=bundle.image, labels=bundle.labels)
     step(f"running {len(samples)} samples on the server engine")
     server = run(source.model(folder), samples, engine="paddle")

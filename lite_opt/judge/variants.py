@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lite_opt.model.load import save
+from lite_opt.model.pdmodel import serialize
 from lite_opt.quant.mixed import Quantized
 from py_runner.engines.worker import Worker
 from py_runner.errors import DataError
@@ -30,7 +32,7 @@ class Variants:
         self._model = {"name": quantized.program.files.model.stem, "sha256": ""}
         self._infos = tuple(SampleInfo(s.id, sample_hash(s), s.label) for s in samples)
         with temporary_folder() as temporary:
-            files = quantized.palette().save(temporary)
+            files = save(quantized.palette(), temporary)
             config = {
                 "files": [str(files.model), str(files.params)],
                 "warmup": 0,
@@ -49,7 +51,7 @@ class Variants:
     def run(self, float_layers: Collection[str]) -> Run:
         """The answers of the model with these layers in float and all others in int8."""
         program = self._quantized.with_float(float_layers)
-        text = np.frombuffer(program.serialize(), np.uint8)
+        text = np.frombuffer(serialize(program), np.uint8)
         self._worker.send({}, {"program": text})
         header, answers = self._worker.receive(time_limit_s=None)
         outputs = {

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lite_opt.model.program import Op, Program, Var, scalars
+from lite_opt.model.pdmodel import scalars
+from lite_opt.model.program import Op, Program, Var
 
 __all__ = ["RULES", "Change", "repair"]
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from lite_opt.model.load import load, save
 from lite_opt.model.program import Attr, Op, Program
 from lite_opt.quant.operators import INT8, LAYERS, is_quantized, stored_weight
 from lite_opt.quant.rounding import BALANCED, round_weights
@@ -119,7 +120,7 @@ def _quantized_by_paddle(
         if op.type in INT8 and stored_weight(program, op, producers) is None
     ]
     with temporary_folder() as folder:
-        files = program.save(folder)
+        files = save(program, folder)
         saved = save_samples(folder, samples)
         config = {
             "model": str(files.model),
@@ -133,7 +134,7 @@ def _quantized_by_paddle(
         }
         passes = 2 if calibration.algorithm in ("hist", "KL") else 1
         _run_child(config, passes * len(samples), watch)
-        quantized = Program.load(folder / "quantized")
+        quantized = load(folder / "quantized")
         # The file goes away with the folder, and the parameters are views of it.
         quantized.params = {name: value.copy() for name, value in quantized.params.items()}
         return quantized

@@ -9,6 +9,7 @@ from typing import Any
 from lite_opt.lite.kernels import WITH_EXTRA, supported_ops
 from lite_opt.lite.targets import TARGETS
 from lite_opt.model.cost import activation_bytes, flops, memory_bytes
+from lite_opt.model.load import load
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
 from py_runner.errors import UsageError
@@ -45,7 +46,7 @@ def _describe(path: Path, params: str | Path | None, target: str | None) -> dict
         return {"kind": "run", "path": str(path), **Run.open(path).summary()}
     if path.suffix == ".nb":
         return {"kind": "nb", **read_nb(path).to_json()}
-    program = Program.load(path, params=params)
+    program = load(path, params=params)
     document = _model(program)
     if target is not None:
         document["target"] = _prospect(program, target)

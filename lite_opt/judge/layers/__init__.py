@@ -26,6 +26,7 @@ from lite_opt.judge.layers.result import LayersReport
 from lite_opt.judge.layers.search import Search
 from lite_opt.judge.limits import LayerLimits, layer_limits_for
 from lite_opt.lite.targets import cannot
+from lite_opt.model.load import load
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
 from lite_opt.quant.operators import is_quantized
@@ -124,7 +125,7 @@ def bundle_layers(
     """
     opened = Bundle.open(bundle)
     chosen = find_recipe(str(opened.recipe.get("name")))
-    reference = Program.load(model, params=params)
+    reference = load(model, params=params)
     if reference.files.sha256() != opened.source["sha256"]:
         raise ModelError(
             f"{reference.files.model}: is not the model that {bundle} was made from: "
@@ -142,7 +143,7 @@ def bundle_layers(
         samples = opened.read_samples()
         if not samples:
             raise DataError(f"{bundle}: holds no samples: give some with --samples")
-    candidate = Program.load(quantized or model, params=None if quantized else params)
+    candidate = load(quantized or model, params=None if quantized else params)
     # The conversion may have fixed dimensions of the inputs.
     for program in (reference, candidate):
         for spec in opened.inputs:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from lite_opt.judge.layers.graph import Graph, read, with_params
 from lite_opt.judge.layers.result import Numbers, numbers
 from lite_opt.lite.optimizer import optimize
+from lite_opt.model.load import save
 from lite_opt.model.program import Program
 from lite_opt.quant.simulate import nearest, nearest_values
 from lite_opt.recipes import Recipe
@@ -139,7 +140,7 @@ class Sides:
         with temporary_folder() as temporary:
             files: tuple[Path, ...]
             try:
-                staged = program.save(temporary)
+                staged = save(program, temporary)
                 assert staged.params is not None
                 files = staged.model, staged.params
                 if engine == "lite":

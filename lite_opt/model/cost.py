@@ -44,7 +44,9 @@ def activation_bytes(program: Program) -> int | None:
             shape = _shape(program, name)
             if -1 in shape:
                 return None
-            live[name] = math.prod(shape) * np.dtype(var.dtype).itemsize
+            # NumPy has no bfloat16, which is as wide as float16.
+            dtype = "float16" if var.dtype == "bfloat16" else var.dtype
+            live[name] = math.prod(shape) * np.dtype(dtype).itemsize
         most = max(most, sum(live.values()))
         live = {name: count for name, count in live.items() if last[name] > index}
     return most

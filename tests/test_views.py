@@ -1,14 +1,23 @@
-"""Tables in a terminal: numbers stay whole, however narrow it is."""
+"""What people see: tables whose numbers stay whole in any terminal, remarks, and drawings."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
+from test_compare import LOGITS, made
 
 from lite_opt.cli.output import tell
+from lite_opt.conversion.convert import Conversion
+from lite_opt.judge.compare import compare
+from lite_opt.passes.repair import Change
+from lite_opt.quant.quantize import LayerLoss
+from lite_opt.views import conversion
 from lite_opt.views.latency import LATENCY_HEADER
+from lite_opt.views.sensitivity import drawing
 from lite_opt.views.table import Remark, Verbatim, table, warnings
 
 SERVER = ("server: paddle 3.3.1 (cpu, fp32)", "121.83", "124.39", "124.88", "121.11", "147.4",
@@ -64,3 +73,38 @@ def test_remarks_go_to_standard_error_and_paths_are_whole(
     assert capsys.readouterr() == (f"{path}\n", "warning: mind\ndone\n")
     tell({"nan": float("nan"), "of": (1, "\u00e9")}, [Remark("unseen")], as_json=True)
     assert capsys.readouterr() == ('{"nan": null, "of": [1, "\u00e9"]}\n', "")
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_a_conversion_that_fails_says_so_beside_its_tables(
+    random: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = Conversion(
+        None,
+        compare(made(LOGITS), made(-LOGITS)),
+        (Change("rule", "op 'a'", "gone"), Change("rule", "op 'b'", "gone")),
+    )
+    tell({}, conversion.view(done, "out", random=random), as_json=False)
+    shown = capsys.readouterr()
+    assert shown.out.count("op 'a': gone") == 1 and "op 'b'" not in shown.out
+    assert "Self-check: server against paddle 3.3.1 (cpu, fp32)" in shown.out
+    last = shown.err.splitlines()[-1]
+    assert last.startswith("paddle-edge: FAILED on 20 samples: ")
+    assert last.endswith("; no bundle was written") != random
+    assert ("judged on random tensors" in last) == random
+    assert conversion.document(done)["bundle"] is conversion.document(done)["targets"] is None
+
+
+def test_a_drawing_has_a_bar_for_each_layer_as_long_as_its_ratio() -> None:
+    ratios = {"<a> & 'b'": -3.0, "bad": 19.9, "poor": 20.0, "good": 30.0, "same": math.inf}
+    losses = [LayerLoss(name, "mul", "w", 1, db, 1.0, None) for name, db in ratios.items()]
+    picture = ElementTree.fromstring(drawing(losses, title="<net>"))
+    texts = [e.text for e in picture.iter() if e.tag.endswith("text")]
+    assert texts[0] == "<net>" and [texts[2::2], texts[3::2]] == [
+        list(ratios),
+        ["-3.0", "19.9", "20.0", "30.0", "no difference"],
+    ]
+    frame, *bars = (e.attrib for e in picture.iter() if e.tag.endswith("rect"))
+    assert [bar["width"] for bar in bars] == ["0.0", "305.1", "306.7", "460.0", "460.0"]
+    assert [bar["fill"] for bar in bars] == ["#b3261e"] * 2 + ["#c77700"] + ["#0a7a33"] * 2
+    assert int(frame["height"]) == int(picture.attrib["height"]) > int(bars[-1]["y"]) + 18

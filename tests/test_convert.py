@@ -14,7 +14,7 @@ from lite_opt.conversion import convert as conversion
 from lite_opt.conversion.convert import convert, random_samples
 from lite_opt.demo.data import ocr_model, write_text_lines
 from lite_opt.model.program import Program
-from lite_opt.passes.repair import Change
+from lite_opt.passes.rule import Change
 from py_runner.errors import ConvertError, DataError, ModelError, UsageError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.nb import read_nb

@@ -25,7 +25,8 @@ from lite_opt.judge.limits import limits_for
 from lite_opt.lite.optimizer import TARGETS, Optimizer
 from lite_opt.model.load import load, save, stage
 from lite_opt.model.program import ModelFiles, Program
-from lite_opt.passes.repair import Change, repair
+from lite_opt.passes.repair import repair
+from lite_opt.passes.rule import Change
 from lite_opt.quant.quantize import (
     FloatLayers,
     LayerLoss,

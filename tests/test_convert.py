@@ -15,7 +15,7 @@ from lite_opt.conversion.convert import convert
 from lite_opt.demo.packages import ocr_model
 from lite_opt.demo.text_lines import write_text_lines
 from lite_opt.model.program import Program
-from lite_opt.passes.repair import Change
+from lite_opt.passes.rule import Change
 from py_runner.data.random_samples import random_samples
 from py_runner.errors import ConvertError, DataError, ModelError, UsageError
 from py_runner.formats.bundle import Bundle

@@ -13,8 +13,8 @@ from test_compare import LOGITS, made
 from lite_opt.cli.output import tell
 from lite_opt.conversion.convert import Conversion
 from lite_opt.judge.compare import compare
-from lite_opt.passes.repair import Change
-from lite_opt.quant.quantize import LayerLoss
+from lite_opt.judge.sensitivity import LayerLoss
+from lite_opt.passes.rule import Change
 from lite_opt.views import conversion
 from lite_opt.views.latency import LATENCY_HEADER
 from lite_opt.views.sensitivity import drawing

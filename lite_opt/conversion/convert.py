@@ -23,7 +23,8 @@ from lite_opt.judge.sensitivity import FloatLayers
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.lite.targets import TARGETS
 from lite_opt.model.load import load
-from lite_opt.passes.repair import Change, repair
+from lite_opt.passes.repair import repair
+from lite_opt.passes.rule import Change
 from lite_opt.recipes import QUANTIZED, Recipe
 from lite_opt.recipes import recipe as find_recipe
 from py_runner.files.folder import temporary_folder, whole_folder

@@ -20,6 +20,7 @@ __all__ = [
     "DENSE_TENSOR",
     "FEED",
     "FETCH",
+    "VALUE_LISTS",
     "Attr",
     "Block",
     "Graph",
@@ -31,6 +32,14 @@ __all__ = [
 
 # VarType.Type of framework.proto: what a variable is, where it is not of an element type.
 DENSE_TENSOR, FEED, FETCH, _RAW = 7, 9, 10, 17
+# Element type of an assign_value or set_value -> the attribute that has its numbers, and the
+# attribute's type. Other element types have none.
+VALUE_LISTS = {
+    "bool": ("bool_values", "INTS"),
+    "int32": ("int32_values", "INTS"),
+    "int64": ("int64_values", "LONGS"),
+    "float32": ("fp32_values", "FLOATS"),
+}
 
 
 @dataclass(frozen=True)

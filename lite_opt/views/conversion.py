@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lite_opt.conversion.convert import Conversion
     from lite_opt.judge.compare import Report
     from lite_opt.judge.sensitivity import FloatLayers
-    from lite_opt.passes.repair import Change
+    from lite_opt.passes.rule import Change
     from py_runner.formats.bundle import Bundle, Target
 
 __all__ = ["document", "view"]

@@ -12,7 +12,7 @@ import numpy as np
 from lite_opt.model.pir.kinds import KINDS, MalformedError, UnsupportedError
 from lite_opt.model.pir.read import PirOp, TensorType
 from lite_opt.model.pir.table import Argument, Row
-from lite_opt.model.program import FEED, FETCH, Attr, Block, Op, Var
+from lite_opt.model.program import FEED, FETCH, VALUE_LISTS, Attr, Block, Op, Var
 from py_runner.tensors import DTYPE_NUMBERS
 
 __all__ = ["ARITHMETIC", "MAX_FOLD", "Finish", "Translator", "Value"]
@@ -194,16 +194,10 @@ class Translator:
                 place_type=("INT", -1),
             )
             return name
-        # assign_value has lists for these types only; the others are cast from the nearest one.
-        kinds = {
-            "float32": ("fp32_values", "FLOATS"),
-            "int32": ("int32_values", "INTS"),
-            "int64": ("int64_values", "LONGS"),
-            "bool": ("bool_values", "INTS"),
-        }
-        held = dtype if dtype in kinds else "float32" if const.dtype.kind == "f" else "int32"
+        # Where assign_value has no list for the type: cast from the nearest one.
+        held = dtype if dtype in VALUE_LISTS else "float32" if const.dtype.kind == "f" else "int32"
         name = self.add_var(f"assign_value_{len(self.ops)}.tmp_0", TensorType(held, const.shape))
-        attr, kind = kinds[held]
+        attr, kind = VALUE_LISTS[held]
         values = const.astype("int32" if held == "bool" else held).ravel().tolist()
         self.emit(
             "assign_value",

@@ -1,0 +1,40 @@
+"""Rearrangements of elements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lite_opt.model.program import Op
+from lite_opt.passes.rule import Site, rule
+from lite_opt.passes.shapes import reshape
+
+__all__ = ["fold_to_transpose"]
+
+
+@rule(ops=("fold",), because="Lite has no kernel for fold")
+def fold_to_transpose(op: Op, site: Site) -> Iterator[str]:
+    """fold of patches that neither overlap nor leave gaps -> a transposition between reshapes.
+    [N, C*kh*kw, L] is [N, C, kh, kw, rows, columns], L = rows*columns."""
+    x, out = op.inputs["X"][0], op.outputs["Y"][0]
+    (high, wide), kernel = op.get("output_sizes"), op.get("kernel_sizes")
+    batch, depth = site.program.var(x).shape[:2]
+    if op.get("strides") != kernel or any(op.get("paddings")) or set(op.get("dilations")) != {1}:
+        return
+    if depth < 0 or high % kernel[0] or wide % kernel[1]:
+        return
+    channels = int(depth // np.prod(kernel))
+    parts = (batch, channels, *kernel, high // kernel[0], wide // kernel[1])
+    order = [0, 1, 4, 2, 5, 3]
+    dtype = site.program.var(out).dtype
+    patches = site.new_var(f"{out}.patches", dtype, parts)
+    places = site.new_var(f"{out}.places", dtype, tuple(parts[i] for i in order))
+    transpose = Op("transpose2", {"X": [patches]}, {"Out": [places]})
+    transpose.set("axis", order)
+    site.replace(
+        reshape(x, patches, list(parts)),
+        transpose,
+        reshape(places, out, [batch, channels, high, wide]),
+    )
+    yield "became a transposition"

@@ -1,0 +1,110 @@
+"""What a rule is: one edit of a program, made in place and told change by change.
+
+A rule changes no number that the program computes, and finds nothing to do on its own result.
+Which rules there are, and their order, is in repair.py. What Paddle Lite does is read in its
+sources (tag v2.13-rc); `because` names the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from lite_opt.model.program import Block, Op, Program, Var
+
+__all__ = ["Change", "Rule", "Site", "place", "program_rule", "rule"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a rule did: the rule's name, the operator ("conv2d 'relu_0.tmp_0'"), and the edit."""
+
+    rule: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.where}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A function `rule(program) -> changes`; `because` is why Paddle Lite needs it."""
+
+    name: str
+    because: str
+    _edit: Callable[[Program], Iterator[tuple[str, str]]]
+
+    def __call__(self, program: Program) -> list[Change]:
+        return [Change(self.name, where, what) for where, what in self._edit(program)]
+
+
+@dataclass
+class Site:
+    """Where a rule works: a block of a program, during one walk over its operators."""
+
+    program: Program
+    block: Block
+    # For rules that make one thing for several operators: what they made, by what it is made of.
+    made: dict[str, str] = field(default_factory=dict)
+    ops: list[Op] = field(default_factory=list)  # what will stand in place of the operator at hand
+
+    @cached_property
+    def producers(self) -> dict[str, Op]:
+        """`Program.producers`, as it was when first asked for."""
+        return self.program.producers()
+
+    def replace(self, *ops: Op) -> None:
+        """Put these operators in the place of the one at hand, which may be among them."""
+        self.ops[:] = ops
+
+    def new_var(self, stem: str, dtype: str, shape: tuple[int, ...]) -> str:
+        """Add a variable to the block; returns its name."""
+        name = self.program.new_name(stem)
+        self.block.vars[name] = Var(name, dtype, shape)
+        return name
+
+
+def place(op: Op) -> str:
+    """An operator as a Change names it."""
+    return f"{op.type} '{op.layer}'"
+
+
+def program_rule(
+    *, because: str
+) -> Callable[[Callable[[Program], Iterator[tuple[str, str]]]], Rule]:
+    """A rule that looks at the whole program; it yields (where, what) of each change."""
+
+    def decorate(edit: Callable[[Program], Iterator[tuple[str, str]]]) -> Rule:
+        return Rule(edit.__name__, because, edit)
+
+    return decorate
+
+
+def rule(
+    *, ops: Collection[str] | None = None, because: str, everywhere: bool = False
+) -> Callable[[Callable[[Op, Site], Iterator[str]]], Rule]:
+    """A rule that looks at one operator after another; it yields each change in words.
+
+    ops: the types of operators that it takes; None for all.
+    everywhere: in the bodies of loops and branches, too, rather than in block 0 only.
+    """
+
+    def decorate(edit: Callable[[Op, Site], Iterator[str]]) -> Rule:
+        def walk(program: Program) -> Iterator[tuple[str, str]]:
+            for block in program.blocks if everywhere else program.blocks[:1]:
+                site = Site(program, block)
+                result: list[Op] = []
+                for op in block.ops:
+                    site.replace(op)
+                    if ops is None or op.type in ops:
+                        where = place(op)
+                        for what in edit(op, site):
+                            yield where, what
+                    result += site.ops
+                block.ops = result
+
+        return Rule(edit.__name__, because, walk)
+
+    return decorate

@@ -54,7 +54,8 @@ def run(
 
     Raises:
         UsageError: an unknown engine, or options that it does not have.
-        EngineError: the engine is not installed, or died; names the sample and its last words.
+        EngineError: the engine is not installed.
+        RefusedError: it refused the model or died; names the sample and its last words.
         DataError: a sample does not fit the model's inputs, or there is none.
     """
     place = _place(engine, device)

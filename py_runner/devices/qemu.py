@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from py_runner.errors import EngineError
+from py_runner.errors import EngineError, RefusedError
 from py_runner.files.folder import temporary_folder
 from py_runner.files.process import Child, how_it_ended, last_words
 from py_runner.formats.bundle import SavedSample, save_samples
@@ -95,8 +95,8 @@ class Emulated:
     def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
         """`inference.run` here: batch by batch, each in a process that warms up anew.
 
-        Raises EngineError in one line where something is missing, and where `lite_run` refuses or
-        dies.
+        Raises in one line EngineError where something is missing, and RefusedError where `lite_run`
+        refuses or dies.
         """
         self._argv()
         runs: list[Run] = []
@@ -134,7 +134,7 @@ class Emulated:
                 if str(bundle) in str(error):
                     raise  # lite_run names what is at fault itself
                 which = " to ".join(dict.fromkeys(f"'{s.id}'" for s in (batch[0], batch[-1])))
-                raise EngineError(f"{job.model.files[0]}: sample {which}: {error}") from None
+                raise type(error)(f"{job.model.files[0]}: sample {which}: {error}") from None
             for line in said.decode("utf-8", "replace").splitlines():
                 if line.startswith(_WARNING):
                     watch.warn(line.removeprefix(_WARNING))
@@ -225,10 +225,13 @@ class Emulated:
             child.tell()
             returncode = child.wait(time_limit_s)
             if returncode is None:
-                raise EngineError(f"{self.emulator} took longer than {time_limit_s:g} s")
+                raise RefusedError(f"{self.emulator} took longer than {time_limit_s:g} s")
             said = child.log(None)
         if returncode != 0:
-            raise EngineError(f"{self.emulator}: {self._words(argv[-1], returncode, said)}")
+            # Without a word from lite_run, and not killed, it was never started.
+            ran = returncode < 0 or f"\n{_SAYS}".encode() in b"\n" + said
+            kind = RefusedError if ran else EngineError
+            raise kind(f"{self.emulator}: {self._words(argv[-1], returncode, said)}")
         return said
 
     def _words(self, command: str, returncode: int, log: bytes) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from py_runner.errors import EngineError
+from py_runner.errors import EngineError, RefusedError
 from py_runner.files.process import Child, how_it_ended, last_words
 
 __all__ = ["Worker"]
@@ -91,7 +91,10 @@ class Worker:
     def receive(
         self, *, time_limit_s: float | None
     ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-        """The next message. Raises EngineError if the child reports one, dies or takes too long."""
+        """The next message.
+
+        Raises EngineError if the child reports an error, RefusedError if it dies or takes too long.
+        """
         size = self._read(4, time_limit_s)
         header = json.loads(self._read(struct.unpack("<I", size)[0], time_limit_s))
         if "error" in header:
@@ -108,11 +111,11 @@ class Worker:
         while view:
             if not select.select([self._from_child], [], [], time_limit_s)[0]:
                 self._child.kill()
-                raise EngineError(f"engine {self.name} gave no answer within {time_limit_s:g} s")
+                raise RefusedError(f"engine {self.name} gave no answer within {time_limit_s:g} s")
             got = os.readv(self._from_child, [view])
             if got == 0:
                 ended = how_it_ended(self._child.wait() or 0)
-                raise EngineError(
+                raise RefusedError(
                     f"engine {self.name} {ended}; its last words: {last_words(self._child.log())}"
                 )
             view = view[got:]

@@ -272,6 +272,16 @@ def test_squares_of_negative_numbers_need_products(tmp_path: Path) -> None:
     assert not gap(square, tmp_path, without=powers_to_products) < 1e-5
 
 
+def test_other_powers_and_products_stay() -> None:
+    cube = one_op("pow", (1, 4), out=(1, 4), factor=3.0)
+    by_tensor = one_op("pow", (1, 4), out=(1, 4), factor=2.0)
+    by_tensor.ops[1].inputs["FactorTensor"] = ["x0"]
+    assert not powers_to_products(cube) and not powers_to_products(by_tensor)
+    single = one_op("matmul_v2", (1, 1, 8, 4), (1, 1, 4, 8), out=(1, 1, 8, 8), trans_x=False)
+    turned = one_op("matmul_v2", (1, 2, 4, 8), (1, 1, 4, 8), out=(1, 2, 8, 8), trans_x=True)
+    assert not fold_matmul_heads(single) and not fold_matmul_heads(turned)
+
+
 @pytest.mark.parametrize("keep_dim", [False, True])
 @pytest.mark.parametrize("type_", ["reduce_sum", "reduce_mean", "reduce_max"])
 def test_reductions_of_high_rank_are_wrong_unless_in_3d(

@@ -720,6 +720,8 @@ SPEC = _type()
                _op("1.relu", [3], (9, SPEC))), "vector where one tensor"),
         (_file(_op("0.split", [1], (3, SPEC)), RELU), "not a vector"),
         (_file(_op("1.concat", [1, 1], (9, SPEC))), "'X' should be a vector"),
+        (_file(_op("1.p", [], (9, SPEC))), "'A' should be a list"),
+        (_file(_op("0.p", [], (9, SPEC))), "'A' should be a list"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_refused_in_words(data: bytes, words: str) -> None:

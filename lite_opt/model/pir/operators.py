@@ -30,7 +30,7 @@ Code = Callable[[Translator, PirOp], None]
 
 
 def _parameter(t: Translator, op: PirOp) -> None:
-    fields = member(op.attrs[""], "A", list)
+    fields = member(op.attrs.get(""), "A", list)
     name, type_ = to_str(member(fields, 3, str)), result_type(op)
     if not name or name in t.vars:
         raise MalformedError(f"parameter {brief(name)} is defined twice or has no name")

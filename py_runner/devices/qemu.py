@@ -29,6 +29,7 @@ import numpy as np
 from py_runner.errors import EngineError
 from py_runner.files.folder import temporary_folder
 from py_runner.files.process import Child, how_it_ended, last_words
+from py_runner.files.regular import read_bytes
 from py_runner.formats.bundle import SavedSample, save_samples
 from py_runner.formats.run import Run
 from py_runner.job import Job
@@ -168,7 +169,7 @@ class Emulated:
                 bundle = model.files[0].parent
                 self._call(self._argv(plugin=options), [bundle, *arguments], None)
                 executed = {}
-                for line in out.read_text(encoding="utf-8", errors="replace").splitlines():
+                for line in read_bytes(out).decode("utf-8", "replace").splitlines():
                     count, _, path = line.partition(" ")
                     executed[path] = int(count)
                 spans.append(executed[files[1]] - executed[files[0]])

@@ -14,8 +14,9 @@ from pathlib import Path
 from lite_opt.model.program import ModelFiles
 from lite_opt.recipes import Recipe
 from py_runner.engines import lite
-from py_runner.errors import ConvertError, EngineError
+from py_runner.errors import ConvertError, EngineError, ModelError
 from py_runner.files.checksum import Checksums
+from py_runner.files.faults import check_room
 from py_runner.files.process import Child, how_it_ended, last_words
 from py_runner.formats.nb import NbFile, read_nb
 
@@ -83,7 +84,7 @@ class Optimizer:
         (BinaryFileWriter in Paddle Lite's lite/core/model/base/io.cc).
 
         Raises ConvertError where the optimizer dies, hangs, writes nothing, or another target's
-        file.
+        file; OSError where the disk is full.
         """
         config = {
             "model": str(files.model),
@@ -103,12 +104,17 @@ class Optimizer:
                 f"stopped; its last words: {last_words(log)}"
             )
         if returncode != 0 or not out.is_file():
+            check_room(out.parent)
             ended = f"{how_it_ended(returncode)}: {last_words(log)}"
             explained = lite.explain(ended)
             if explained != ended:
                 raise EngineError(f"{explained}: {last_words(log)}")
             raise ConvertError(_why(target, returncode, log))
-        made = read_nb(out)
+        try:
+            made = read_nb(out)
+        except ModelError:
+            check_room(out.parent)  # the optimizer does not look whether its writing succeeds
+            raise
         if made.target not in (target, "host"):
             raise ConvertError(
                 f"the optimizer was asked for {target} and made a file for {made.target}"

@@ -1,4 +1,4 @@
-"""Reading files, of which only regular ones are opened: a pipe or a device can block for ever.
+"""Files as they are read: only regular ones are opened, a pipe or a device can block for ever.
 
 Whatever this kit reads, it opens here; tests/test_architecture.py sees to it.
 """
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["load_array", "open_regular", "read_bytes", "read_text"]
+__all__ = ["load_array", "open_regular", "read_bytes", "read_text", "save_array"]
 
 # A name of the system's that other systems lack: there, a pipe is found by its kind alone.
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -75,3 +75,13 @@ def load_array(path: str | os.PathLike[str], *, mapped: bool = False) -> npt.NDA
         else:
             array = np.load(file, allow_pickle=False)
     return array
+
+
+def save_array(path: str | os.PathLike[str], array: npt.NDArray[Any]) -> None:
+    """Write a `.npy` file. Raises OSError that says why not; np.save does not know a full disk."""
+    plain = np.asarray(array, order="C")
+    with Path(path).open("wb") as file:
+        form: Any = np.lib.format
+        form.write_array_header_1_0(file, form.header_data_from_array_1_0(plain))
+        if plain.size:
+            file.write(plain.reshape(-1).view(np.uint8).data)

@@ -22,7 +22,7 @@ import numpy as np
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.folder import whole_folder
-from py_runner.files.regular import load_array, open_regular
+from py_runner.files.regular import load_array, open_regular, save_array
 
 __all__ = [
     "FORMAT",
@@ -169,12 +169,12 @@ class Run:
         """Write the files of a Run into an existing folder."""
         for index, values in enumerate(self.outputs.values()):
             if _alike(values):
-                np.save(folder / f"output_{index}.npy", np.stack(values), allow_pickle=False)
+                save_array(folder / f"output_{index}.npy", np.stack(values))
                 continue
             (folder / f"output_{index}").mkdir()
             for number, value in enumerate(values):
                 file = folder / f"output_{index}" / f"{number:06d}.npy"
-                np.save(file, value, allow_pickle=False)
+                save_array(file, value)
         with (folder / "latency.csv").open("w", newline="", encoding="utf-8") as file_:
             writer = csv.writer(file_)
             writer.writerow(["sample", "repeat", "ms"])

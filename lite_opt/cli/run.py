@@ -19,12 +19,12 @@ from py_runner.tasks import TASKS
 __all__ = ["command"]
 
 
-@click.command("run")
-@click.argument("model", metavar="BUNDLE|MODEL", type=click.Path())
-@click.option("-o", "--out", type=click.Path(), required=True, help="The run to write.")
+@click.command("run", cls=opt.Command)
+@click.argument("model", metavar="BUNDLE|MODEL", type=opt.Reads())
+@click.option("-o", "--out", type=opt.Writes(), required=True, help="The run to write.")
 @click.option(
     "--data",
-    type=click.Path(),
+    type=opt.Reads(),
     help="Images, a list file `path label`, one folder a class, .npy or .npz. "
     "Default: the bundle's samples, or random tensors for a model.",
 )
@@ -76,7 +76,7 @@ def command(
       paddle-edge run inference/ --data photos/ -o server.run --threads 2
       paddle-edge run inference/ --data photos/ -o gpu.run --device gpu --tensorrt --precision fp16
     """
-    check_free(out, force=force, keep=(model, params, labels, data))
+    check_free(out, force=force)
     warnings: list[str] = []
     with opened(
         model, engine=engine, device=device, params=params, image=image, labels=labels

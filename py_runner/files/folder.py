@@ -53,13 +53,20 @@ def check_kept(path: str | Path, keep: Iterable[str | Path | None]) -> None:
         return
     place = path.resolve()
     for source in (Path(p) for p in keep if p is not None):
-        if not source.exists():  # a preset, or what will be missed soon
+        if not _is_there(source):  # a preset, or what will be missed soon
             continue
         found = source.resolve()
         if place in (found, *found.parents):
             raise UsageError(f"{path}: holds {found}, which is read; choose another name")
         if found in place.parents and place.is_file():
             raise UsageError(f"{path}: lies in {source}, which is read; choose another name")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a text too long for a name
+        return False
 
 
 @contextmanager

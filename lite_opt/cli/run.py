@@ -37,6 +37,12 @@ __all__ = ["command"]
 @click.option("--skip-bad", is_flag=True, help="Skip images that cannot be read, and name them.")
 @click.option("--time-limit", "time_limit_s", type=float, help="Seconds that a sample may take.")
 @click.option(
+    "--memory-limit",
+    "memory_limit_gb",
+    type=float,
+    help="GB that the engine may take. Default: by the sizes of model and sample.",
+)
+@click.option(
     "--top", type=opt.COUNT, default=1, show_default=True, help="Classes to show a sample."
 )
 @click.option(

@@ -30,6 +30,9 @@ _CHILD = Path(__file__).with_name("opt_child.py")
 # memory (AlexNet, SENet154_vd). See the GNU C library's manual, "Memory Allocation Tunables".
 _MALLOC = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
 
+# The memory it may map: for itself, and for each byte of the model.
+_OWN_BYTES, _OF_PARAMS = 4 << 30, 32
+
 # A pattern in the optimizer's last words -> what it means and what to do.
 _ADVICE: tuple[tuple[str, str], ...] = (
     (
@@ -95,6 +98,7 @@ class Optimizer:
             "quant_type": recipe.quant_type,
         }
         checksums = Checksums(out)
+        self._child.limit_memory(_OWN_BYTES + _OF_PARAMS * _size(files))
         self._child.tell(json.dumps(config).encode())
         returncode = self._child.wait(time_limit_s, meanwhile=checksums.read_on)
         log = self._child.log()
@@ -132,6 +136,11 @@ def optimize(files: ModelFiles, target: str, out: Path, *, recipe: Recipe) -> Nb
     """`Optimizer.run` in a child started for it."""
     with Optimizer() as optimizer:
         return optimizer.run(files, target, out, recipe=recipe)[0]
+
+
+def _size(files: ModelFiles) -> int:
+    """Bytes of a staged model."""
+    return sum(file.stat().st_size for file in (files.model, files.params) if file is not None)
 
 
 def _why(target: str, returncode: int, log: bytes) -> str:

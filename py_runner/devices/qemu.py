@@ -38,6 +38,8 @@ from py_runner.watch import Watch
 
 __all__ = ["Emulated"]
 
+# Of memory: QEMU maps the whole space of a CPU of 32 bits, and for its translations.
+_EMULATOR_BYTES = 8 << 30
 # Samples are answered in batches, which begin small and grow until one takes this.
 _BATCH_S = 20
 _MOST_IN_BATCH = 64
@@ -130,7 +132,7 @@ class Emulated:
             arguments = [bundle, "--samples", folder, "--out", out, *options]
             limit = job.time_limit_s and job.time_limit_s * len(batch)
             try:
-                said = self._call(self._argv(), arguments, limit)
+                said = self._call(self._argv(), arguments, limit, job.memory_bytes(batch[0]))
             except EngineError as error:
                 if str(bundle) in str(error):
                     raise  # lite_run names what is at fault itself
@@ -220,9 +222,17 @@ class Emulated:
             )
         return place.absolute()
 
-    def _call(self, argv: list[str], arguments: list[object], time_limit_s: float | None) -> bytes:
+    def _call(
+        self,
+        argv: list[str],
+        arguments: list[object],
+        time_limit_s: float | None,
+        memory_bytes: int | None = None,
+    ) -> bytes:
         """What the command said, which succeeded."""
         with Child([*argv, *map(str, arguments)], output="none") as child:
+            if memory_bytes is not None:
+                child.limit_memory(_EMULATOR_BYTES + memory_bytes)
             child.tell()
             returncode = child.wait(time_limit_s)
             if returncode is None:

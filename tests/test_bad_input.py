@@ -644,9 +644,9 @@ OUTPUTS: dict[str, Case] = {
     ),
     "parent-refuses": (nothing, "convert model -o /proc/new", 2, "cannot be written"),
     "page-parent-missing": (
-        nothing, f"{COMPARE} --html far/page.html", 2, "far/page.html: cannot be written",
+        nothing, f"{COMPARE} --html far/page.html", 2, "far/page.html: there is no folder",
     ),
-    "page-is-a-folder": (nothing, f"{COMPARE} --html pics --force", 2, "pics: cannot be written"),
+    "page-is-a-folder": (nothing, f"{COMPARE} --html pics --force", 2, "pics: is a folder"),
     "no-room-for-the-page": (
         nothing, f"{COMPARE} --html /dev/full --force", 2, "/dev/full: cannot be written",
     ),

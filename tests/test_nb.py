@@ -521,7 +521,7 @@ def test_attributes_of_quantisation(tmp_path: Path) -> None:
 def test_what_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nope\.nb: cannot be read: No such file"):
         read_nb(tmp_path / "nope.nb")
-    with pytest.raises(ModelError, match="is not a file"):
+    with pytest.raises(ModelError, match="Is a directory"):
         read_nb(tmp_path)
 
 

@@ -116,7 +116,7 @@ def convert(
         check=check,
         save_quantized=None if save_quantized is None else Path(save_quantized),
         force=force,
-        reads=(model, params, labels),
+        reads=(model, params, labels, image),
     )
     with ExitStack() as stack:
         # The optimizers start while the model is read.

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from py_runner.data.source import MANY, Item, Wanted, check_feed, some
 from py_runner.errors import DataError
+from py_runner.files.regular import load_array, open_regular
 from py_runner.tensors import TensorSpec
 
 __all__ = ["array_items"]
@@ -25,7 +26,7 @@ _Arrays = dict[str, npt.NDArray[Any]]
 def array_items(path: Path, wanted: Wanted) -> list[Item] | None:
     """The samples in a `.npy` or `.npz`; None for another path."""
     suffix = path.suffix.lower()
-    if suffix not in (".npy", ".npz") or not path.is_file():
+    if suffix not in (".npy", ".npz") or path.is_dir():
         return None
     arrays, labels = (_read_npy if suffix == ".npy" else _read_npz)(path, wanted.inputs)
     lengths = {name: array.shape[0] for name, array in arrays.items() if array.ndim}
@@ -56,10 +57,7 @@ def _read_npy(path: Path, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[i
             f"({some([spec.name for spec in inputs])}): use .npz with arrays by these names"
         )
     try:
-        with path.open("rb") as file:
-            if file.read(6) != b"\x93NUMPY":  # np.load would take it for a pickle, and say so
-                raise ValueError("it does not begin like one")
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = load_array(path, mapped=True)
     except Exception as error:  # a damaged header can lead the parser anywhere
         raise DataError(f"{path}: not a readable .npy file: {_first_line(error)}") from error
     return {inputs[0].name: array}, None
@@ -67,7 +65,7 @@ def _read_npy(path: Path, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[i
 
 def _read_npz(path: Path, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[int] | None]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 raise ValueError("it is a single .npy array")
@@ -91,4 +89,5 @@ def _read_npz(path: Path, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[i
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    told = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(told).splitlines()[0]

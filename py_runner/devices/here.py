@@ -102,7 +102,15 @@ def _opened(job: Job, first: Sample) -> Worker:
     }
     python = job.kind.python()
     try:
-        return Worker(job.kind.script, config, name=job.engine, python=python, threads=job.threads)
+        return Worker(
+            job.kind.script,
+            config,
+            name=job.engine,
+            python=python,
+            threads=job.threads,
+            time_limit_s=job.time_limit_s,
+            memory_limit_bytes=job.memory_bytes(first),
+        )
     except EngineError as error:
         text = job.kind.explain(str(error))
         # The native library names what is at fault in a bundle itself.

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
-__all__ = ["is_full", "reason"]
+__all__ = ["check_room", "is_full", "reason"]
+
+_ROOM_BYTES = 1 << 16
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -17,5 +23,11 @@ def is_full(error: OSError) -> bool:
 def reason(error: OSError) -> str:
     """What an OSError says, without the number and the name of the file."""
     if is_full(error):
-        return "the disk is full: make room and try again"
+        return f"the disk is full: make room, there and in {tempfile.gettempdir()}, and try again"
     return error.strerror or str(error)
+
+
+def check_room(folder: Path) -> None:
+    """Raise OSError where a disk is full: asked when something that writes there has failed."""
+    if shutil.disk_usage(folder).free < _ROOM_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))

@@ -47,20 +47,26 @@ def check_free(
 
 def check_kept(path: str | Path, keep: Iterable[str | Path | None]) -> None:
     """Raise UsageError where to overwrite `path` would lose something of `keep`, which is read:
-    that is it, or in it, or a folder that holds it."""
+    that is `path` or lies in it, or is a folder of which the file `path` is a part."""
     path = Path(path)
     if not path.exists():
         return
     place = path.resolve()
     for source in (Path(p) for p in keep if p is not None):
-        if not source.exists():  # a preset, or what will be missed soon
+        if not _is_there(source):  # a preset, or what will be missed soon
             continue
         found = source.resolve()
         if place in (found, *found.parents):
-            what = f"holds {found}, which is read" if place != found else "is read"
-            raise UsageError(f"{path}: {what}; choose another name")
-        if found in place.parents and found.is_dir():
+            raise UsageError(f"{path}: holds {found}, which is read; choose another name")
+        if found in place.parents and place.is_file():
             raise UsageError(f"{path}: lies in {source}, which is read; choose another name")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a text too long for a name
+        return False
 
 
 @contextmanager
@@ -98,7 +104,7 @@ def whole_folder(path: str | Path, *, force: bool = False) -> Iterator[Path]:
             else:
                 partial.rename(place)
     except OSError as error:
-        raise UsageError(f"{error.filename or path}: cannot be written: {reason(error)}") from error
+        raise UsageError(f"{path}: cannot be written: {reason(error)}") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from lite_opt.passes.attributes import (
 )
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
+from lite_opt.passes.half import widen_half
 from lite_opt.passes.layout import fold_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.observers import drop_constant_observers
@@ -23,6 +24,7 @@ __all__ = ["RULES", "repair"]
 
 RULES: tuple[Rule, ...] = (
     drop_callstack,
+    widen_half,
     narrow_integers,
     fill_defaults,
     scalars_to_vectors,

@@ -15,7 +15,7 @@ from lite_opt.conversion.convert import convert
 from lite_opt.model.load import load
 from lite_opt.model.program import Op, Program, Var
 from lite_opt.passes.repair import repair
-from py_runner.errors import ConvertError
+from py_runner.errors import ConvertError, DataError
 from py_runner.formats.nb import read_nb
 from py_runner.tensors import DTYPE_NUMBERS
 
@@ -119,3 +119,24 @@ def test_a_half_input_is_refused_in_words(tmp_path: Path) -> None:
     program.var("x").dtype = "float16"
     with pytest.raises(ConvertError, match="input 'x' is float16.* export the network with float32"):
         repair(program)
+
+
+def test_a_fixed_batch_is_fed_whole(tmp_path: Path) -> None:
+    folder = make_model.save(make_model.classifier(batch=2), tmp_path / "fixed")
+    rows = np.random.default_rng(0).standard_normal((6, 3, 16, 16)).astype("float32")
+    for name, array in (("rows", rows), ("batches", rows.reshape(3, 2, 3, 16, 16))):
+        np.save(tmp_path / f"{name}.npy", array)
+        done = convert(folder, tmp_path / name, samples=tmp_path / f"{name}.npy")
+        assert done and done.bundle is not None
+        samples = done.bundle.read_samples()
+        assert len(samples) == 3
+        np.testing.assert_array_equal(samples[1].feeds["x"], rows[2:4])
+    np.save(tmp_path / "odd.npy", rows[:5])
+    with pytest.raises(DataError, match="takes 2 rows of 'x' at once, and 5 are"):
+        convert(folder, tmp_path / "odd", samples=tmp_path / "odd.npy")
+
+
+def test_pictures_for_a_fixed_batch_are_refused_in_words(photos: Path, tmp_path: Path) -> None:
+    folder = make_model.save(make_model.classifier(batch=2), tmp_path / "fixed")
+    with pytest.raises(DataError, match=r"exported for a batch of 2.*InputSpec\(\[None"):
+        convert(folder, tmp_path / "out", image="resize=short:20,crop=16", samples=photos)

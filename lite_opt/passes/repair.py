@@ -12,8 +12,10 @@ from lite_opt.passes.attributes import (
 )
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
+from lite_opt.passes.half import widen_half
 from lite_opt.passes.layout import fold_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
+from lite_opt.passes.observers import drop_constant_observers
 from lite_opt.passes.rule import Change, Rule
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
@@ -22,12 +24,14 @@ __all__ = ["RULES", "repair"]
 
 RULES: tuple[Rule, ...] = (
     drop_callstack,
+    widen_half,
     narrow_integers,
     fill_defaults,
     scalars_to_vectors,
     plain_values,
     complete_batch_norm,
     powers_to_products,
+    drop_constant_observers,
     fold_bias_reshape,
     fold_constants,
     matmul_to_mul,

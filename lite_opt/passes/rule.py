@@ -56,6 +56,20 @@ class Site:
         """`Program.producers`, as it was when first asked for."""
         return self.program.producers()
 
+    @cached_property
+    def consumers(self) -> dict[str, list[Op]]:
+        """`Program.consumers`, as it was when first asked for."""
+        return self.program.consumers()
+
+    def readers(self, op: Op) -> list[Op]:
+        """The operators that read any output of one."""
+        return [
+            user
+            for names in op.outputs.values()
+            for name in names
+            for user in self.consumers.get(name, [])
+        ]
+
     def replace(self, *ops: Op) -> None:
         """Put these operators in the place of the one at hand, which may be among them."""
         self.ops[:] = ops

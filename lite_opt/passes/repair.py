@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lite_opt.model.program import Program
+from lite_opt.passes.activations import activations_by_others
 from lite_opt.passes.arithmetic import powers_to_products, reduce_in_3d
 from lite_opt.passes.attributes import (
     drop_callstack,
@@ -25,6 +26,7 @@ __all__ = ["RULES", "repair"]
 RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
+    activations_by_others,
     narrow_integers,
     fill_defaults,
     scalars_to_vectors,

@@ -268,7 +268,7 @@ def test_reductions_of_high_rank_are_wrong_unless_in_3d(
 
     assert gap(reduce, tmp_path) < 1e-4
     if type_ == "reduce_sum":
-        assert not gap(reduce, tmp_path, without=rules.reduce_in_3d) < 1e-4
+        assert not gap(reduce, tmp_path, without=rules.split_reductions) < 1e-4
 
 
 @pytest.mark.parametrize("trans_y", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lite_opt.model.program import Program
-from lite_opt.passes.arithmetic import powers_to_products, reduce_in_3d
+from lite_opt.passes.arithmetic import powers_to_products
 from lite_opt.passes.attributes import (
     drop_callstack,
     fill_defaults,
@@ -14,6 +14,7 @@ from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
 from lite_opt.passes.layout import fold_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
+from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.rule import Change, Rule
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
@@ -33,7 +34,7 @@ RULES: tuple[Rule, ...] = (
     matmul_to_mul,
     fold_matmul_heads,
     fold_to_transpose,
-    reduce_in_3d,
+    split_reductions,
     fix_reshapes,
     drop_dead_code,
     add_xshape,

@@ -128,6 +128,10 @@ def _pool(kind, kernel, strides, pads, exclusive, ceil, adaptive, side) -> Setti
             (side[i] + pads[2 * i] + pads[2 * i + 1] - kernel[i] + more[i]) // strides[i] + 1
             for i in (0, 1)
         )
+        # A window that holds padding only has no answer: the server gives NaN or -3.4e38.
+        last = [(out[i] - 1) * strides[i] - pads[2 * i] for i in (0, 1)]
+        if any(last[i] >= side[i] for i in (0, 1)):
+            return None
     if min(out) < 1 or any(pads[2 * i + j] >= kernel[i] for i in (0, 1) for j in (0, 1)):
         return None
     text = f"pool2d {kind} k{kernel} s{strides} p{pads} excl{exclusive} ceil{ceil} "
@@ -172,8 +176,8 @@ def pool_odd() -> Iterator[Setting | None]:
 
 def adaptive() -> Iterator[Setting | None]:
     sizes = [(n, n) for n in (1, 2, 3, 4, 5, 6, 7, 8)] + [(2, 4), (3, 1), (1, 3), (3, 6)]
-    for kernel, side, kind in itertools.product(sizes, SIDES, ("max", "avg")):
-        yield _pool(kind, kernel, (1, 1), (0, 0, 0, 0), True, False, True, side)
+    for kernel, side in itertools.product(sizes, SIDES):
+        yield _pool("avg", kernel, (1, 1), (0, 0, 0, 0), True, False, True, side)
 
 
 FAMILIES: dict[str, Callable[[], Iterator[Setting | None]]] = {

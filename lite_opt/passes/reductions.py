@@ -1,4 +1,4 @@
-"""Reductions over axes that a kernel of Paddle Lite does not take: the same in steps that it does."""
+"""Reductions over axes that no kernel of Paddle Lite takes: the same in steps that one does."""
 
 from __future__ import annotations
 

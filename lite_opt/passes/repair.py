@@ -18,6 +18,7 @@ from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.rule import Change, Rule
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
+from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
 
 __all__ = ["RULES", "repair"]
 
@@ -35,6 +36,8 @@ RULES: tuple[Rule, ...] = (
     fold_matmul_heads,
     fold_to_transpose,
     split_reductions,
+    adaptive_by_stride,
+    small_depthwise,
     fix_reshapes,
     drop_dead_code,
     add_xshape,

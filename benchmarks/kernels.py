@@ -180,14 +180,84 @@ def adaptive() -> Iterator[Setting | None]:
         yield _pool("avg", kernel, (1, 1), (0, 0, 0, 0), True, False, True, side)
 
 
+def elementwise() -> Iterator[Setting | None]:
+    """Every pair of shapes that broadcast, of ranks 1 to 5, and the axes that place a shorter Y."""
+    full = (2, 3, 4, 5)
+    shapes: list[tuple[int, ...]] = [full, (1,), (5,), (1, 1), (4, 5), (4, 1), (1, 5), (3, 1, 1)]
+    shapes += [(3, 4, 5), (3, 1, 5), (1, 4, 1), (1, 1, 1, 1), (2, 1, 1, 1), (1, 3, 1, 1)]
+    shapes += [(2, 3, 1, 1), (2, 1, 4, 1), (1, 3, 1, 5), (2, 1, 1, 5), (1, 1, 4, 5), (1, 1, 1, 5)]
+    shapes += [(2, 3, 4, 1), (2, 1, 4, 5), (7, 2, 3, 4, 5), (7, 1, 3, 1, 5), (7, 2, 3, 1, 1)]
+    types = ("add", "sub", "mul", "div", "max", "min", "pow")
+    for x, y, kind in itertools.product(shapes, shapes, types):
+        yield _elementwise(f"elementwise_{kind}", x, y, -1)
+    for axis, y in ((0, (2,)), (1, (3,)), (1, (3, 4)), (2, (4,)), (0, (2, 3)), (1, (3, 1)), (0, (2, 1, 4))):
+        for kind in types:
+            yield _elementwise(f"elementwise_{kind}", full, y, axis)
+
+
+def _elementwise(type_: str, x: tuple[int, ...], y: tuple[int, ...], axis: int) -> Setting | None:
+    placed = y if axis < 0 else (1,) * axis + y + (1,) * (len(x) - len(y) - axis)
+    try:
+        out = np.broadcast_shapes(x, placed)
+    except ValueError:
+        return None
+
+    def build(b: make_model.Builder, name: str) -> str:
+        # Positive and away from 0, for division and powers.
+        known = {}
+        for shape in (x, y):
+            key = "p" + "x".join(map(str, shape))
+            if key not in b.vars:
+                plain = _input(b, shape)
+                b.op("sigmoid", {"X": [plain]}, f"{key}.s", shape)
+                b.op("scale", {"X": [f"{key}.s"]}, key, shape, scale=1.0, bias=0.5,
+                     bias_after_scale=True)  # fmt: skip
+            known[shape] = key
+        return b.op(type_, {"X": [known[x]], "Y": [known[y]]}, name, out, axis=axis)
+
+    return Setting(f"{type_} {x} {y} axis {axis}", build)
+
+
+def resize() -> Iterator[Setting | None]:
+    scales = ((2.0, 2.0), (2.0, 3.0), (3.0, 2.0), (0.5, 0.5), (1.5, 1.5), (2.0, 1.0), (1.3, 1.3))
+    for kind, scale, side in itertools.product(("bilinear", "nearest"), scales, ((6, 6), (5, 8))):
+        for corners, mode in itertools.product((False, True), (0, 1)):
+            if kind == "bilinear" or (mode == 1 and not corners):
+                yield _resize(kind, scale, side, corners, mode)
+
+
+def _resize(kind, scale, side, corners, mode) -> Setting | None:
+    out = tuple(int(d * s) for d, s in zip(side, scale))
+
+    def build(b: make_model.Builder, name: str) -> str:
+        return b.op(
+            f"{kind}_interp_v2",
+            {"X": [_input(b, (1, 3, *side))]},
+            name,
+            (1, 3, *out),
+            scale=list(scale),
+            out_h=-1,
+            out_w=-1,
+            out_d=-1,
+            align_corners=corners,
+            align_mode=mode,
+            interp_method=kind,
+            data_layout="NCHW",
+        )
+
+    return Setting(f"{kind}_interp_v2 {scale} {side} corners{corners} mode{mode}", build)
+
+
 FAMILIES: dict[str, Callable[[], Iterator[Setting | None]]] = {
     "adaptive": adaptive,
     "dense": dense,
     "dense-odd": dense_odd,
     "depthwise": depthwise,
     "depthwise-odd": depthwise_odd,
+    "elementwise": elementwise,
     "pool": pool,
     "pool-odd": pool_odd,
+    "resize": resize,
 }
 
 

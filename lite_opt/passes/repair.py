@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lite_opt.model.program import Program
 from lite_opt.passes.activations import activations_by_others
-from lite_opt.passes.arithmetic import powers_to_products, reduce_in_3d
+from lite_opt.passes.arithmetic import powers_to_products
 from lite_opt.passes.attributes import (
     drop_callstack,
     fill_defaults,
@@ -17,9 +17,11 @@ from lite_opt.passes.half import widen_half
 from lite_opt.passes.layout import fold_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.observers import drop_constant_observers
+from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.rule import Change, Rule
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
+from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
 
 __all__ = ["RULES", "repair"]
 
@@ -39,7 +41,9 @@ RULES: tuple[Rule, ...] = (
     matmul_to_mul,
     fold_matmul_heads,
     fold_to_transpose,
-    reduce_in_3d,
+    split_reductions,
+    adaptive_by_stride,
+    small_depthwise,
     fix_reshapes,
     drop_dead_code,
     add_xshape,

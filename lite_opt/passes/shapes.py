@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 
 from lite_opt.model.program import Op
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["fix_reshapes", "reshape", "scalars_to_vectors"]
+__all__ = ["fix_reshapes", "product", "reshape", "scalars_to_vectors"]
+
+
+def product(shape: Iterable[int]) -> int:
+    """How many elements a part of a shape has; -1 where one of its dimensions is dynamic."""
+    sizes = list(shape)
+    return -1 if -1 in sizes else math.prod(sizes)
 
 
 def reshape(x: str, out: str, shape: list[int]) -> Op:

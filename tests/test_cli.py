@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ import pytest
 
 from lite_opt.cli import options as opt
 from lite_opt.cli.main import COMMANDS, main
+from lite_opt.sdk.library import Sdk
+from py_runner.errors import UsageError
 from py_runner.formats.run import Run
 
 Command = Callable[..., "tuple[int, str, str]"]
@@ -236,3 +239,109 @@ def test_what_is_read_is_never_overwritten(
     assert code == 2 and ("which is read" in error), error
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["o"]
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "line", "passed"),
+    [
+        ("convert", "convert", "convert m -o b", {"check_shape": {}, "check": True}),
+        (
+            "convert",
+            "convert",
+            "convert m -o b --check-shape x=1,2 --check-shape y=?,3 --check-shape x=4,5 "
+            "--input-shape x=1,-1 --target arm, --no-check --check-samples 2",
+            {
+                "check_shape": {"x": [(1, 2), (4, 5)], "y": [(-1, 3)]},
+                "input_shape": {"x": (1, -1)},
+                "target": ["arm", ""],
+                "check": False,
+                "check_samples": 2,
+            },
+        ),
+        ("bench", "bench", "bench b --threads 1,4 --warmup 2", {"threads": (1, 4), "warmup": 2}),
+        ("layers", "bundle_layers", "layers m {bundle} --taps 3", {"taps": 3}),
+        ("layers", "bundle_layers", "layers m {bundle} --all --limit 2", {"taps": None}),
+        ("sensitivity", "layer_losses", "sensitivity m --calibration c", {"samples": 32}),
+    ],
+)
+def test_options_reach_the_library(
+    module: str,
+    function: str,
+    line: str,
+    passed: dict[str, Any],
+    command: Command,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, Any] = {}
+
+    def stop(*_: object, **options: Any) -> None:
+        given.update(options)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(f"lite_opt.cli.{module}.{function}", stop)
+    assert command(*line.format(bundle=bundle).split()) == (2, "", "paddle-edge: enough\n")
+    assert {name: given[name] for name in passed} == passed
+    if "--limit" in line:
+        assert len(given["samples"]) == 2
+
+
+def test_calibration_is_part_of_the_recipe(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def stop(*_: object, recipe: Any, **__: object) -> None:
+        given.append(recipe.calibration)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("lite_opt.cli.convert.convert", stop)
+    ask = ("convert", "m", "-o", "b", "--recipe", "int8", "--calibration", "c")
+    command(*ask)
+    command(*ask, "--per-tensor", "--calibration-samples", "9", "--seed", "3")
+    assert [c.per_channel for c in given] == [True, False]
+    assert (given[1].samples, given[1].seed) == (9, 3)
+
+
+@pytest.mark.parametrize("written", ["x", "=1,2", "x=", "x=1,0", "x=1,-2", "x=1,a"])
+def test_a_shape_that_is_none(command: Command, written: str) -> None:
+    code, _, error = command("bench", "b", "--check-shape", written)
+    assert code == 2 and f"'{written}' is not of the form x=1,3,224,224" in error
+    code, _, error = command("bench", "b", "--threads", written)
+    assert code == 2 and "is not a list of positive numbers" in error
+
+
+def test_a_run_takes_some_of_the_data_and_leaves_it_whole(
+    command: Command, bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    (data / "picture_0.png").write_bytes(b"no")
+    ask = ("run", bundle, "--data", data, "--limit", 3, "--json")
+    code, _, error = command(*ask, "-o", tmp_path / "a")
+    assert code == 3 and "picture_0.png" in error
+    code, text, _ = command(*ask, "-o", tmp_path / "a", "--skip-bad")
+    document = one_object(text)
+    assert code == 0 and [s["id"] for s in document["skipped"]] == ["picture_0.png"]
+    assert len(document["samples"]) == 2
+    code, _, error = command(*ask, "-o", data, "--force")
+    assert code == 2 and "which is read" in error
+
+
+def test_the_list_of_sdks_is_what_was_asked_for(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = [
+        Sdk(tmp_path, tmp_path, tmp_path, target, version, None, 4096)
+        for target in ("armlinux-armv8", "android-armv8")
+        for version in ("v2.12", "v2.13-rc")
+    ]
+    monkeypatch.setattr("lite_opt.cli.sdk.cached", lambda: here)
+    _, text, _ = command("sdk", "list", "android-armv8", "--version", "v2.13-rc", "--json")
+    document = one_object(text)
+    assert [(one["target"], one["version"]) for one in document["cached"]] == [
+        ("android-armv8", "v2.13-rc")
+    ]
+    assert {a["target"] for a in document["archives"]} == {"android-armv8"}
+    code, text, error = command("sdk", "list", "--version", "v9.9")
+    assert (code, text) == (0, "") and "no archive of that kind is known" in error

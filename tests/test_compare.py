@@ -413,6 +413,10 @@ def test_predictions_name_the_best_classes() -> None:
     answers = decode(made(LOGITS[:2]), [f"class {i}" for i in range(50)], top=3)
     best = np.argsort(-LOGITS[1, 0])[:3]
     assert [c["name"] for c in answers[1]["top"]] == [f"class {i}" for i in best]
+    one_score = np.ones((2, 1), "float32")
+    assert decode(made(one_score)) == decode(made(np.ones((2, 3, 4), "float32"))) == []
+    with pytest.raises(UsageError, match="at least 1"):
+        decode(made(LOGITS), top=0)
 
 
 def test_runs_are_called_what_they_are() -> None:

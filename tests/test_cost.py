@@ -33,7 +33,10 @@ def test_convolutions_sum_over_a_filter_for_each_output_or_input() -> None:
     program = builder.program(large)
     assert flops(program) == 2 * (6 * 8 * 8 * 4 * 3 * 3 + 6 * 8 * 8 * 5 * 2 * 2)
     # The second convolution needs most: its input and output, and the first one's input is freed.
-    assert activation_bytes(program) == 4 * (6 * 8 * 8 + 5 * 16 * 16)
+    activations = 4 * (6 * 8 * 8 + 5 * 16 * 16)
+    assert activation_bytes(program) == activations
+    parameters = 4 * (6 * 4 * 3 * 3 + 6 * 5 * 2 * 2)
+    assert memory_bytes(program) == int(60e6 + 1.65 * parameters + 5 * activations)
 
 
 def test_nothing_is_known_where_a_side_is_dynamic() -> None:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 from test_compare import LOGITS, made
 
+from lite_opt.bench import Bench
 from lite_opt.cli.output import tell
 from lite_opt.conversion.convert import Conversion
 from lite_opt.judge.compare import compare
 from lite_opt.judge.sensitivity import LayerLoss
 from lite_opt.passes.rule import Change
-from lite_opt.views import conversion
+from lite_opt.sdk.archives import Archive
+from lite_opt.sdk.library import Sdk
+from lite_opt.views import answers, comparison, conversion, facts, latency, sdks
 from lite_opt.views.latency import LATENCY_HEADER
 from lite_opt.views.sensitivity import drawing
-from lite_opt.views.table import Remark, Verbatim, table, warnings
+from lite_opt.views.table import Item, Remark, Verbatim, table, warnings
+from py_runner.formats.bundle import Bundle
+from py_runner.tasks.classification import decode
 
 SERVER = ("paddle 3.3.1 (cpu, fp32)", "121.83", "124.39", "124.88", "121.11", "147.4",
           "1200", "1", "425.90 MB")  # fmt: skip
@@ -108,3 +117,87 @@ def test_a_drawing_has_a_bar_for_each_layer_as_long_as_its_ratio() -> None:
     assert [bar["width"] for bar in bars] == ["0.0", "305.1", "306.7", "460.0", "460.0"]
     assert [bar["fill"] for bar in bars] == ["#b3261e"] * 2 + ["#c77700"] + ["#0a7a33"] * 2
     assert int(frame["height"]) == int(picture.attrib["height"]) > int(bars[-1]["y"]) + 18
+
+
+def shown(view: Iterable[Item], capsys: pytest.CaptureFixture[str]) -> str:
+    tell({}, view, as_json=False)
+    return capsys.readouterr().out
+
+
+def test_a_bundle_that_nothing_judged_says_so(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = Bundle.open(bundle)
+    target = replace(
+        opened.targets["arm"], kernels={"arm/int8": 3, "arm/fp16": 2, "arm/float": 4, "host/any": 1}
+    )
+    check = {"status": "passed", "targets": {"arm": "fine"}}
+    made_of = replace(opened, targets={"arm": target}, check=check)
+    tell({}, conversion.view(Conversion(made_of, None, ()), "out", random=False), as_json=False)
+    text, remarks = capsys.readouterr()
+    assert re.search(r"arm +fp32 +[\d.]+ KB +\d+ +3 +2 +5 +0 .* fine", text) and not remarks
+    check = {"status": "unjudged", "targets": {}, "reason": "no engine"}
+    done = Conversion(replace(made_of, check=check), None, ())
+    tell({}, conversion.view(done, "out", random=False), as_json=False)
+    text, remarks = capsys.readouterr()
+    assert "not checked" in text
+    assert remarks.startswith("paddle-edge: unjudged: no engine; compare on a device")
+
+
+def test_those_that_disagree_are_named_up_to_twenty(capsys: pytest.CaptureFixture[str]) -> None:
+    report = replace(compare(made(LOGITS), made(LOGITS)), warnings=("mind",))
+    for count, rest in ((20, ""), (21, " and 1 more")):
+        names = tuple(f"s{n}" for n in range(count))
+        text = shown(comparison.view(replace(report, disagreeing=names)), capsys)
+        assert f"disagree: {', '.join(names[:20])}{rest}\n" in text
+    page = comparison.html_page(replace(report, disagreeing=("<a>", "b")))
+    assert "<p class='passed'>" in page and "<p>Warning: mind</p>" in page
+    assert "<ul><li>&lt;a&gt;</li><li>b</li></ul>" in page
+    assert "Limits: cosine 0.99999, " in page and "Candidate made 2026-01-01." in page
+    failed = comparison.html_page(compare(made(LOGITS), made(-LOGITS)))
+    assert "<p class='failed'><b>FAILED on 20 samples: " in failed
+
+
+def test_long_lists_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    of = {"eight": list(range(8)), "nine": list(range(9)), "none": None}
+    rows: dict[str, Any] = {
+        name: [{"a": n} for n in values] for name, values in of.items() if values
+    }
+    text = shown(facts.view({**of, "deep": {"rows": rows}}, "all"), capsys)
+    cells = {line[: line.find("  ", 1)].strip(): line.split("  ", 1)[1].strip() for line in
+             text.splitlines()[4:] if line.strip()}  # fmt: skip
+    assert cells["eight"] == "[0, 1, 2, 3, 4, 5, 6, 7]"
+    assert (cells["nine"], cells["none"]) == ("9: 0, ...", "-")
+    assert cells["deep.rows.nine[7]"] == "a 7" and cells["deep.rows.nine"] == "... 9 in all"
+    assert "deep.rows.nine[8]" not in cells and "deep.rows.eight" not in cells
+
+
+def test_a_run_shows_its_first_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    run = made(LOGITS, [7] + [None] * 19)
+    document = {
+        "run": "out", **run.summary(), "skipped": [], "warnings": [], "predictions": decode(run)
+    }  # fmt: skip
+    text = shown(answers.view(document), capsys)
+    assert "Answers (first 10 of 20)" in text and "Run out: 20 samples" in text
+    assert re.search(r"^ s0 +7 ", text, re.M) and re.search(r"^ s9 +- ", text, re.M)
+    assert "s10" not in text
+
+
+def test_instructions_are_no_latency(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Bench("m", "qemu-arm", arm_instructions=12_340_000)
+    text = shown(latency.view(found), capsys)
+    assert text.startswith("12.34 M ARM instructions per inference of m (qemu-arm): ")
+
+
+def test_archives_in_the_cache_are_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = [Archive("v2.12", "armlinux-armv8"), Archive("v2.12", "armlinux-armv7hf")]
+    here = Sdk(
+        tmp_path, tmp_path, tmp_path, "armlinux-armv8", "v2.12", None, 4096, archive=listed[0].name
+    )
+    document = sdks.document(listed, [here], server="https://x", cache=tmp_path)
+    assert [a["cached"] for a in document["archives"]] == [str(tmp_path), None]
+    assert document["archives"][1]["url"] == f"https://x/v2.12/{listed[1].name}"
+    text = shown(sdks.view(document, "https://x"), capsys)
+    assert re.search(rf"{re.escape(listed[0].name)} +yes", text) and text.count("yes") == 1

@@ -1,0 +1,94 @@
+"""What BUNDLE|MODEL means: which engine, which samples; and how its latency is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lite_opt import bench as bench_module
+from lite_opt.bench import Bench, bench
+from lite_opt.subject import bundle_samples, opened
+from py_runner.errors import DataError, UsageError
+from py_runner.watch import Watch
+
+SHAPES = {"x": [(2, 3, 16, 16), (1, 3, 16, 16)]}
+
+
+def ids(samples: Any) -> list[str]:
+    return [sample.id for sample in samples]
+
+
+def test_a_bundle_brings_its_samples_and_its_preprocessing(
+    bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    with opened(bundle) as subject:
+        assert (subject.engine, subject.labels) == ("lite", None)
+        assert subject.model.files[0].name == "model.x86.nb"
+        assert ids(subject.samples()) == [f"picture_{n}.png" for n in range(4)]
+        assert ids(subject.samples(limit=2)) == ["picture_0.png", "picture_1.png"]
+        assert ids(subject.samples(photos, limit=5)) == [f"picture_{n}.png" for n in range(5)]
+        random = subject.samples(shapes=SHAPES, limit=3)
+        assert ids(random) == ["random[0]", "random[1]", "random[2]"]
+        assert [len(sample.feeds["x"]) for sample in random] == [2, 1, 2]
+        plain = subject.image
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"kind {n}\n" for n in range(10)))
+    with opened(bundle, image="resize=exact:16", labels=names) as subject:
+        assert subject.labels is not None and subject.labels[9] == "kind 9"
+        assert subject.image is not None and subject.image != plain
+    names.write_text("one\ntwo\n")
+    with pytest.raises(DataError, match="2"), opened(bundle, labels=names):
+        pass
+    with pytest.raises(UsageError, match="name that one"), opened(bundle, engine="paddle"):
+        pass
+
+
+def test_a_source_model_is_answered_with_random_samples(model: Path) -> None:
+    with opened(model) as subject:
+        assert subject.engine == "paddle"
+        assert ids(subject.samples(limit=1)) == ["random[0]"]
+    with opened(model, engine="native") as subject:
+        assert subject.engine == "native"
+
+
+def test_samples_for_a_bundle(bundle: Path, photos: Path) -> None:
+    assert ids(bundle_samples(bundle, limit=3)) == [f"picture_{n}.png" for n in range(3)]
+    assert ids(bundle_samples(bundle, photos, limit=5)) == [f"picture_{n}.png" for n in range(5)]
+    assert len(ids(bundle_samples(bundle, photos))) == 6
+
+
+def test_each_number_of_threads_is_measured_on_one_sample(bundle: Path) -> None:
+    steps: list[tuple[str, int, int | None]] = []
+    found = bench(
+        bundle, threads=(1, 2), warmup=0, repeat=3, watch=Watch(step=lambda *at: steps.append(at))
+    )
+    assert [run["threads"] for run in found.runs] == [1, 2]
+    assert [run["latency"]["count"] for run in found.runs] == [3, 3]
+    assert steps == [("threads", 1, 2), ("threads", 2, 2)]
+    assert set(found.to_json()) == {"model", "runs", "warnings"}
+    shaped = bench(bundle, repeat=1, check_shape=SHAPES)
+    assert ids_of(shaped) == ["random[0]"]
+
+
+def ids_of(found: Bench) -> list[str]:
+    return [sample["id"] for sample in found.runs[0]["samples"]]
+
+
+def test_on_an_emulated_board_instructions_are_counted(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Board:
+        def target(self, engine: str) -> str:
+            return "arm"
+
+        def count_instructions(self, model: Any, sample: Any) -> int:
+            assert (model.files[0].name, sample.id) == ("model.arm.nb", "picture_0.png")
+            return 12_340_000
+
+    monkeypatch.setitem(bench_module.BOARDS, "qemu-arm", Board())
+    found = bench(bundle, engine="native", device="qemu-arm")
+    assert found.to_json() == {
+        "model": str(bundle), "device": "qemu-arm", "arm_instructions": 12_340_000, "runs": []
+    }  # fmt: skip

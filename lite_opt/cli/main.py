@@ -69,6 +69,9 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{reason(error)}", _FAULT, as_json=as_json, debug=debug)
+    except UnicodeEncodeError as error:
+        told = error.object[error.start : error.end]
+        _fail(f"a name holds {told!a}, which is no character: rename it", _FAULT, as_json=as_json)
     except Exception as error:
         text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         text += "; run again with --debug and report it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["new_file", "print_json", "say", "tell", "watching", "write"]
 
+# Control characters but tab and end of line, marks of the direction of writing, lone surrogates.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# Those that JSON leaves as they are.
+_BARE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 def tell(document: Mapping[str, Any], view: Iterable[Item], *, as_json: bool) -> None:
     """Print a result: as one JSON object, or as people read it."""
@@ -32,7 +40,9 @@ def tell(document: Mapping[str, Any], view: Iterable[Item], *, as_json: bool) ->
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON object in one line."""
-    click.echo(json.dumps(_plain(document), ensure_ascii=False, allow_nan=False))
+    text = json.dumps(_plain(document), ensure_ascii=False, allow_nan=False)
+    # JSON escapes control characters itself, but those of 0x7f to 0x9f and lone surrogates.
+    click.echo(_BARE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _plain(value: Any) -> Any:
@@ -48,11 +58,21 @@ def _plain(value: Any) -> Any:
 
 def say(text: str) -> None:
     """Print a line to standard error."""
-    click.echo(text, err=True)
+    click.echo(_shown(text).replace("\n", r"\n"), err=True)
+
+
+def _shown(text: str) -> str:
+    """A text as a terminal may have it: names of files, labels and bundles are somebody else's.
+
+    What would move the cursor, colour, turn the direction of writing or not be encoded is written
+    as an escape, such as "\\x1b".
+    """
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _show(view: Iterable[Item]) -> None:
     from rich.console import Console
+    from rich.segment import Segments
 
     # What is printed are names of files, layers and outputs, too: they are no markup.
     console = Console(highlight=False, markup=False, emoji=False)
@@ -62,9 +82,10 @@ def _show(view: Iterable[Item]) -> None:
         if isinstance(item, Remark):
             say(item.text)
         elif isinstance(item, Verbatim):
-            click.echo(item.text)
+            click.echo(_shown(item.text))
         else:
-            console.print(item)
+            laid_out = console.render(item)
+            console.print(Segments([s._replace(text=_shown(s.text)) for s in laid_out]))
 
 
 @contextmanager

@@ -180,7 +180,7 @@ class Run:
             writer.writerow(["sample", "repeat", "ms"])
             for sample, repeats in zip(self.samples, self.latency_ms):
                 for number, ms in enumerate(repeats):
-                    writer.writerow([sample.id, number, f"{ms:.6f}"])
+                    writer.writerow([_cell(sample.id), number, f"{ms:.6f}"])
         manifest.write(folder / _MANIFEST, self.summary())
 
     @classmethod
@@ -297,11 +297,18 @@ def _read_output(
     return [load_array(folder / f"{n:06d}.npy") for n in range(count)]
 
 
+def _cell(id_: str) -> str:
+    """A sample's id as a cell of latency.csv: a spreadsheet takes what begins like a formula for
+    one, and a quote before it for the sign that it is text. Other writers leave ids as they are."""
+    return f"'{id_}" if id_[:1] in ("=", "+", "-", "@", "'", "\t", "\r") else id_
+
+
 def _read_latency(path: Path, samples: Sequence[SampleInfo]) -> list[list[float]]:
     latency: dict[str, list[float]] = {s.id: [] for s in samples}
+    ids = {**{s.id: s.id for s in samples}, **{_cell(s.id): s.id for s in samples}}
     with io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            latency[row["sample"]].append(float(row["ms"]))
+            latency[ids[row["sample"]]].append(float(row["ms"]))
     if not all(latency.values()):
         raise ModelError(f"{path}: damaged: not every sample has a latency")
     return list(latency.values())

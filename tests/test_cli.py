@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,10 @@ import pytest
 
 from lite_opt.cli import options as opt
 from lite_opt.cli.main import COMMANDS, main
+from py_runner.data.random_samples import random_samples
+from py_runner.errors import UsageError
 from py_runner.formats.run import Run
+from py_runner.tensors import TensorSpec
 
 Command = Callable[..., "tuple[int, str, str]"]
 
@@ -236,3 +240,35 @@ def test_what_is_read_is_never_overwritten(
     assert code == 2 and ("which is read" in error), error
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["o"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--threads 2", "--repeat 50", "--warmup 5", "--tensorrt", "--precision fp16"],
+)
+def test_a_board_refuses_what_counting_ignores(
+    options: str, command: Command, bundle: Path
+) -> None:
+    board = ["--engine", "native", "--device", "qemu-aarch64"]
+    code, _, error = command("bench", bundle, *board, *options.split())
+    assert code == 2 and "instructions are counted" in error
+    assert f"leave {options.split()[0]} out" in error
+
+
+def test_inspect_takes_a_bundle_without_the_models_of_other_cpus(
+    command: Command, bundle: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "b"))
+    (copy / "model.x86.nb").unlink()
+    code, out, error = command("inspect", copy, "--json")
+    assert code == 0, error
+    targets = one_object(out)["targets"]
+    assert targets["x86"]["left_out"] and targets["arm"]["op_count"] > 0
+    (copy / "model.arm.nb").unlink()
+    code, _, error = command("inspect", copy)
+    assert code == 3 and "cannot be read" in error
+
+
+def test_an_input_that_cannot_be_fed_is_a_sentence() -> None:
+    with pytest.raises(UsageError, match="input 'x' is of bfloat16, which cannot be fed"):
+        random_samples([TensorSpec("x", "bfloat16", (1, 3))])

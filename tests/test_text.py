@@ -28,7 +28,7 @@ def test_escape_sequences_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture
     for text in (captured.out, captured.err):
         assert not set(text) & set("\x1b\x07\x9b\u202e\r\x7f")
         assert r"\x1b[31m" in text
-    assert captured.out.count(r"\x9b2J\u202eb") == 5  # rich leaves \x07 and \r out
+    assert captured.out.count(r"\x9b2J\u202eb") == 6  # rich leaves \x07 and \r out
     assert SEEN in captured.out and SEEN + r"\nsecond" in captured.err
 
 

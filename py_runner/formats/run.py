@@ -222,7 +222,8 @@ class Run:
     def merge(cls, runs: Sequence[Run]) -> Run:
         """One run of the samples of all: how several devices share a data set.
 
-        Raises UsageError unless all ran the same model to the same outputs on disjoint samples.
+        Raises UsageError unless all ran the same model in the same precision to the same outputs
+        on disjoint samples.
         Where devices differ, the fields list them; latencies stay those of each sample.
         """
         if not runs:
@@ -234,6 +235,11 @@ class Run:
                     f"these runs are of different models: {first.model['name']} "
                     f"{first.model['sha256'][:12]}, {other.model['name']} "
                     f"{other.model['sha256'][:12]}"
+                )
+            if other.precision != first.precision:
+                raise UsageError(
+                    f"these runs are of different precisions, {first.precision} and "
+                    f"{other.precision}: compare them, they do not merge"
                 )
         return cls(
             engine=_joined(r.engine for r in runs),

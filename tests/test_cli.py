@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -272,3 +273,13 @@ def test_inspect_takes_a_bundle_without_the_models_of_other_cpus(
 def test_an_input_that_cannot_be_fed_is_a_sentence() -> None:
     with pytest.raises(UsageError, match="input 'x' is of bfloat16, which cannot be fed"):
         random_samples([TensorSpec("x", "bfloat16", (1, 3))])
+
+
+def test_a_reader_that_is_gone_is_no_error(bundle: Path) -> None:
+    """As after `| head`: also where all that was printed is still in our buffer."""
+    read, write = os.pipe()
+    os.close(read)
+    program = [str(Path(sys.executable).with_name("paddle-edge")), "inspect", str(bundle)]
+    done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")

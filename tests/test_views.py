@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from test_compare import LOGITS, made
 
+from lite_opt.cli import output
 from lite_opt.cli.output import tell
 from lite_opt.conversion.convert import Conversion
 from lite_opt.judge.compare import compare
@@ -108,3 +109,30 @@ def test_a_drawing_has_a_bar_for_each_layer_as_long_as_its_ratio() -> None:
     assert [bar["width"] for bar in bars] == ["0.0", "305.1", "306.7", "460.0", "460.0"]
     assert [bar["fill"] for bar in bars] == ["#b3261e"] * 2 + ["#c77700"] + ["#0a7a33"] * 2
     assert int(frame["height"]) == int(picture.attrib["height"]) > int(bars[-1]["y"]) + 18
+
+
+def test_at_forty_columns_names_and_numbers_are_whole() -> None:
+    for rows in ([SERVER, EDGE], [SERVER, EDGE] * 3):
+        lines = printed(40, rows)
+        assert max(map(len, lines)) <= 40
+        for row in rows:
+            assert row[0] in lines
+            for name, cell in zip(LATENCY_HEADER[1:], row[1:]):
+                assert f"  {name}: {cell}" in lines
+    assert printed(40, [("a", "1")])[1:] != ["a", "  p50 ms: 1"]
+
+
+def test_where_there_is_no_terminal_a_line_comes_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: clock[0])
+    with output.watching() as watch:
+        for done in range(1, 12):
+            clock[0] += 1
+            watch.step("engine lite", done, 11 if done < 10 else None)
+    assert capsys.readouterr().err == "engine lite: 5 of 11\nengine lite: 10\n"
+    with output.watching(as_json=True) as watch:
+        clock[0] += 100
+        watch.step("engine lite", 1, 2)
+    assert capsys.readouterr().err == ""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +23,7 @@ from py_runner.watch import Watch
 if TYPE_CHECKING:
     from lite_opt.views.table import Item
 
-__all__ = ["new_file", "print_json", "say", "tell", "watching", "write"]
+__all__ = ["forget_reader", "new_file", "print_json", "say", "tell", "watching", "write"]
 
 # Control characters but tab and end of line, marks of the direction of writing, lone surrogates.
 _UNSEEN = re.compile(
@@ -28,6 +31,9 @@ _UNSEEN = re.compile(
 )
 # Those that JSON leaves as they are.
 _BARE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+_TELL_EVERY_S = 5.0
 
 
 def tell(document: Mapping[str, Any], view: Iterable[Item], *, as_json: bool) -> None:
@@ -61,6 +67,11 @@ def say(text: str) -> None:
     click.echo(_shown(text).replace("\n", r"\n"), err=True)
 
 
+def forget_reader() -> None:
+    """The reader of our output is gone, as after `| head`: not an error. The rest goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _shown(text: str) -> str:
     """A text as a terminal may have it: names of files, labels and bundles are somebody else's.
 
@@ -74,8 +85,12 @@ def _show(view: Iterable[Item]) -> None:
     from rich.console import Console
     from rich.segment import Segments
 
+    class Printer(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1
+
     # What is printed are names of files, layers and outputs, too: they are no markup.
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Printer(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 200  # a pipe or a file has none: do not fold cells at 80 columns
     for item in view:
@@ -91,11 +106,17 @@ def _show(view: Iterable[Item]) -> None:
 @contextmanager
 def watching(as_json: bool = False, *, in_bytes: bool = False) -> Iterator[Watch]:
     """Lines and warnings on standard error, where that is not for a program, and progress bars that
-    appear when their work begins, where it is a terminal. Bars count things, or bytes."""
+    appear when their work begins, where it is a terminal; else a line every few seconds. Bars count
+    things, or bytes."""
     tasks: dict[str, Any] = {}
+    told = time.monotonic()
     with _bars(in_bytes) as progress:
 
         def step(what: str, done: int, total: int | None) -> None:
+            nonlocal told
+            if progress.disable and not as_json and time.monotonic() - told >= _TELL_EVERY_S:
+                told = time.monotonic()
+                say(f"{what}: {done}" + ("" if total is None else f" of {total}"))
             if what not in tasks:
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)

@@ -9,10 +9,14 @@ from typing import Any
 
 from lite_opt.subject import opened
 from py_runner.devices import BOARDS
+from py_runner.errors import UsageError
 from py_runner.inference import run
 from py_runner.watch import QUIET, Watch
 
 __all__ = ["Bench", "bench"]
+
+
+_WARMUP, _REPEAT = 5, 50
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ def bench(
     device: str = "cpu",
     params: str | Path | None = None,
     check_shape: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
-    warmup: int = 5,
-    repeat: int = 50,
+    warmup: int | None = None,
+    repeat: int | None = None,
     tensorrt: bool = False,
     precision: str = "fp32",
     watch: Watch = QUIET,
@@ -58,13 +62,23 @@ def bench(
     Args:
         model: a bundle, or a source model, with `params` where its name does not tell them.
         check_shape: shapes of a random tensor by input; by default the bundle's first sample.
-        engine, device, warmup, repeat, tensorrt, precision: as for `py_runner.inference.run`.
+        engine, device, warmup, repeat, tensorrt, precision: as for `py_runner.inference.run`; by
+            default 5 inferences warm up, and 50 are measured.
 
-    Raises what `subject.opened` and `py_runner.inference.run` raise.
+    Raises UsageError where an emulated board is given an option that means nothing there, and what
+    `subject.opened` and `py_runner.inference.run` raise.
     """
     with opened(model, engine=engine, device=device, params=params) as subject:
         samples = subject.samples(shapes=check_shape, limit=1)
         if engine == "native" and device in BOARDS:
+            _refuse(
+                device,
+                threads=tuple(threads) != (1,),
+                warmup=warmup is not None,
+                repeat=repeat is not None,
+                tensorrt=tensorrt,
+                precision=precision != "fp32",
+            )
             (sample,) = samples
             count = BOARDS[device].count_instructions(subject.model, sample)
             return Bench(str(model), device, arm_instructions=count)
@@ -77,8 +91,8 @@ def bench(
                 engine=subject.engine,
                 device=device,
                 threads=count,
-                warmup=warmup,
-                repeat=repeat,
+                warmup=_WARMUP if warmup is None else warmup,
+                repeat=_REPEAT if repeat is None else repeat,
                 tensorrt=tensorrt,
                 precision=precision,
                 watch=Watch(warn=lambda text: warnings.update({text: None})),
@@ -86,3 +100,13 @@ def bench(
             runs.append(measured.summary())
             watch.step("threads", done, len(threads))
     return Bench(str(model), device, tuple(runs), tuple(warnings))
+
+
+def _refuse(device: str, **given: bool) -> None:
+    """Refuse what would be ignored where instructions are counted."""
+    named = [f"--{name}" for name, is_given in given.items() if is_given]
+    if named:
+        raise UsageError(
+            f"on {device} instructions are counted, of one inference on one thread: leave "
+            f"{', '.join(named)} out"
+        )

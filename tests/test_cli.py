@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,8 +21,10 @@ import pytest
 from lite_opt.cli import options as opt
 from lite_opt.cli.main import COMMANDS, main
 from lite_opt.sdk.library import Sdk
+from py_runner.data.random_samples import random_samples
 from py_runner.errors import UsageError
 from py_runner.formats.run import Run
+from py_runner.tensors import TensorSpec
 
 Command = Callable[..., "tuple[int, str, str]"]
 
@@ -345,3 +348,45 @@ def test_the_list_of_sdks_is_what_was_asked_for(
     assert {a["target"] for a in document["archives"]} == {"android-armv8"}
     code, text, error = command("sdk", "list", "--version", "v9.9")
     assert (code, text) == (0, "") and "no archive of that kind is known" in error
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--threads 2", "--repeat 50", "--warmup 5", "--tensorrt", "--precision fp16"],
+)
+def test_a_board_refuses_what_counting_ignores(
+    options: str, command: Command, bundle: Path
+) -> None:
+    board = ["--engine", "native", "--device", "qemu-aarch64"]
+    code, _, error = command("bench", bundle, *board, *options.split())
+    assert code == 2 and "instructions are counted" in error
+    assert f"leave {options.split()[0]} out" in error
+
+
+def test_inspect_takes_a_bundle_without_the_models_of_other_cpus(
+    command: Command, bundle: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "b"))
+    (copy / "model.x86.nb").unlink()
+    code, out, error = command("inspect", copy, "--json")
+    assert code == 0, error
+    targets = one_object(out)["targets"]
+    assert targets["x86"]["left_out"] and targets["arm"]["op_count"] > 0
+    (copy / "model.arm.nb").unlink()
+    code, _, error = command("inspect", copy)
+    assert code == 3 and "cannot be read" in error
+
+
+def test_an_input_that_cannot_be_fed_is_a_sentence() -> None:
+    with pytest.raises(UsageError, match="input 'x' is of bfloat16, which cannot be fed"):
+        random_samples([TensorSpec("x", "bfloat16", (1, 3))])
+
+
+def test_a_reader_that_is_gone_is_no_error(bundle: Path) -> None:
+    """As after `| head`: also where all that was printed is still in our buffer."""
+    read, write = os.pipe()
+    os.close(read)
+    program = [str(Path(sys.executable).with_name("paddle-edge")), "inspect", str(bundle)]
+    done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -426,3 +426,10 @@ def test_runs_are_called_what_they_are() -> None:
         ((lite, lite), [f"{who}: lite v2.13-rc (cpu, fp32)" for who in ("reference", "candidate")]),
     ):
         assert [row[0] for row in rows_of(compare(*runs))["Latency"][1]] == names
+
+
+def test_truth_values_are_compared() -> None:
+    values = [np.array([[True, False, n % 2 == 0]]) for n in range(4)]
+    assert compare(made(values), made(values))
+    turned = [~value for value in values]
+    assert not compare(made(values), made(turned))

@@ -134,3 +134,20 @@ def test_a_pipe_among_pictures_is_one_bad_picture(tmp_path: Path) -> None:
     with pytest.raises(PaddleEdgeError, match=r"b\.png: cannot decode this image: " + ".*pipe"):
         open_image(pipe(tmp_path / "b.png"))
     assert open_image(tmp_path / "a.png").size == (4, 4)
+
+
+@pytest.mark.parametrize("name", ["model.x86.nb", "samples/0000.0.npy"])
+def test_a_link_out_of_a_bundle_is_refused(name: str, bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "b"))
+    (copy / name).rename(tmp_path / "far")
+    (copy / name).symlink_to(tmp_path / "far")
+    with pytest.raises(PaddleEdgeError, match="leads out of the bundle"):
+        opened = Bundle.open(copy)
+        opened.model("x86")
+        opened.read_samples()
+    (copy / name).unlink()
+    (tmp_path / "far").rename(copy / "near")
+    (copy / name).symlink_to(copy / "near")
+    (tmp_path / "linked").symlink_to(copy)  # the whole bundle may be one
+    opened = Bundle.open(tmp_path / "linked")
+    assert opened.model("x86") and opened.read_samples()

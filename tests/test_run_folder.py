@@ -12,6 +12,7 @@ import pytest
 
 from py_runner.errors import ModelError, UsageError
 from py_runner.formats.run import Run, SampleInfo, latency_statistics
+from py_runner.tasks.classification import decode
 
 
 def made(ids: str = "abc", **fields: Any) -> Run:
@@ -124,3 +125,19 @@ def test_a_damaged_manifest_names_its_field(
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(ModelError, match=telling):
         Run.open(path.parent)
+
+
+def test_runs_of_different_precisions_do_not_merge() -> None:
+    with pytest.raises(UsageError, match="different precisions, fp32 and int8"):
+        Run.merge([made("a"), made("b", precision="int8")])
+
+
+def test_truth_values_are_no_scores() -> None:
+    values = [np.array([[True, False]])] * 3
+    assert decode(made(outputs={"out": values})) == []
+    numbers = [np.array([[1, 2**31 - 1, -(2**31)]], np.int32)] * 3
+    assert [c["index"] for c in decode(made(outputs={"out": numbers}), top=3)[0]["top"]] == [
+        1,
+        0,
+        2,
+    ]

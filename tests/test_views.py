@@ -15,6 +15,7 @@ from rich.console import Console
 from test_compare import LOGITS, made
 
 from lite_opt.bench import Bench
+from lite_opt.cli import output
 from lite_opt.cli.output import tell
 from lite_opt.conversion.convert import Conversion
 from lite_opt.judge.compare import compare
@@ -201,3 +202,30 @@ def test_archives_in_the_cache_are_marked(
     assert document["archives"][1]["url"] == f"https://x/v2.12/{listed[1].name}"
     text = shown(sdks.view(document, "https://x"), capsys)
     assert re.search(rf"{re.escape(listed[0].name)} +yes", text) and text.count("yes") == 1
+
+
+def test_at_forty_columns_names_and_numbers_are_whole() -> None:
+    for rows in ([SERVER, EDGE], [SERVER, EDGE] * 3):
+        lines = printed(40, rows)
+        assert max(map(len, lines)) <= 40
+        for row in rows:
+            assert row[0] in lines
+            for name, cell in zip(LATENCY_HEADER[1:], row[1:]):
+                assert f"  {name}: {cell}" in lines
+    assert printed(40, [("a", "1")])[1:] != ["a", "  p50 ms: 1"]
+
+
+def test_where_there_is_no_terminal_a_line_comes_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: clock[0])
+    with output.watching() as watch:
+        for done in range(1, 12):
+            clock[0] += 1
+            watch.step("engine lite", done, 11 if done < 10 else None)
+    assert capsys.readouterr().err == "engine lite: 5 of 11\nengine lite: 10\n"
+    with output.watching(as_json=True) as watch:
+        clock[0] += 100
+        watch.step("engine lite", 1, 2)
+    assert capsys.readouterr().err == ""

@@ -25,8 +25,8 @@ __all__ = ["command"]
     show_default=True,
     help="Thread counts to compare.",
 )
-@click.option("--warmup", type=int, default=5, show_default=True, help="Unmeasured inferences.")
-@click.option("--repeat", type=int, default=50, show_default=True, help="Measured inferences.")
+@click.option("--warmup", type=int, help="Unmeasured inferences.  [default: 5]")
+@click.option("--repeat", type=int, help="Measured inferences.  [default: 50]")
 @opt.PARAMS
 @opt.check_shape("Shape of the random tensor.")
 @opt.JSON

@@ -6,7 +6,6 @@ holds one JSON object and nothing else, also for errors: {"error": "...", "exit_
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
@@ -17,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lite_opt.cli.output import print_json, say
+from lite_opt.cli.output import forget_reader, print_json, say
 from py_runner.errors import PaddleEdgeError, UsageError
 from py_runner.files.faults import reason
 
@@ -51,6 +50,7 @@ def main() -> None:
         _check_names(arguments)
         with suppress(click.exceptions.Exit):
             passed = paddle_edge.main(arguments, "paddle-edge", standalone_mode=False)
+            sys.stdout.flush()  # here, where a reader that is gone is no error
             sys.exit(_FAILED if passed is False else _DONE)
         sys.exit(_DONE)
     except click.ClickException as error:
@@ -61,14 +61,16 @@ def main() -> None:
     except click.Abort:
         _fail("interrupted", _INTERRUPTED, as_json=as_json)
     except BrokenPipeError:
-        # The reader of our output is gone, as after `| head`: not an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_reader()
         sys.exit(_DONE)
     except PaddleEdgeError as error:
         _fail(str(error), error.exit_code, as_json=as_json, debug=debug)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{reason(error)}", _FAULT, as_json=as_json, debug=debug)
+    except UnicodeEncodeError as error:
+        told = error.object[error.start : error.end]
+        _fail(f"a name holds {told!a}, which is no character: rename it", _FAULT, as_json=as_json)
     except Exception as error:
         text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         text += "; run again with --debug and report it"

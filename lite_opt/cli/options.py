@@ -11,6 +11,7 @@ from typing import Any, Callable
 
 import click
 
+from lite_opt.cli.output import forget_reader
 from py_runner.files.folder import check_kept
 
 __all__ = [
@@ -87,7 +88,11 @@ class Command(click.Command):
         for type_, value in values:
             if isinstance(type_, Writes) and value is not None:
                 check_kept(value, read)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would exit with 1
+            forget_reader()
+            ctx.exit(0)
 
 
 _Shapes = Sequence[tuple[str, tuple[int, ...]]]

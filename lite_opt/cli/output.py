@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +23,17 @@ from py_runner.watch import Watch
 if TYPE_CHECKING:
     from lite_opt.views.table import Item
 
-__all__ = ["new_file", "print_json", "say", "tell", "watching", "write"]
+__all__ = ["forget_reader", "new_file", "print_json", "say", "tell", "watching", "write"]
+
+# Control characters but tab and end of line, marks of the direction of writing, lone surrogates.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# Those that JSON leaves as they are.
+_BARE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+_TELL_EVERY_S = 5.0
 
 
 def tell(document: Mapping[str, Any], view: Iterable[Item], *, as_json: bool) -> None:
@@ -32,7 +46,9 @@ def tell(document: Mapping[str, Any], view: Iterable[Item], *, as_json: bool) ->
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON object in one line."""
-    click.echo(json.dumps(_plain(document), ensure_ascii=False, allow_nan=False))
+    text = json.dumps(_plain(document), ensure_ascii=False, allow_nan=False)
+    # JSON escapes control characters itself, but those of 0x7f to 0x9f and lone surrogates.
+    click.echo(_BARE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _plain(value: Any) -> Any:
@@ -48,33 +64,59 @@ def _plain(value: Any) -> Any:
 
 def say(text: str) -> None:
     """Print a line to standard error."""
-    click.echo(text, err=True)
+    click.echo(_shown(text).replace("\n", r"\n"), err=True)
+
+
+def forget_reader() -> None:
+    """The reader of our output is gone, as after `| head`: not an error. The rest goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _shown(text: str) -> str:
+    """A text as a terminal may have it: names of files, labels and bundles are somebody else's.
+
+    What would move the cursor, colour, turn the direction of writing or not be encoded is written
+    as an escape, such as "\\x1b".
+    """
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _show(view: Iterable[Item]) -> None:
     from rich.console import Console
+    from rich.segment import Segments
+
+    class Printer(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1
 
     # What is printed are names of files, layers and outputs, too: they are no markup.
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Printer(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 200  # a pipe or a file has none: do not fold cells at 80 columns
     for item in view:
         if isinstance(item, Remark):
             say(item.text)
         elif isinstance(item, Verbatim):
-            click.echo(item.text)
+            click.echo(_shown(item.text))
         else:
-            console.print(item)
+            laid_out = console.render(item)
+            console.print(Segments([s._replace(text=_shown(s.text)) for s in laid_out]))
 
 
 @contextmanager
 def watching(as_json: bool = False, *, in_bytes: bool = False) -> Iterator[Watch]:
     """Lines and warnings on standard error, where that is not for a program, and progress bars that
-    appear when their work begins, where it is a terminal. Bars count things, or bytes."""
+    appear when their work begins, where it is a terminal; else a line every few seconds. Bars count
+    things, or bytes."""
     tasks: dict[str, Any] = {}
+    told = time.monotonic()
     with _bars(in_bytes) as progress:
 
         def step(what: str, done: int, total: int | None) -> None:
+            nonlocal told
+            if progress.disable and not as_json and time.monotonic() - told >= _TELL_EVERY_S:
+                told = time.monotonic()
+                say(f"{what}: {done}" + ("" if total is None else f" of {total}"))
             if what not in tasks:
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)

@@ -111,7 +111,7 @@ class Material:
     ) -> Material:
         """Read the data of a plan; `shapes` are those of random tensors."""
         count = plan.check_samples
-        if recipe.calibration is not None:
+        if recipe.calibration is not None and plan.check:
             count = max(count, _JUDGED_SAMPLES)
         data = cls.for_calibration(source, recipe, plan.calibration)
         warnings = [*filter(None, [source.warning]), *data.warnings]

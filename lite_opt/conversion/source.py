@@ -11,9 +11,8 @@ from lite_opt.passes.half import computes_in_half, widen_half
 from lite_opt.quant.operators import is_quantized
 from py_runner.data.image import ImageSpec
 from py_runner.data.image_text import image_spec
-from py_runner.data.inference_yml import read_inference_yml
+from py_runner.data.inference_yml import UnsupportedError, read_image, read_label_list
 from py_runner.data.labels import check_labels, read_labels
-from py_runner.errors import DataError
 from py_runner.tensors import Model, TensorSpec
 
 __all__ = ["Source"]
@@ -45,19 +44,23 @@ class Source:
     ) -> Source:
         """Preprocessing and labels as given, or else from `inference.yml` beside the model.
 
-        One beside the model that we cannot follow (detection, say) becomes a `warning`.
+        Preprocessing there that we cannot follow (detection, say) becomes a `warning` where none is
+        given. Raises DataError where that file is broken.
         """
         beside = program.files.model.with_name("inference.yml")
+        there = beside.exists() and not beside.is_dir()
         spec, names, warning = None, None, ""
-        if beside.is_file() and (image is None or labels is None):
-            try:
-                spec, names = read_inference_yml(beside)
-            except DataError as error:
-                warning = f"preprocessing is left out: {error}"
-        if image is not None:
-            spec = image_spec(image)
         if labels is not None:
             names = read_labels(labels)
+        elif there:
+            names = read_label_list(beside)
+        if image is not None:
+            spec = image_spec(image)
+        elif there:
+            try:
+                spec = read_image(beside)
+            except UnsupportedError as error:
+                warning = f"preprocessing is left out: {error}"
         half = computes_in_half(program)
         if half:
             told = "it computes in half floats: the server runs it in float32 as well"

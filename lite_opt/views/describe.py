@@ -54,8 +54,12 @@ def _describe(path: Path, params: str | Path | None, target: str | None) -> dict
 
 
 def _bundle(bundle: Bundle) -> dict[str, Any]:
-    targets = {}
+    targets: dict[str, dict[str, Any]] = {}
+    there = [t.file for t in bundle.targets.values() if (bundle.path / t.file).exists()]
     for name, target in bundle.targets.items():
+        if there and target.file not in there:  # as in what `android prepare` makes
+            targets[name] = {"file": target.file, "left_out": True, "precision": target.precision}
+            continue
         file = bundle.model(name).files[0]
         targets[name] = {**read_nb(file).to_json(), "precision": target.precision}
     return {

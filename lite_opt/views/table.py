@@ -17,6 +17,7 @@ Row = Sequence[str]
 _ANY_WIDTH = 1000
 _FEW = 3  # rows that can stand side by side
 _NUMBER = 10  # characters
+_NARROW = 60  # columns, where whole names and numbers seldom stand beside each other
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,18 @@ class _Table:
         if needed > options.max_width and few:
             header, *rows = zip(self.header, *self.rows)
             table = self._laid_out(header, rows)
-        yield table
+            needed = console.measure(table, options=options.update(max_width=_ANY_WIDTH)).maximum
+        if needed > options.max_width and options.max_width < _NARROW:
+            yield from self._one_by_one()
+        else:
+            yield table
+
+    def _one_by_one(self) -> Iterator[str]:
+        """For a narrow terminal: the name of a row, and below it a line a cell."""
+        yield self.title
+        for row in self.rows:
+            yield row[0]
+            yield from (f"  {name}: {cell}" for name, cell in zip(self.header[1:], row[1:]))
 
     def _laid_out(self, header: Row, rows: Sequence[Row]) -> rich.table.Table:
         import rich.box
@@ -80,7 +92,8 @@ class _Table:
 def table(title: str, header: Row, rows: Sequence[Row], *, left: int = 1) -> RenderableType:
     """A table for a terminal: the first `left` columns to the left, the others to the right.
 
-    Up to three rows that are too wide for it are shown side by side.
+    Up to three rows that are too wide for it are shown side by side; on a narrow terminal every row
+    has a line a cell.
     """
     return _Table(title, header, rows, left)
 

@@ -12,7 +12,14 @@ from py_runner.data.labels import read_labels
 from py_runner.errors import DataError, UsageError
 from py_runner.files.regular import read_text
 
-__all__ = ["read_inference_yml", "read_number", "read_preprocessing"]
+__all__ = [
+    "UnsupportedError",
+    "read_image",
+    "read_inference_yml",
+    "read_label_list",
+    "read_number",
+    "read_preprocessing",
+]
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
@@ -32,6 +39,23 @@ def read_inference_yml(
     """
     path, document = _load(Path(path))
     return _image(path, document), _labels(path, document)
+
+
+class UnsupportedError(DataError):
+    """A whole file that asks for what ImageSpec cannot express."""
+
+
+def read_image(path: str | os.PathLike[str]) -> ImageSpec | None:
+    """The preprocessing of an `inference.yml`, or None where it has none.
+
+    Raises UnsupportedError for what ImageSpec cannot express, another DataError for a broken file.
+    """
+    return _image(*_load(Path(path)))
+
+
+def read_label_list(path: str | os.PathLike[str]) -> list[str] | None:
+    """The names of the classes in an `inference.yml`, or None. Raises DataError as above."""
+    return _labels(*_load(Path(path)))
 
 
 def read_preprocessing(path: str | os.PathLike[str]) -> ImageSpec:
@@ -83,7 +107,7 @@ def _load(path: Path) -> tuple[Path, dict[str, Any]]:
 def _image(path: Path, document: dict[str, Any]) -> ImageSpec | None:
     for section in ("Preprocess", "Deploy"):
         if section in document:
-            raise DataError(
+            raise UnsupportedError(
                 f"{path}: section {section!r} (PaddleDetection, PaddleSeg) is not supported; "
                 f"describe the image: {SPEC_KEYS}"
             )
@@ -112,7 +136,9 @@ def _image(path: Path, document: dict[str, Any]) -> ImageSpec | None:
             elif normalize.get(key) is not None:
                 raise ValueError(f"NormalizeImage: {key} is no list: {normalize[key]!r}")
         return ImageSpec(**fields)
-    except (ValueError, UsageError) as error:
+    except UsageError as error:
+        raise UnsupportedError(f"{path}: {error}") from error
+    except ValueError as error:
         raise DataError(f"{path}: {error}") from error
 
 
@@ -164,22 +190,28 @@ def _ops(path: Path, ops: list[Any]) -> dict[str, dict[str, Any]]:
         if not isinstance(name, str) or not isinstance(options, (dict, type(None))):
             raise DataError(f"{path}: transform_ops holds {entry!r}, which is no op")
         if name not in _ORDER:
-            raise DataError(
+            raise UnsupportedError(
                 f"{path}: the op {name!r} is not supported ({', '.join(_ORDER)} are); "
                 f"describe the image: {SPEC_KEYS}"
             )
         if name in result or _ORDER[name] < reached:
-            raise DataError(f"{path}: the op {name!r} stands twice or in an unsupported place")
+            raise UnsupportedError(
+                f"{path}: the op {name!r} stands twice or in an unsupported place"
+            )
         reached = _ORDER[name]
         for key, value in (options or {}).items():
             if key not in _OPTIONS[name]:
-                raise DataError(f"{path}: {name} has the unsupported option {key!r}")
+                raise UnsupportedError(f"{path}: {name} has the unsupported option {key!r}")
             allowed = _OPTIONS[name][key]
             if allowed is not None and value not in allowed:
-                raise DataError(f"{path}: {name} has {key}={value!r}; supported are {allowed}")
+                raise UnsupportedError(
+                    f"{path}: {name} has {key}={value!r}; supported are {allowed}"
+                )
         result[name] = options or {}
     if "ToCHWImage" not in result:
-        raise DataError(f"{path}: without ToCHWImage the tensor is NHWC, which is not supported")
+        raise UnsupportedError(
+            f"{path}: without ToCHWImage the tensor is NHWC, which is not supported"
+        )
     return result
 
 

@@ -38,6 +38,7 @@ def random_samples(
     for index in range(count):
         feeds = {}
         for spec in inputs:
+            _check_dtype(spec)
             wanted = (shapes or {}).get(spec.name)
             shape = _closed(spec, image, wanted[index % len(wanted)] if wanted else None)
             if np.issubdtype(np.dtype(spec.dtype), np.floating):
@@ -46,6 +47,16 @@ def random_samples(
                 feeds[spec.name] = generator.integers(0, 10, shape).astype(spec.dtype)
         samples.append(Sample(f"random[{index}]", feeds))
     return samples
+
+
+def _check_dtype(spec: TensorSpec) -> None:
+    try:
+        np.dtype(spec.dtype)
+    except TypeError:
+        raise UsageError(
+            f"input '{spec.name}' is of {spec.dtype}, which cannot be fed from here: export the "
+            "model with float32 inputs"
+        ) from None
 
 
 def _closed(

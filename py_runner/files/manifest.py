@@ -39,6 +39,8 @@ def read(path: Path, *, what: str, version: int, advice: str) -> tuple[dict[str,
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise ModelError(f"{path}: damaged: not JSON; {advice}") from None
+    if b"\\ud" in data.lower() and not _is_unicode(document):
+        raise ModelError(f"{path}: damaged: holds half a character (a lone surrogate); {advice}")
     if not isinstance(document, dict) or "format" not in document:
         raise ModelError(f"{path}: not the manifest of {what}")
     if document["format"] != version:
@@ -47,6 +49,15 @@ def read(path: Path, *, what: str, version: int, advice: str) -> tuple[dict[str,
             f"{what} of format {version}: {advice}, or update paddle-edge"
         )
     return document, data
+
+
+def _is_unicode(document: Any) -> bool:
+    """Whether every text can be written again: JSON can escape what UTF-8 does not have."""
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write(path: Path, document: Mapping[str, Any]) -> None:

@@ -116,7 +116,7 @@ class Bundle:
                 f"convert with --target {target} as well"
             )
         entry = self.targets[target]
-        file = self.path / entry.file
+        file = self._inside(entry.file)
         try:
             size = file.stat().st_size
             digest = checksum.sha256(file) if size == entry.bytes else ""
@@ -137,7 +137,7 @@ class Bundle:
             feeds = {}
             for name, file in saved.feeds.items():
                 try:
-                    feeds[name] = load_array(self.path / file)
+                    feeds[name] = load_array(self._inside(file))
                 except (OSError, ValueError, EOFError):
                     raise ModelError(f"{self.path / file}: missing or damaged") from None
             sample = Sample(saved.id, feeds, saved.label)
@@ -145,6 +145,18 @@ class Bundle:
                 raise ModelError(f"{self.path}: the tensors of sample '{saved.id}' were altered")
             result.append(sample)
         return result
+
+    def _inside(self, name: str) -> Path:
+        """A file of the bundle. Raises ModelError for a link that leads out of it: a copy of the
+        bundle would lack it, and somebody else's would show us what it likes."""
+        file = self.path / name
+        try:
+            inside = self.path.resolve() in file.resolve().parents
+        except (OSError, RuntimeError):  # a link to itself
+            inside = False
+        if not inside:
+            raise ModelError(f"{file}: is a link that leads out of the bundle; copy the file here")
+        return file
 
     def reference(self) -> Run:
         """What the source model answered to the samples on the server engine."""

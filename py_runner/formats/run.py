@@ -180,7 +180,7 @@ class Run:
             writer.writerow(["sample", "repeat", "ms"])
             for sample, repeats in zip(self.samples, self.latency_ms):
                 for number, ms in enumerate(repeats):
-                    writer.writerow([sample.id, number, f"{ms:.6f}"])
+                    writer.writerow([_cell(sample.id), number, f"{ms:.6f}"])
         manifest.write(folder / _MANIFEST, self.summary())
 
     @classmethod
@@ -222,7 +222,8 @@ class Run:
     def merge(cls, runs: Sequence[Run]) -> Run:
         """One run of the samples of all: how several devices share a data set.
 
-        Raises UsageError unless all ran the same model to the same outputs on disjoint samples.
+        Raises UsageError unless all ran the same model in the same precision to the same outputs
+        on disjoint samples.
         Where devices differ, the fields list them; latencies stay those of each sample.
         """
         if not runs:
@@ -234,6 +235,11 @@ class Run:
                     f"these runs are of different models: {first.model['name']} "
                     f"{first.model['sha256'][:12]}, {other.model['name']} "
                     f"{other.model['sha256'][:12]}"
+                )
+            if other.precision != first.precision:
+                raise UsageError(
+                    f"these runs are of different precisions, {first.precision} and "
+                    f"{other.precision}: compare them, they do not merge"
                 )
         return cls(
             engine=_joined(r.engine for r in runs),
@@ -297,11 +303,18 @@ def _read_output(
     return [load_array(folder / f"{n:06d}.npy") for n in range(count)]
 
 
+def _cell(id_: str) -> str:
+    """A sample's id as a cell of latency.csv: a spreadsheet takes what begins like a formula for
+    one, and a quote before it for the sign that it is text. Other writers leave ids as they are."""
+    return f"'{id_}" if id_[:1] in ("=", "+", "-", "@", "'", "\t", "\r") else id_
+
+
 def _read_latency(path: Path, samples: Sequence[SampleInfo]) -> list[list[float]]:
     latency: dict[str, list[float]] = {s.id: [] for s in samples}
+    ids = {**{s.id: s.id for s in samples}, **{_cell(s.id): s.id for s in samples}}
     with io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            latency[row["sample"]].append(float(row["ms"]))
+            latency[ids[row["sample"]]].append(float(row["ms"]))
     if not all(latency.values()):
         raise ModelError(f"{path}: damaged: not every sample has a latency")
     return list(latency.values())

@@ -16,17 +16,23 @@ __all__ = ["decode"]
 def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
     """The best classes of each sample: [{id, label, top: [{index, name, score}]}].
 
-    Scores are the output's own values. Empty where the first output is not one row of scores.
+    Scores are the output's own values. Empty where the first output is not one row of scores, which
+    truth values are not.
     """
     if top < 1:
         raise UsageError("top is at least 1")
     values = next(iter(run.outputs.values()), [])
     result = []
     for sample, value in zip(run.samples, values):
-        if value.ndim < 1 or value.size != value.shape[-1] or value.size < 2:
+        if (
+            value.dtype.kind not in "fiu"
+            or value.ndim < 1
+            or value.size != value.shape[-1]
+            or value.size < 2
+        ):
             return []
         scores = value.ravel()
-        best = np.argsort(-scores, kind="stable")[:top]
+        best = np.argsort(-scores.astype(np.float64), kind="stable")[:top]
         result.append(
             {
                 "id": sample.id,

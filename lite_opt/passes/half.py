@@ -28,7 +28,8 @@ def computes_in_half(program: Program) -> bool:
         not (op.type == "cast" and op.input("X") in program.params)
         for block in program.blocks
         for op in block.ops
-        if half & {n for slots in (op.inputs, op.outputs) for names in slots.values() for n in names}
+        if half
+        & {n for slots in (op.inputs, op.outputs) for names in slots.values() for n in names}
     )
 
 

@@ -13,6 +13,14 @@ from lite_opt.passes.attributes import (
 )
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
+from lite_opt.passes.elementwise import (
+    bits_of_bool,
+    broadcast_where,
+    casts_in_steps,
+    gelu_by_tanh,
+    maxout_to_max,
+    remainders,
+)
 from lite_opt.passes.folds import folds_by_others
 from lite_opt.passes.half import widen_half
 from lite_opt.passes.indexing import argmin_to_argmax, picks_by_one_hot, picks_by_select
@@ -37,10 +45,16 @@ RULES: tuple[Rule, ...] = (
     argmin_to_argmax,
     shuffles_to_transpose,
     folds_by_others,
+    gelu_by_tanh,
+    maxout_to_max,
+    remainders,
+    bits_of_bool,
+    broadcast_where,
     narrow_integers,
     fill_defaults,
     scalars_to_vectors,
     plain_values,
+    casts_in_steps,
     complete_batch_norm,
     powers_to_products,
     drop_constant_observers,

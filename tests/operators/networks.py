@@ -121,6 +121,28 @@ def folds(paddle: Any, x: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 4, 6), "y": normal(2, 4, 6, seed=1)})
+def choices(paddle: Any, x: Any, y: Any) -> list[Any]:
+    both = (x > 0) & (y > 0)
+    return [
+        x.masked_fill(x < 0, -5.0), x.masked_fill(x[:, :1] > 0, float("-inf")).clip(-9, 9),
+        paddle.where(both, paddle.to_tensor(1), paddle.to_tensor(0)),
+        paddle.where(x > y, x, y[:, :1]), paddle.where(x[:, :, :1] > 0, x, y),
+        x.masked_fill(~(x < 0) | (y > 1), y[0, 0, 0]), x.masked_fill((x < 0) ^ (y < 0), 2.0),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 8, 6, 3)})
+def elements(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional
+    third = paddle.full_like(x, 0.7)
+    return [
+        f.maxout(x, 2), f.gelu(x, approximate=True), paddle.floor_divide(x, third),
+        paddle.mod(x, third), paddle.mod(-x, third), x.median(axis=1), x.median(axis=-1),
+        x.median(axis=2, keepdim=True), x.astype("int64").astype("bool").astype("float32"),
+    ]  # fmt: skip
+
+
 def export(name: str, folder: Path) -> None:
     """Export a network, and write its inputs and answers."""
     import paddle

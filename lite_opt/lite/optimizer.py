@@ -42,12 +42,23 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (
         r"No attributes? called (\S+) found",
-        "the exporter left out an attribute that Paddle Lite needs and no repair rule adds: "
-        "please report the model",
+        "the exporter left out an attribute that Paddle Lite reads: export with Paddle 2.4, which "
+        "writes all of them, or replace that layer in the network",
     ),
     (
         r"required type is \S+ not match",
-        "an attribute has another integer type than Paddle Lite reads: please report the model",
+        "an attribute has another type than Paddle Lite reads: export with Paddle 2.4, or replace "
+        "that layer in the network",
+    ),
+    (
+        r"[Cc]an't find a '\w+' kernel to trans",
+        "an operator takes another element type than the one before it gives (bool and int64 have "
+        "few kernels): cast to float32 between them in the network and export again",
+    ),
+    (
+        r"[Uu]nknown (?:var )?type",
+        "an element type of this model is unknown to Paddle Lite: cast to float32, int32 or int64 "
+        "in the network and export again",
     ),
     (r"partial data|ReachEnd", "the parameters are not those of this model"),
     (r"[Mm]emory|bad_alloc", "there was not enough memory: close other programs and try again"),
@@ -56,6 +67,11 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "something stopped it, most likely the kernel for want of memory: close other programs "
         "and try again",
     ),
+)
+
+_UNKNOWN = (
+    "this graph is beyond it: replace the layer that it names, or leave layers out until it goes "
+    "through, and export again"
 )
 
 
@@ -150,5 +166,5 @@ def _why(target: str, returncode: int, log: bytes) -> str:
     advice = next((text for pattern, text in _ADVICE if re.search(pattern, told)), None)
     return (
         f"Paddle Lite's optimizer for {target} {ended}; its last words: {words.rstrip('.')}"
-        f"; {advice or 'no repair rule covers this yet: please report the model'}"
+        f"; {advice or _UNKNOWN}"
     )

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from lite_opt.model.program import Op
+from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 from lite_opt.passes.shapes import reshape
 
-__all__ = ["fold_to_transpose"]
+__all__ = ["fold_to_transpose", "shuffles_to_transpose"]
 
 
 @rule(ops=("fold",), because="Lite has no kernel for fold")
@@ -37,4 +38,28 @@ def fold_to_transpose(op: Op, site: Site) -> Iterator[str]:
         transpose,
         reshape(places, out, [batch, channels, high, wide]),
     )
+    yield "became a transposition"
+
+
+@rule(
+    ops=("pixel_unshuffle", "channel_shuffle"),
+    because="Lite has no kernel for them",
+)
+def shuffles_to_transpose(op: Op, site: Site) -> Iterator[str]:
+    """pixel_unshuffle and channel_shuffle of [N,C,H,W] -> a transposition between reshapes."""
+    chain = Chain(op, site)
+    x = chain.var()
+    if op.get("data_format", "NCHW") != "NCHW" or -1 in x.shape[1:]:
+        return
+    n, c, h, w = x.shape
+    parts: tuple[int, ...]
+    if op.type == "channel_shuffle":
+        groups = op.get("groups")
+        parts, order = (n, groups, c // groups, h * w), [0, 2, 1, 3]
+    else:
+        r = op.get("downscale_factor")
+        parts, order = (n, c, h // r, r, w // r, r), [0, 1, 3, 5, 2, 4]
+    moved = chain.transpose(chain.reshape(x.name, parts), order)
+    chain.reshape(moved, (n, *chain.out.shape[1:]))
+    chain.end()
     yield "became a transposition"

@@ -13,10 +13,21 @@ from lite_opt.passes.attributes import (
 )
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
+from lite_opt.passes.elementwise import (
+    bits_of_bool,
+    broadcast_where,
+    casts_in_steps,
+    gelu_by_tanh,
+    maxout_to_max,
+    remainders,
+)
+from lite_opt.passes.folds import folds_by_others
 from lite_opt.passes.half import widen_half
-from lite_opt.passes.layout import fold_to_transpose
+from lite_opt.passes.indexing import argmin_to_argmax, picks_by_one_hot, picks_by_select
+from lite_opt.passes.layout import fold_to_transpose, shuffles_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.observers import drop_constant_observers
+from lite_opt.passes.products import einsum_to_matmul, products_to_matmul
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.rule import Change, Rule
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
@@ -29,10 +40,23 @@ RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
     activations_by_others,
+    products_to_matmul,
+    einsum_to_matmul,
+    picks_by_select,
+    picks_by_one_hot,
+    argmin_to_argmax,
+    shuffles_to_transpose,
+    folds_by_others,
+    gelu_by_tanh,
+    maxout_to_max,
+    remainders,
+    bits_of_bool,
+    broadcast_where,
     narrow_integers,
     fill_defaults,
     scalars_to_vectors,
     plain_values,
+    casts_in_steps,
     complete_batch_norm,
     powers_to_products,
     drop_constant_observers,

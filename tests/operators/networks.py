@@ -62,6 +62,87 @@ def isnan(paddle: Any, x: Any) -> list[Any]:
     return [paddle.isnan(x).astype("float32")]
 
 
+def _pair() -> Inputs:
+    return {"x": normal(2, 5, 8), "y": normal(2, 3, 8, seed=1)}
+
+
+@network(_pair)
+def einsums(paddle: Any, x: Any, y: Any) -> list[Any]:
+    q, k = x.reshape([-1, 2, 5, 4]), y.reshape([-1, 2, 3, 4])
+    w = paddle.to_tensor(normal(8, 6, seed=2))
+    return [
+        paddle.einsum("bhqd,bhkd->bhqk", q, k), paddle.einsum("bqd,bkd->bqk", x, y),
+        paddle.einsum("bqd->bdq", x), paddle.einsum("bqd->bq", x),
+        paddle.einsum("bqd,de->bqe", x, w), paddle.einsum("bqd,bkd->bdkq", x, y),
+        paddle.einsum("bhqd,bhkd->bqhk", q, k), paddle.einsum("bqd,bkd->bd", x, y),
+    ]  # fmt: skip
+
+
+@network(_pair)
+def products(paddle: Any, x: Any, y: Any) -> list[Any]:
+    w, b = paddle.to_tensor(normal(8, 5, seed=2)), paddle.to_tensor(normal(5, seed=3))
+    return [
+        paddle.bmm(x, y.transpose([0, 2, 1])), paddle.addmm(b, x[0], w, beta=0.5, alpha=2.0),
+        paddle.dot(x[:, 0], x[:, 1]), paddle.mv(x[0], w[:, 0]),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 4, 6), "y": np.random.default_rng(0).integers(0, 4, (2, 4, 3))})
+def picks(paddle: Any, x: Any, y: Any) -> list[Any]:
+    return [
+        paddle.take_along_axis(x, y, axis=2), paddle.index_sample(x[0], y[0]),
+        paddle.take_along_axis(x[:, :, :3], y, axis=1),
+        paddle.put_along_axis(x, y[:, :, :1], x[:, :, 5:], axis=2, broadcast=False),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 4, 6)})
+def selections(paddle: Any, x: Any) -> list[Any]:
+    return [
+        paddle.repeat_interleave(x, 2, axis=1), paddle.diagonal(x, axis1=1, axis2=2),
+        paddle.diagonal(x, offset=-1, axis1=2, axis2=1), paddle.argmin(x, axis=1),
+        paddle.argmin(x, axis=-1, keepdim=True, dtype="int32"),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 8, 6, 4)})
+def shuffles(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional
+    return [f.pixel_unshuffle(x, 2), f.channel_shuffle(x, 4)]
+
+
+@network(lambda: {"x": normal(2, 4, 6)})
+def folds(paddle: Any, x: Any) -> list[Any]:
+    return [
+        paddle.logsumexp(x * 30, axis=[1, 2]), paddle.logsumexp(x, axis=-1, keepdim=True),
+        x.norm(p=1, axis=1), x.norm(p=float("inf"), axis=1), x.norm(p=float("-inf"), axis=2),
+        paddle.amax(x, axis=-1), paddle.amin(x, axis=1, keepdim=True), x.norm(p=3, axis=2),
+        x.norm(p="fro", axis=[1, 2]),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 4, 6), "y": normal(2, 4, 6, seed=1)})
+def choices(paddle: Any, x: Any, y: Any) -> list[Any]:
+    both = (x > 0) & (y > 0)
+    return [
+        x.masked_fill(x < 0, -5.0), x.masked_fill(x[:, :1] > 0, float("-inf")).clip(-9, 9),
+        paddle.where(both, paddle.to_tensor(1), paddle.to_tensor(0)),
+        paddle.where(x > y, x, y[:, :1]), paddle.where(x[:, :, :1] > 0, x, y),
+        x.masked_fill(~(x < 0) | (y > 1), y[0, 0, 0]), x.masked_fill((x < 0) ^ (y < 0), 2.0),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 8, 6, 3)})
+def elements(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional
+    third = paddle.full_like(x, 0.7)
+    return [
+        f.maxout(x, 2), f.gelu(x, approximate=True), paddle.floor_divide(x, third),
+        paddle.mod(x, third), paddle.mod(-x, third), x.median(axis=1), x.median(axis=-1),
+        x.median(axis=2, keepdim=True), x.astype("int64").astype("bool").astype("float32"),
+    ]  # fmt: skip
+
+
 def export(name: str, folder: Path) -> None:
     """Export a network, and write its inputs and answers."""
     import paddle

@@ -117,7 +117,9 @@ def test_half_weights_that_are_cast_are_judged_by_the_model_itself(tmp_path: Pat
 def test_a_half_input_is_refused_in_words(tmp_path: Path) -> None:
     program = make_model.classifier()
     program.var("x").dtype = "float16"
-    with pytest.raises(ConvertError, match=r"input 'x' is float16.* export .* with float32"):
+    with pytest.raises(
+        ConvertError, match=r"input 'x' is float16.* export the network with float32"
+    ):
         repair(program)
 
 

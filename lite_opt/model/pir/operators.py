@@ -290,6 +290,81 @@ def _with_bias(t: Translator, op: PirOp, name: str, attrs: dict[str, Any], axis:
     t.define(op, Value(type_, out))
 
 
+def _masked_fill(t: Translator, op: PirOp) -> None:
+    """where(mask, a tensor of the value, x)."""
+    x, type_ = t.tensor(op, t.value(op, 0)), result_type(op)
+    mask, number = t.tensor(op, t.value(op, 1)), _constants(t, PirOp("", op.operands[2:], []), 1)
+    filled = t.add_var(f"fill_any_like_{op.key}.tmp_0", t.type_of(x))
+    t.emit(
+        "fill_any_like",
+        {"X": [x]},
+        {"Out": [filled]},
+        value=("FLOAT", float(number[0]) if number else 0.0),
+        dtype=("INT", DTYPE_NUMBERS[type_.dtype]),
+    )
+    if number is None:
+        value = t.tensor(op, t.value(op, 2), at_least_1d=True)
+        added = t.add_var(f"elementwise_add_{op.key}.tmp_0", t.type_of(x))
+        inputs = {"X": [filled], "Y": [value]}
+        t.emit("elementwise_add", inputs, {"Out": [added]}, axis=("INT", -1))
+        filled = added
+    out = t.add_var(f"where_{op.key}.tmp_0", type_)
+    t.emit("where", {"Condition": [mask], "X": [filled], "Y": [x]}, {"Out": [out]})
+    t.define(op, Value(type_, out))
+
+
+def _median(t: Translator, op: PirOp) -> None:
+    """The middle of what argsort gives, or the mean of the two in the middle."""
+    x, type_ = t.value(op, 0), result_type(op)
+    axes, rank = op.attr("axis", "longs"), len(x.type.shape)
+    if len(axes) != 1 or x.type.shape[axes[0] % rank] < 1 or op.attr("mode", "str", "avg") != "avg":
+        raise UnsupportedError(f"{op}: only over one axis of a fixed size, and in mode avg")
+    axis = axes[0] % rank
+    size = x.type.shape[axis]
+    order = t.add_var(f"argsort_{op.key}.tmp_0", x.type)
+    places = t.add_var(f"argsort_{op.key}.tmp_1", TensorType("int64", x.type.shape))
+    t.emit(
+        "argsort",
+        {"X": [t.tensor(op, x)]},
+        {"Out": [order], "Indices": [places]},
+        axis=("INT", axis),
+        descending=("BOOLEAN", False),
+    )
+    keep = op.attr("keepdim", "bool")
+    middle = []
+    for place in ((size - 1) // 2, size // 2):
+        name = t.add_var(f"slice_{op.key}.tmp_0", type_)
+        t.emit(
+            "slice",
+            {"Input": [order]},
+            {"Out": [name]},
+            axes=("INTS", [axis]),
+            starts=("INTS", [place]),
+            ends=("INTS", [place + 1]),
+            infer_flags=("INTS", [1]),
+            decrease_axis=("INTS", [] if keep else [axis]),
+        )
+        middle.append(name)
+    total, out = (t.add_var(f"{kind}_{op.key}.tmp_0", type_) for kind in ("add", "median"))
+    t.emit(
+        "elementwise_add",
+        {"X": [middle[0]], "Y": [middle[1]]},
+        {"Out": [total]},
+        axis=("INT", -1),
+    )
+    t.emit(
+        "scale",
+        {"X": [total]},
+        {"Out": [out]},
+        scale=("FLOAT", 0.5),
+        bias=("FLOAT", 0.0),
+        bias_after_scale=("BOOLEAN", True),
+    )
+    t.define(op, Value(type_, out))
+    if len(op.results) > 1 and op.results[1][0]:
+        t.define(op, Value(reason=f"the places of {op}, which are not translated"), 1)
+
+
 # Name of a builtin operator, and of a pd_op -> the function that translates it.
 BUILTIN: dict[str, Code] = {
     "p": _parameter,
@@ -314,6 +389,8 @@ CODE: dict[str, Code] = {
     "shape64": _shape,
     "set_value": _set_value,
     "linear_v2": _linear,
+    "masked_fill": _masked_fill,
+    "median": _median,
     "conv2d_transpose_bias": _conv_bias,
     "depthwise_conv2d_bias": _conv_bias,
 }

@@ -1,0 +1,146 @@
+"""Operators of elements whose kernels lack a type, a mode or broadcasting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from lite_opt.model.program import Op
+from lite_opt.passes.chain import Chain
+from lite_opt.passes.rule import Site, rule
+from py_runner.tensors import DTYPE_NUMBERS, DTYPES
+
+__all__ = [
+    "bits_of_bool",
+    "broadcast_where",
+    "casts_in_steps",
+    "gelu_by_tanh",
+    "maxout_to_max",
+    "remainders",
+]
+
+# What lite/kernels/host/cast_compute.cc converts, from and to; x86 has kernels of its own besides.
+_CASTS = {
+    "bool": ("bool", "int32", "int64", "float32"),
+    "int8": ("float32",),
+    "uint8": ("float32",),
+    "int32": ("bool", "int32", "int64", "float32"),
+    "int64": ("int32", "int64", "float32"),
+    "float32": ("bool", "int32", "int64", "uint8", "float32"),
+}
+
+
+@rule(ops=("cast",), because="lite/kernels/host/cast_compute.cc knows some pairs of types only")
+def casts_in_steps(op: Op, site: Site) -> Iterator[str]:
+    """int64 -> bool becomes int64 -> int32 -> bool, and the like."""
+    source, target = (DTYPES.get(op.get(name), "") for name in ("in_dtype", "out_dtype"))
+    if source not in _CASTS or target in _CASTS[source]:
+        return
+    between = [t for t in _CASTS[source] if t != source and target in _CASTS.get(t, ())]
+    if not between:
+        return
+    middle = "int32" if "int32" in between else between[0]
+    chain = Chain(op, site)
+    x = chain.var().name
+    for a, b in ((source, middle), (middle, target)):
+        x = chain("cast", x, dtype=b, in_dtype=DTYPE_NUMBERS[a], out_dtype=DTYPE_NUMBERS[b])
+    chain.end()
+    yield f"goes over {middle}"
+
+
+@rule(
+    ops=("elementwise_mod", "elementwise_floordiv"),
+    because="lite/kernels/{arm,x86}/elementwise_compute.cc have both for integers only",
+)
+def remainders(op: Op, site: Site) -> Iterator[str]:
+    """Of floats: x // y -> floor(x / y), x % y -> x - y * floor(x / y)."""
+    chain = Chain(op, site)
+    x, y = chain.var(), chain.var("Y")
+    if x.dtype != "float32" or op.get("axis", -1) != -1:
+        return
+    quotient = chain("floor", chain("elementwise_div", x.name, y.name))
+    if op.type == "elementwise_mod":
+        chain("elementwise_sub", x.name, chain("elementwise_mul", quotient, y.name))
+    chain.end()
+    yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+@rule(
+    ops=("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"),
+    because="libraries older than v2.13 lack bitwise_and, and lite/kernels has no bitwise_or",
+)
+def bits_of_bool(op: Op, site: Site) -> Iterator[str]:
+    """bitwise_and of bool -> logical_and, and the like."""
+    if site.program.var(op.inputs["X"][0]).dtype == "bool":
+        op.type = op.type.replace("bitwise", "logical")
+        yield f"replaced by {op.type}"
+
+
+@rule(ops=("gelu",), because="the kernels ignore `approximate`: 2e-4 of the largest value off")
+def gelu_by_tanh(op: Op, site: Site) -> Iterator[str]:
+    """gelu with approximate -> x * sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 x^3)), which is x / 2 *
+    (1 + tanh(...))."""
+    if not op.get("approximate", False):
+        return
+    chain = Chain(op, site)
+    x, factor = chain.var().name, 2 * math.sqrt(2 / math.pi)
+    square = chain("elementwise_mul", x, x)
+    inner = chain("elementwise_mul", x, chain.scale(square, 0.044715 * factor, factor))
+    chain("elementwise_mul", x, chain("sigmoid", inner))
+    chain.end()
+    yield "became a sigmoid"
+
+
+@rule(ops=("maxout",), because="lite/kernels has none for maxout")
+def maxout_to_max(op: Op, site: Site) -> Iterator[str]:
+    """maxout -> the maximum over an axis of the groups, between two reshapes."""
+    chain = Chain(op, site)
+    shape, groups = chain.var().shape, op.get("groups")
+    axis = op.get("axis", 1) % len(shape)
+    rest = shape[axis + 1 :]
+    if shape[axis] < 0 or sum(d < 0 for d in (*shape[:axis], *rest)) > 1:
+        return
+    before = -1 if -1 in shape[:axis] else math.prod(shape[:axis])
+    after = -1 if -1 in rest else math.prod(rest)
+    parts = (before, shape[axis] // groups, groups, after)
+    largest = chain(
+        "reduce_max", chain.reshape(chain.var().name, parts), dim=[2], keep_dim=False,
+        reduce_all=False, shape=(parts[0], parts[1], parts[3]),
+    )  # fmt: skip
+    chain.reshape(largest, chain.out.shape)
+    chain.end()
+    yield "became a maximum"
+
+
+@rule(ops=("where",), because="lite/operators/where_op.cc wants three tensors of one shape")
+def broadcast_where(op: Op, site: Site) -> Iterator[str]:
+    """Where an operand of `where` is smaller than its result it is spread out beforehand."""
+    chain = Chain(op, site)
+    slots = ("Condition", "X", "Y")
+    whole = [s for s in slots if chain.var(s).shape == chain.out.shape]
+    small = [s for s in slots if s not in whole]
+    dtype = chain.out.dtype
+    if not small or not whole or dtype not in ("float32", "int32", "int64"):
+        return
+    like = op.inputs[whole[0]][0]
+
+    def filled(value: float, kind: str) -> str:
+        name = chain("fill_any_like", like, dtype=kind, value=float(value))
+        chain.ops[-1].set("dtype", DTYPE_NUMBERS[kind])
+        return name
+
+    inputs = dict(op.inputs)
+    for slot in small:
+        name = op.inputs[slot][0]
+        if slot != "Condition":
+            inputs[slot] = [chain("elementwise_add", filled(0, dtype), name)]
+            continue
+        chain("cast", name, dtype="float32", shape=chain.var(slot).shape)
+        chain.ops[-1].set("in_dtype", DTYPE_NUMBERS["bool"])
+        chain.ops[-1].set("out_dtype", DTYPE_NUMBERS["float32"])
+        number = chain.ops[-1].outputs["Out"][0]
+        spread = chain("elementwise_add", filled(0, "float32"), number, dtype="float32")
+        half = filled(0.5, "float32")
+        inputs[slot] = [chain("greater_than", spread, half, dtype="bool", force_cpu=False, axis=-1)]
+    site.replace(*chain.ops, Op("where", inputs, op.outputs, op.attrs))
+    yield f"{' and '.join(small)} spread to the shape of its result"

@@ -1,0 +1,126 @@
+"""Operators that pick elements by an index, or the places of the largest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lite_opt.model.program import Op, Var
+from lite_opt.passes.chain import Chain
+from lite_opt.passes.rule import Site, rule
+from py_runner.tensors import DTYPE_NUMBERS
+
+__all__ = ["argmin_to_argmax", "picks_by_one_hot", "picks_by_select"]
+
+
+def _select(chain: Chain, x: str, axis: int, index: list[int], shape: tuple[int, ...]) -> None:
+    """x at these places of an axis."""
+    name = chain.site.program.new_name(f"{chain.out.name}.index")
+    chain.site.program.set_param(name, np.array(index, np.int64))
+    chain("index_select", x, name, slots=("X", "Index", "Out"), shape=shape, dim=axis)
+
+
+@rule(
+    ops=("repeat_interleave", "diagonal"),
+    because="lite/kernels has none for them",
+)
+def picks_by_select(op: Op, site: Site) -> Iterator[str]:
+    """repeat_interleave by a number, and diagonal -> index_select by a constant."""
+    chain = Chain(op, site)
+    if op.type == "repeat_interleave":
+        x, axis, times = chain.var(), op.get("dim", 0), op.get("Repeats", 1)
+        axis %= len(x.shape)
+        if x.shape[axis] < 0 or op.input("RepeatsTensor") or x.dtype == "bool":
+            return
+        index = [place for place in range(x.shape[axis]) for _ in range(times)]
+        _select(chain, x.name, axis, index, chain.out.shape)
+    elif not _diagonal(chain, op, chain.var("Input")):
+        return
+    chain.end()
+    yield "became an index_select"
+
+
+def _diagonal(chain: Chain, op: Op, x: Var) -> bool:
+    rank = len(x.shape)
+    first, second = op.get("axis1", 0) % rank, op.get("axis2", 1) % rank
+    high, wide, offset = x.shape[first], x.shape[second], op.get("offset", 0)
+    others = [axis for axis in range(rank) if axis not in (first, second)]
+    rest = tuple(x.shape[axis] for axis in others)
+    if high < 0 or wide < 0 or sum(d < 0 for d in rest) > 1:
+        return False
+    index = [row * wide + row + offset for row in range(high) if 0 <= row + offset < wide]
+    name = chain.transpose(x.name, [*others, first, second])
+    name = chain.reshape(name, (*rest, high * wide))
+    _select(chain, name, len(rest), index, (*rest, len(index)))
+    return True
+
+
+@rule(ops=("arg_min",), because="lite/kernels has arg_max only")
+def argmin_to_argmax(op: Op, site: Site) -> Iterator[str]:
+    """arg_min(x) -> arg_max(-x)."""
+    x = site.program.var(op.inputs["X"][0])
+    if x.dtype not in ("float32", "float64"):
+        return
+    chain = Chain(op, site)
+    chain.scale(x.name, -1.0, shape=x.shape, dtype=x.dtype)
+    largest = Op("arg_max", {"X": chain.ops[0].outputs["Out"]}, op.outputs, op.attrs)
+    site.replace(chain.ops[0], largest)
+    yield "became arg_max of the negative"
+
+
+@rule(
+    ops=("index_sample", "take_along_axis", "put_along_axis"),
+    because="lite/kernels has none for them",
+)
+def picks_by_one_hot(op: Op, site: Site) -> Iterator[str]:
+    """x[..., index] -> the sum of x * one_hot(index); a single element is put likewise."""
+    put = op.type == "put_along_axis"
+    chain = Chain(op, site, slot="Out" if op.type == "index_sample" else "Result")
+    x = chain.var("X" if op.type == "index_sample" else "Input")
+    index, rank = chain.var("Index"), len(x.shape)
+    axis = (1 if op.type == "index_sample" else op.get("Axis", 0)) % rank
+    depth, order = x.shape[axis], [a for a in range(rank) if a != axis] + [axis]
+    others = [a for a in order if a != axis]
+    if depth < 0 or x.dtype != "float32" or len(index.shape) != rank:
+        return
+    if any(x.shape[a] != index.shape[a] for a in others):
+        return
+    moved = axis != rank - 1
+    back = [order.index(a) for a in range(rank)]
+    value, where = x.name, index.name
+    if moved:
+        value, where = chain.transpose(value, order), chain.transpose(where, order)
+        site.program.var(where).dtype = index.dtype
+    last = site.program.var(where).shape
+    hot = chain("one_hot_v2", where, shape=(*last, depth), depth=depth, allow_out_of_range=False)
+    chain.ops[-1].set("dtype", DTYPE_NUMBERS["float32"])
+    if put:
+        if not _put(chain, op, value, hot, last):
+            return
+    else:
+        rows = chain("unsqueeze2", value, shape=(*last[:-1], 1, depth), axes=[rank - 1])
+        both = chain("elementwise_mul", hot, rows, shape=(*last, depth))
+        chain("reduce_sum", both, shape=last, dim=[rank], keep_dim=False, reduce_all=False)
+    if moved:
+        chain.transpose(chain.ops[-1].outputs["Out"][0], back)
+    chain.end()
+    yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+def _put(chain: Chain, op: Op, x: str, hot: str, last: tuple[int, ...]) -> bool:
+    """x + one_hot * (value - x) at one place of each row, or x + one_hot * value."""
+    given = chain.var("Value").shape
+    if last[-1] != 1 or not (given == last == chain.var("Index").shape or set(given) <= {1}):
+        return False
+    place = chain("squeeze2", hot, shape=chain.site.program.var(x).shape, axes=[len(last) - 1])
+    value, size = op.inputs["Value"][0], chain.site.program.var(x).shape
+    reduce = op.get("Reduce", "assign")
+    if reduce == "add":
+        chain("elementwise_add", x, chain("elementwise_mul", place, value, shape=size), shape=size)
+        return True
+    if reduce != "assign":
+        return False
+    kept = chain("elementwise_mul", x, chain.scale(place, -1.0, 1.0, shape=size), shape=size)
+    chain("elementwise_add", kept, chain("elementwise_mul", place, value, shape=size), shape=size)
+    return True

@@ -1,0 +1,132 @@
+"""Products that have no kernel of their own: by matmul_v2, or by elementwise operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from lite_opt.model.program import Op
+from lite_opt.passes.chain import Chain
+from lite_opt.passes.rule import Site, rule
+
+__all__ = ["einsum_to_matmul", "products_to_matmul"]
+
+
+def _matmul(chain: Chain, x: str, y: str, shape: tuple[int, ...]) -> str:
+    return chain("matmul_v2", x, y, shape=shape, trans_x=False, trans_y=False)
+
+
+def _addmm(chain: Chain, op: Op) -> None:
+    product = _matmul(chain, op.inputs["X"][0], op.inputs["Y"][0], chain.out.shape)
+    alpha, beta = op.get("Alpha", 1.0), op.get("Beta", 1.0)
+    scaled = product if alpha == 1 else chain.scale(product, alpha)
+    added = op.inputs["Input"][0]
+    if beta != 1:
+        added = chain.scale(added, beta, shape=chain.var("Input").shape)
+    chain("elementwise_add", scaled, added)
+
+
+def _dot(chain: Chain, op: Op) -> None:
+    x = chain.var()
+    both = chain("elementwise_mul", x.name, op.inputs["Y"][0], shape=x.shape)
+    last = len(x.shape) - 1
+    chain("reduce_sum", both, dim=[last], keep_dim=False, reduce_all=last == 0)
+
+
+def _mv(chain: Chain, op: Op) -> None:
+    rows, columns = chain.var().shape
+    vector = chain.reshape(op.inputs["Vec"][0], (columns, 1))
+    chain.reshape(_matmul(chain, chain.var().name, vector, (rows, 1)), (rows,))
+
+
+@rule(
+    ops=("bmm", "addmm", "baddbmm", "dot", "mv"),
+    because="lite/kernels has none for them (bmm and mv are known by name only)",
+)
+def products_to_matmul(op: Op, site: Site) -> Iterator[str]:
+    """bmm, addmm and mv -> matmul_v2; dot -> a product of elements and its sum."""
+    chain = Chain(op, site)
+    if op.type == "bmm":
+        _matmul(chain, op.inputs["X"][0], op.inputs["Y"][0], chain.out.shape)
+    else:
+        {"addmm": _addmm, "baddbmm": _addmm, "dot": _dot, "mv": _mv}[op.type](chain, op)
+    chain.end()
+    yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+@rule(ops=("einsum",), because="lite/kernels has none for einsum")
+def einsum_to_matmul(op: Op, site: Site) -> Iterator[str]:
+    """einsum of one or two tensors, without an ellipsis or a letter twice in one of them -> sums,
+    transpositions and one matmul_v2."""
+    chain = Chain(op, site)
+    terms, _, result = op.get("equation").replace(" ", "").partition("->")
+    operands = list(zip(op.inputs["Operands"], terms.split(",")))
+    if "." in terms or not 1 <= len(operands) <= 2:
+        return
+    if any(len(set(letters)) < len(letters) for letters in (result, *terms.split(","))):
+        return
+    kept = [set(result).union(*(t for n, (_, t) in enumerate(operands) if n != i))
+            for i in range(len(operands))]  # fmt: skip
+    summed = [_sum_out(chain, x, t, k) for (x, t), k in zip(operands, kept)]
+    x, letters = summed[0]
+    if len(summed) > 1:
+        x, letters = _contract(chain, summed[0], summed[1], result)
+    if not x:
+        return
+    if letters != result or not chain.ops:
+        chain.transpose(x, [letters.index(c) for c in result])
+    chain.end()
+    yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+def _sum_out(chain: Chain, x: str, letters: str, kept: set[str]) -> tuple[str, str]:
+    """The sum over the letters that nobody else needs."""
+    for letter in [c for c in letters if c not in kept]:
+        axis = letters.index(letter)
+        shape = list(chain.site.program.var(x).shape)
+        del shape[axis]
+        x = chain(
+            "reduce_sum", x, shape=tuple(shape), dim=[axis], keep_dim=False,
+            reduce_all=not shape,
+        )  # fmt: skip
+        letters = letters.replace(letter, "")
+    return x, letters
+
+
+def _contract(
+    chain: Chain, left: tuple[str, str], right: tuple[str, str], result: str
+) -> tuple[str, str]:
+    """The product over the letters that both have and the result has not; "" where its shapes
+    are not known well enough to flatten them."""
+    (x, a), (y, b) = left, right
+    program = chain.site.program
+    sizes = {**dict(zip(b, program.var(y).shape)), **dict(zip(a, program.var(x).shape))}
+    batch = [c for c in result if c in a and c in b]
+    over = [c for c in a if c in b and c not in result]
+    rows, columns = [c for c in a if c not in b], [c for c in b if c not in a]
+
+    def flat(letters: list[str]) -> int:
+        found = [sizes[c] for c in letters]
+        return -1 if -1 in found else math.prod(found)
+
+    groups = [flat(letters) for letters in (batch, rows, over, columns)]
+    if sum(size < 0 for size in groups[:3]) > 1 or sum(groups[i] < 0 for i in (0, 2, 3)) > 1:
+        return "", ""
+    if sum(groups[i] < 0 for i in (0, 1, 3)) > 1:
+        return "", ""
+    n, m, k, p = groups
+    x = _ordered(chain, x, a, [*batch, *rows, *over], (n, m, k))
+    y = _ordered(chain, y, b, [*batch, *over, *columns], (n, k, p))
+    out = _matmul(chain, x, y, (n, m, p))
+    letters = "".join([*batch, *rows, *columns])
+    shape = tuple(sizes[c] for c in letters)
+    return (out if shape == (n, m, p) else chain.reshape(out, shape)), letters
+
+
+def _ordered(
+    chain: Chain, x: str, letters: str, order: list[str], shape: tuple[int, int, int]
+) -> str:
+    axes = [letters.index(c) for c in order]
+    if axes != sorted(axes):
+        x = chain.transpose(x, axes)
+    return x if chain.site.program.var(x).shape == shape else chain.reshape(x, shape)

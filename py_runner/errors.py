@@ -4,7 +4,8 @@
     ├── UsageError           the call is wrong: unknown recipe, impossible combination  (exit 2)
     ├── ModelError           a model, .nb, bundle or run that cannot be read            (exit 3)
     ├── DataError            an image, array, list file or label file at fault          (exit 3)
-    ├── EngineError          an engine is missing, refused, or died while running       (exit 3)
+    ├── EngineError          an engine is missing, or does not run                      (exit 3)
+    │   └── RefusedError     it is there, and refused this model, died of it, or hung   (exit 3)
     └── ConvertError         the model is readable, but cannot be made to run on ARM    (exit 3)
 
 A failed check or comparison is not an error: it is a Report whose truth value is False (exit 1).
@@ -18,6 +19,7 @@ __all__ = [
     "EngineError",
     "ModelError",
     "PaddleEdgeError",
+    "RefusedError",
     "UsageError",
 ]
 
@@ -43,7 +45,12 @@ class DataError(PaddleEdgeError):
 
 
 class EngineError(PaddleEdgeError):
-    """An engine is not installed, refuses the model, or died while running it."""
+    """An engine is not installed, or does not run here."""
+
+
+class RefusedError(EngineError):
+    """An engine that runs here refused this model, died of it, or gave no answer in time: that
+    says something of the model."""
 
 
 class ConvertError(PaddleEdgeError):

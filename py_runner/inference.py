@@ -30,6 +30,7 @@ def run(
     precision: str = "fp32",
     time_limit_s: float | None = None,
     unsafe_int8: bool = False,
+    memory_limit_gb: float | None = None,
     watch: Watch = QUIET,
 ) -> Run:
     """Feed samples to a model on an engine, which works in a process of its own.
@@ -46,15 +47,18 @@ def run(
         warmup: unmeasured inferences of the first sample.
         repeat: measured inferences a sample; the answer of the last one is kept.
         tensorrt, precision: for engine `paddle` on a GPU: TensorRT, "fp32" or "fp16".
-        time_limit_s: how long one sample may take, repeats included.
+        time_limit_s: how long one sample may take, repeats included, and to open the model.
         unsafe_int8: run int8 kernels on x86 all the same, where they compute wrong numbers.
+        memory_limit_gb: how much memory the engine may map on this machine (10^9 bytes); by default
+            several times what the sizes of model and sample tell.
         watch: is told the number of samples answered so far, and warned of what the native engine
             has to say of a bundle that it runs all the same, such as that its library is of another
             version.
 
     Raises:
         UsageError: an unknown engine, or options that it does not have.
-        EngineError: the engine is not installed, or died; names the sample and its last words.
+        EngineError: the engine is not installed.
+        RefusedError: it refused the model or died; names the sample and its last words.
         DataError: a sample does not fit the model's inputs, or there is none.
     """
     place = _place(engine, device)
@@ -69,6 +73,7 @@ def run(
         precision=precision,
         time_limit_s=time_limit_s,
         unsafe_int8=unsafe_int8,
+        memory_limit_gb=memory_limit_gb,
     )
     if job.kind.takes == "bundle":
         job.check_file(bundle_target(engine, device))

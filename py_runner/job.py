@@ -12,6 +12,9 @@ from py_runner.tensors import Model, Sample
 __all__ = ["Job"]
 
 _LONGEST_S = 1e6  # what select() surely takes
+_MOST_GB = 1e6
+# Of the memory an engine may map: for itself, for each byte of the model, of the sample.
+_ENGINE_BYTES, _OF_MODEL, _OF_SAMPLE = 4 << 30, 8, 512
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Job:
     precision: str = "fp32"
     time_limit_s: float | None = None
     unsafe_int8: bool = False
+    memory_limit_gb: float | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -41,6 +45,9 @@ class Job:
         limit = self.time_limit_s
         if limit is not None and not 0 < limit <= _LONGEST_S:
             raise UsageError(f"the time limit is above 0 s, at most {_LONGEST_S:g}, not {limit}")
+        most = self.memory_limit_gb
+        if most is not None and not 0 < most <= _MOST_GB:
+            raise UsageError(f"the memory limit is above 0 GB, at most {_MOST_GB:g}, not {most}")
         file = self.model.files[0]
         if (file.suffix == ".nb") != (self.kind.takes == "bundle"):
             what = (
@@ -54,6 +61,21 @@ class Job:
     def kind(self) -> Engine:
         """The engine."""
         return ENGINES[self.engine]
+
+    def memory_bytes(self, sample: Sample) -> int | None:
+        """How much memory an engine may map to run the model on a sample like this one; None on a
+        GPU, whose driver maps more than there is.
+
+        An estimate from the sizes of both, several times what real models take; `memory_limit_gb`
+        takes its place.
+        """
+        if self.device.startswith("gpu"):
+            return None
+        if self.memory_limit_gb is not None:
+            return int(self.memory_limit_gb * 1e9)
+        files = sum(file.stat().st_size for file in self.model.files)
+        feeds = sum(value.nbytes for value in sample.feeds.values())
+        return _ENGINE_BYTES + _OF_MODEL * files + _OF_SAMPLE * feeds
 
     def check_file(self, target: str) -> None:
         """Raise EngineError for a `.nb` on which an engine of this target ("arm", "x86") would say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import subprocess
 import sys
@@ -59,3 +60,25 @@ def test_the_facade_costs_nothing() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_files_are_read_through_the_one_door() -> None:
+    """Only files/regular.py opens what is read; writing, classes of ours and children are free."""
+    for file in sorted([*(ROOT / "lite_opt").rglob("*.py"), *(ROOT / "py_runner").rglob("*.py")]):
+        if file.stem in (*CHILDREN, "static_engine", "regular"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                name, line = node.func.attr, ast.unparse(node)
+                where = f"{file.relative_to(ROOT)}:{node.lineno}: {line}"
+                owner = ast.unparse(node.func.value)
+                if name in ("read_bytes", "read_text"):
+                    assert owner == "regular", where
+                elif name in ("load", "fromfile", "memmap"):
+                    assert owner not in ("np", "numpy") or "file" in line.split("(")[1], where
+                elif name == "open" and owner not in ("Bundle", "Run", "Sdk", "opener", "Image"):
+                    modes = {a.value for a in node.args if isinstance(a, ast.Constant)}
+                    writes = modes & {"w", "wb", "x", "xb", "ab"} or "os.devnull" in line
+                    assert writes or "mode='r:'" in line or "if begun" in line, where
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != "open", f"{file}:{node.lineno}"

@@ -36,6 +36,7 @@ from lite_opt.lite.optimizer import Optimizer
 from lite_opt.model.load import load, save
 from lite_opt.model.program import Program
 from lite_opt.passes import repair
+from lite_opt.passes.attributes import fill_defaults
 from lite_opt.recipes import RECIPES
 from lite_opt.views.comparison import html_page
 from lite_opt.views.describe import describe
@@ -643,9 +644,9 @@ OUTPUTS: dict[str, Case] = {
     ),
     "parent-refuses": (nothing, "convert model -o /proc/new", 2, "cannot be written"),
     "page-parent-missing": (
-        nothing, f"{COMPARE} --html far/page.html", 2, "far/page.html: cannot be written",
+        nothing, f"{COMPARE} --html far/page.html", 2, "far/page.html: there is no folder",
     ),
-    "page-is-a-folder": (nothing, f"{COMPARE} --html pics --force", 2, "pics: cannot be written"),
+    "page-is-a-folder": (nothing, f"{COMPARE} --html pics --force", 2, "pics: is a folder"),
     "no-room-for-the-page": (
         nothing, f"{COMPARE} --html /dev/full --force", 2, "/dev/full: cannot be written",
     ),
@@ -1014,7 +1015,7 @@ def test_a_model_that_no_rule_repairs(
     paddle_edge: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rules = tuple(rule for rule in repair.RULES if rule is not repair.fill_defaults)
+    rules = tuple(rule for rule in repair.RULES if rule is not fill_defaults)
     monkeypatch.setattr(repair, "RULES", rules)
     before = files(stage.parent)
     code, _, err = paddle_edge(f"{CONVERT} --json")

@@ -6,15 +6,19 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import make_model
 import numpy as np
 import pytest
 
+from lite_opt.cli import options as opt
 from lite_opt.cli.main import COMMANDS, main
+from py_runner.formats.run import Run
 
 Command = Callable[..., "tuple[int, str, str]"]
 
@@ -178,3 +182,57 @@ def test_importing_the_runner_pulls_in_no_engine() -> None:
     modules = ["py_runner.inference", "py_runner.formats.bundle", "py_runner.data.dataset"]
     modules += [f"lite_opt.cli.{name}" for name in COMMANDS if name != "demo"]  # it draws
     assert imported(f"import {', '.join(modules)}") == {"numpy"}
+
+
+# Options and arguments of text that never name a file to read or to write.
+TEXT = {
+    "name", "engine", "device", "precision", "recipe", "target", "algorithm", "version", "url",
+    "float_layers",
+}  # fmt: skip
+
+
+def commands() -> Iterator[click.Command]:
+    for name in COMMANDS:
+        command = import_module(f"lite_opt.cli.{name}").command
+        yield from command.commands.values() if isinstance(command, click.Group) else [command]
+
+
+def test_every_option_says_whether_it_names_a_file() -> None:
+    """One that is new cannot be forgotten where what is read must not be overwritten."""
+    for command in commands():
+        assert isinstance(command, opt.Command), command.name
+        for param in command.params:
+            plain = type(param.type) in (click.Path, click.File, click.types.StringParamType)
+            assert not plain or param.name in TEXT, f"{command.name}: {param.name}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run {b} --data {d} --image {o}/inference.yml -o {o} --force",
+        "run {b} --data {d} --labels {o}/labels.txt -o {o} --force",
+        "run {b} --params {o}/x.pdiparams -o {o} --force",
+        "convert {m} --image {o}/inference.yml -o {o} --force",
+        "convert {m} --labels {o}/labels.txt -o {o} --force",
+        "convert {m} --samples {o}/a.npy -o {o} --force",
+        "convert {m} --recipe int8 --calibration {o}/a.npy -o {o} --force",
+        "convert {m} --recipe int8 --calibration {o}/a.npy --save-quantized {o} -o {n}",
+        "compare {o} {b}/reference --html {o}/run.json --force",
+        "sensitivity {m} --calibration {o}/a.npy --plot {o}/a.npy --force",
+        "sensitivity {m} --calibration {o}/a.npy --labels {o}/labels.txt "
+        "--plot {o}/labels.txt --force",
+    ],
+)
+def test_what_is_read_is_never_overwritten(
+    line: str, command: Command, bundle: Path, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o"
+    Run.open(bundle / "reference").save(out)
+    for name in ("inference.yml", "labels.txt", "x.pdiparams", "a.npy"):
+        (out / name).write_text("mine")
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    places = {"b": bundle, "m": model, "d": photos, "o": out, "n": tmp_path / "n"}
+    code, _, error = command(*line.format(**places).split())
+    assert code == 2 and ("which is read" in error), error
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["o"]

@@ -17,9 +17,9 @@ from PIL import Image
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.data.decode import open_image
 from py_runner.data.image import ImageSpec
-from py_runner.data.labels import read_labels
+from py_runner.data.labels import check_labels, read_labels
 from py_runner.errors import DataError, UsageError
-from py_runner.tensors import Sample, sample_hash
+from py_runner.tensors import Sample, TensorSpec, sample_hash
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,19 @@ def test_one_folder_per_class(tmp_path: Path) -> None:
     named = [("ant/deep/er/1.png", 3), ("cat/1.png", 2), ("cat/2.png", 2), ("dog/1.png", 0)]
     assert [(s.id, s.label) for s in of_images(tmp_path, labels=names)] == named
     assert ids(of_images(tmp_path, limit=2)) == ["ant/deep/er/1.png", "cat/1.png"]
+    assert ids(of_images(tmp_path, limit=1)) == ["ant/deep/er/1.png"]
+
+
+def test_a_class_folder_may_be_a_link(tmp_path: Path) -> None:
+    images(tmp_path, "elsewhere/1.png", "data/ant/1.png")
+    (tmp_path / "data/bee").symlink_to(tmp_path / "elsewhere")
+    assert ids(of_images(tmp_path / "data")) == ["ant/1.png", "bee/1.png"]
+
+
+def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
+    images(tmp_path, os.fsdecode(b"\xff.png"))
+    with pytest.raises(DataError, match=r"the file name '\\udcff.png' is not UTF-8: rename it"):
+        of_images(tmp_path)
 
 
 def test_class_folders_that_have_no_clear_number(tmp_path: Path) -> None:
@@ -94,6 +107,10 @@ def test_class_folders_that_have_no_clear_number(tmp_path: Path) -> None:
         of_images(tmp_path, labels=["cat", "bee"])
     with pytest.raises(DataError, match="'cat' is not exactly one"):
         of_images(tmp_path, labels=["cat", "dog", "cat"])
+    with pytest.raises(DataError, match=r"one of the 5 labels \(a, b, c, d, e\); name"):
+        of_images(tmp_path, labels=list("abcde"))
+    with pytest.raises(DataError, match=r"one of the 6 labels \(a, b, c, d, e, \.\.\.\); name"):
+        of_images(tmp_path, labels=list("abcdef"))
     (tmp_path / "bee").mkdir()
     with pytest.raises(DataError, match="'bee' holds no images"):
         of_images(tmp_path)
@@ -416,6 +433,15 @@ def test_without_workers_nothing_is_done_ahead(
     assert threads() == 0
 
 
+@pytest.mark.parametrize(("cpus", "workers"), [(None, 1), (3, 3), (64, 4)])
+def test_workers_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int | None, workers: int
+) -> None:
+    images(tmp_path, "a.png")
+    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
+    assert of_images(tmp_path)._workers == workers
+
+
 def test_leaving_early_ends_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images(tmp_path, *(f"{i:02}.png" for i in range(30)))
     started = counted(monkeypatch)
@@ -491,3 +517,18 @@ def test_labels_that_are_not_there(tmp_path: Path) -> None:
         read_labels(tmp_path / "labels.txt")
     with pytest.raises(DataError, match=os.fspath(tmp_path)):
         read_labels(tmp_path)
+
+
+def test_labels_are_as_many_as_classes() -> None:
+    def output(*shape: int) -> list[TensorSpec]:
+        return [TensorSpec("y", "float32", shape), TensorSpec("z", "float32", (1, 7))]
+
+    with pytest.raises(UsageError, match="2 labels for a model of 3 classes: give the right file"):
+        check_labels(["a", "b"], output(2, 3))
+    with pytest.raises(UsageError, match="2 labels for a model of 1 classes"):
+        check_labels(["a", "b"], output(1, 1))
+    check_labels(["a", "b"], output(3, 2))
+    check_labels(None, output(1, 3))
+    check_labels(["a", "b"], output(1, -1))  # the file does not say
+    check_labels(["a", "b"], output(1, 0))
+    check_labels(["a", "b"], output())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import signal
 import sys
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -16,9 +18,16 @@ import numpy as np
 import pytest
 
 from py_runner.errors import EngineError, ModelError, UsageError
+from py_runner.files import folder as folder_module
 from py_runner.files import manifest
 from py_runner.files.checksum import Checksums, sha256
-from py_runner.files.folder import check_free, temporary_folder, whole_folder
+from py_runner.files.folder import (
+    check_free,
+    check_kept,
+    temporary_folder,
+    whole_file,
+    whole_folder,
+)
 from py_runner.files.process import Child, how_it_ended, last_words
 
 
@@ -88,6 +97,90 @@ def test_a_folder_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="which is read"):
             check_free(ours, force=True, keep=[None, read])
     check_free(ours, force=True, keep=[None, tmp_path / "ours2", tmp_path])
+
+
+def test_a_file_of_a_folder_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
+    ours = made(tmp_path / "ours")
+    for keep in (ours, ours / "run.json"):
+        with pytest.raises(UsageError, match="which is read"):
+            check_kept(ours / "run.json", [keep])
+    check_kept(ours / "new.html", [ours])
+    check_kept(ours / "run.json", [tmp_path / "none", None])
+
+
+@pytest.fixture(params=["exchange", "one by one"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How two folders change their names: as this system does it, and as one without renameat2."""
+    if request.param == "one by one":
+        monkeypatch.setattr(folder_module, "_exchanged", lambda *_: False)
+    return str(request.param)
+
+
+def test_force_leaves_nothing_beside(way: str, tmp_path: Path) -> None:
+    old = made(tmp_path / "old")
+    with whole_folder(old, force=True) as folder:
+        (folder / "bundle.json").write_text("new")
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+    assert (old / "bundle.json").read_text() == "new" and not (old / "run.json").exists()
+
+
+def test_the_old_folder_comes_back_where_the_second_rename_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = made(tmp_path / "old")
+    (old / "run.json").write_text("precious")
+    rename = Path.rename
+
+    def fails(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name and not self.name.endswith(".old"):
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(folder_module, "_exchanged", lambda *_: False)
+    monkeypatch.setattr(Path, "rename", fails)
+    with (
+        pytest.raises(UsageError, match="old: cannot be written: Input/output error"),
+        whole_folder(old, force=True) as folder,
+    ):
+        (folder / "run.json").write_text("new")
+    assert (old / "run.json").read_text() == "precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_linux_exchanges_names_at_once(tmp_path: Path) -> None:
+    made(tmp_path / "a").joinpath("run.json").write_text("a")
+    made(tmp_path / "b").joinpath("run.json").write_text("b")
+    if not folder_module._exchanged(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this file system cannot")
+    assert (tmp_path / "a" / "run.json").read_text() == "b"
+    assert (tmp_path / "b" / "run.json").read_text() == "a"
+    assert not folder_module._exchanged(tmp_path / "a", tmp_path / "none")
+
+
+def test_force_over_a_link_replaces_what_it_leads_to(way: str, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    real = made(tmp_path / "disk" / "real")
+    (tmp_path / "link").symlink_to(real)
+    with whole_folder(tmp_path / "link", force=True) as folder:
+        (folder / "bundle.json").write_text("new")
+    assert (tmp_path / "link").is_symlink() and (real / "bundle.json").read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "link"]
+    assert [p.name for p in real.parent.iterdir()] == ["real"]
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("old")
+    (tmp_path / "link").symlink_to("page")
+    with suppress(ZeroDivisionError), whole_file(tmp_path / "page") as file:
+        file.write(b"half")
+        _ = 1 / 0
+    assert (tmp_path / "page").read_text() == "old"
+    with whole_file(tmp_path / "link") as file:
+        file.write(b"new")
+    assert (tmp_path / "page").read_text() == "new" and (tmp_path / "link").is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "page"]
+    with pytest.raises(UsageError, match="cannot be written"), whole_file(Path("/dev/full")) as f:
+        f.write(b"x")
 
 
 def test_a_temporary_folder_is_private_and_gone(tmp_path: Path) -> None:

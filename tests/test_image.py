@@ -242,6 +242,8 @@ def test_apply_refuses_what_is_no_rgb_image() -> None:
             spec.apply(bad)
     with pytest.raises(DataError, match="floating-point"):
         spec.apply(Image.new("F", (9, 9)))
+    with pytest.raises(DataError, match="32-bit integer"):
+        spec.apply(Image.new("I", (9, 9)))
 
 
 def test_apply_refuses_an_image_smaller_than_the_crop() -> None:
@@ -253,10 +255,29 @@ def test_apply_refuses_an_image_smaller_than_the_crop() -> None:
 def test_extreme_aspect_ratio(interpolation: str) -> None:
     image = pixels(1, 4000)
     whole = ImageSpec(resize="short", size=256, interpolation=interpolation)
-    with pytest.raises(DataError, match="256x1024000: too large"):
+    said = r"of 1x4000 \(height x width\) would become 256x1024000: too large"
+    with pytest.raises(DataError, match=said):
         whole.apply(image)
     if interpolation == "cv2-linear":  # computes the crop only
         assert PRESETS["paddleclas"].apply(image).shape == (1, 3, 224, 224)
+
+
+def test_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("py_runner.data.image._MAX_RESIZED_PIXELS", 6 * 7)
+    for interpolation in ("cv2-linear", "pil-bilinear"):
+        fits = ImageSpec(resize="exact", size=(6, 7), interpolation=interpolation)
+        assert fits.apply(pixels(9, 9)).shape == (1, 3, 6, 7)
+        with pytest.raises(DataError, match="would become 6x8: too large"):
+            dataclasses.replace(fits, size=(6, 8)).apply(pixels(9, 9))
+        # Without a resize nothing is computed but the crop.
+        cut = ImageSpec(resize="none", size=None, crop=(6, 7), interpolation=interpolation)
+        assert cut.apply(pixels(9, 9)).shape == (1, 3, 6, 7)
+        part = dataclasses.replace(fits, size=(9, 8), crop=(6, 7))
+        if interpolation == "cv2-linear":
+            assert part.apply(pixels(9, 9)).shape == (1, 3, 6, 7)
+        else:
+            with pytest.raises(DataError, match="too large"):
+                part.apply(pixels(9, 9))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -297,12 +318,15 @@ def test_json_refuses_unknown_missing_and_wrong_values() -> None:
         ({"size": (256, 256)}, "one side"),
         ({"size": 0}, "one side"),
         ({"size": True}, "one side"),
+        ({"size": (1 << 16) + 1}, "one side"),
         ({"resize": "none"}, "takes no size"),
         ({"resize": "exact"}, "height, width"),
         ({"resize": "exact", "size": [224, 224]}, "height, width"),
         ({"resize": "pad", "size": (48, 192), "crop": (48, 48)}, "takes no crop"),
         ({"crop": (257, 257)}, "does not fit"),
         ({"resize": "exact", "size": (64, 32), "crop": (32, 64)}, "does not fit"),
+        ({"resize": "exact", "size": (64, 32), "crop": (64, 33)}, "does not fit"),
+        ({"resize": "exact", "size": (64, 32), "crop": (65, 32)}, "does not fit"),
         ({"crop": 224}, "crop needs"),
         ({"scale": 0}, "positive"),
         ({"divisor": float("nan")}, "positive"),
@@ -319,6 +343,14 @@ def test_a_spec_that_makes_no_sense_is_refused(fields: dict[str, Any], message: 
         ImageSpec(**{"resize": "short", "size": 256, **fields})
 
 
+def test_a_spec_at_its_limits() -> None:
+    low, high = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    ImageSpec(resize="short", size=1, mean=(high, -high, 0), std=(low, high, 1))
+    ImageSpec(resize="short", size=1 << 16)
+    ImageSpec(resize="short", size=256, crop=(256, 300))
+    ImageSpec(resize="exact", size=(64, 32), crop=(64, 32))
+
+
 def test_spec_text() -> None:
     assert image_spec("resize=short:256,crop=224") == PRESETS["paddleclas"]
     text = "resize=short:256,crop=224,mean=127,std=128,scale=1,color=RGB,interpolation=pil-bilinear"
@@ -329,6 +361,8 @@ def test_spec_text() -> None:
     assert image_spec("resize=short:9,draft=on").draft
     assert not image_spec("resize=short:9,draft=off").draft
     assert image_spec("resize=exact:32,crop=16x8").output_shape == (1, 3, 16, 8)
+    # 1 % above white: a mean is often rounded
+    assert image_spec("resize=none,scale=1,mean=0,257,257.5,std=1").mean == (0, 257, 257.5)
     spec = PRESETS["darknet53"]
     assert image_spec(spec) is spec
 
@@ -349,6 +383,7 @@ def test_spec_text() -> None:
         ("resize=short:256,scale=1/2/3", "not a number"),
         ("resize=short:256,mean=1,2", "3 numbers"),
         ("resize=short:256,mean=127,std=128", "range of x . scale / divisor: set scale"),
+        ("resize=short:256,scale=1,mean=257.6,std=128", r"0\.\.255, the range"),
         ("resize=short:256,color=", "RGB, BGR"),
         ("resize=short:256,draft=1", "neither on nor off"),
     ],
@@ -432,6 +467,37 @@ def test_yml_without_normalisation_feeds_bytes(tmp_path: Path) -> None:
     assert np.array_equal(image_spec(path).apply(image)[0], image.transpose(2, 0, 1))
 
 
+def test_yml_options_that_change_nothing(tmp_path: Path) -> None:
+    ops = """
+PreProcess:
+  transform_ops:
+  - DecodeImage: {to_rgb: True, to_np: %s, channel_first: False, backend: cv2}
+  - ResizeImage: {resize_short: 256, interpolation: bilinear, backend: cv2, return_numpy: %s}
+  - CropImage: {size: 224}
+  - ToCHWImage:
+  - NormalizeImage: {scale: 1/255, channel_num: 3, order: chw, output_fp16: False}
+"""
+    for values in ((True, False), (False, True)):
+        assert image_spec(write_yml(tmp_path, ops % values)) == PRESETS["paddleclas"]
+
+
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [
+        ("DecodeImage", "ResizeImage: {size: 9}"),
+        ("ResizeImage: {size: 9}", "CropImage: {size: 9}"),
+        ("CropImage: {size: 9}", "NormalizeImage"),
+        ("CropImage: {size: 9}", "ToCHWImage"),
+    ],
+)
+def test_yml_in_another_order(tmp_path: Path, early: str, late: str) -> None:
+    text = "PreProcess: {transform_ops: [%s]}"
+    name = early.split(":")[0]
+    for ops in (f"{late}, {early}", f"{early}, {early}"):
+        with pytest.raises(DataError, match=f"the op '{name}' stands twice or in"):
+            image_spec(write_yml(tmp_path, text % ops))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -444,7 +510,11 @@ def test_yml_without_normalisation_feeds_bytes(tmp_path: Path) -> None:
         ("size: 224", "size: big", "'big'"),
         ("size: 224", "size: 300", "does not fit"),
         ("scale: 0.00392156862745098", "scale: __import__('os').getcwd()", "not a number"),
+        ("scale: 0.00392156862745098", "scale: true", "True is not a number"),
         ("channel_num: 3", "channel_num: 4", "channel_num=4"),
+        ("ToCHWImage: null", "{ToCHWImage: null, KeepKeys: null}", "which is no op"),
+        ("ToCHWImage: null", "5", "holds 5, which is no op"),
+        ("CropImage:\n      size: 224", "CropImage: [224]", "which is no op"),
         ("mean: [0.485, 0.456, 0.406]", "mean: 0.5", "mean is no list"),
         ("- CropImage:\n      size: 224\n", "- CropImage\n", "size must be"),
         (
@@ -539,14 +609,16 @@ def test_draft_shrinks_jpeg_as_far_as_the_resize_allows(
     assert open_image(tmp_path / "a.jpg", off).size == (640, 480)
 
 
-def test_draft_looks_at_each_side_of_an_image_that_lies_on_its_side(tmp_path: Path) -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_draft_looks_at_each_side_of_an_image_that_lies_on_its_side(
+    tmp_path: Path, orientation: int
+) -> None:
     spec = ImageSpec(resize="exact", size=(100, 30), draft=True)
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (800, 240)).save(tmp_path / "a.jpg")
-    Image.new("RGB", (800, 240)).save(tmp_path / "turned.jpg", exif=exif)
-    assert open_image(tmp_path / "a.jpg", spec).size == (400, 120)
-    assert open_image(tmp_path / "turned.jpg", spec).size == (30, 100)
+    exif[0x0112] = orientation
+    Image.new("RGB", (800, 240)).save(tmp_path / "a.jpg", exif=exif)
+    expected = (400, 120) if orientation < 5 else (30, 100)
+    assert open_image(tmp_path / "a.jpg", spec).size == expected
 
 
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:
@@ -621,3 +693,13 @@ def test_decompression_bomb(tmp_path: Path, side: int, action: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter(action)
         refused(path, "limit")
+
+
+def test_pillows_limit_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (10, 10)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert open_image(tmp_path / "x.png").size == (10, 10)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 99)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, which does no more than that
+        refused(tmp_path / "x.png", "10x10 pixels exceed the limit of 99")

@@ -473,6 +473,29 @@ def test_what_goes_wrong_on_an_emulated_board(
         answer(hands_on, device=device)
 
 
+def test_a_model_that_the_board_refuses_makes_no_bundle(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board("qemu-aarch64", monkeypatch)
+    done = convert(model, tmp_path / "b")
+    assert not done and done.bundle is None and done.report is None
+    assert "the engine ended the process: stand-in engine: this" in done.refused
+    assert done.refused.endswith("; it cannot run conv2d in layer 'conv.out'")
+    assert str(tmp_path) not in done.refused and not list(tmp_path.iterdir())
+
+
+def test_a_board_that_is_set_up_wrongly_is_no_verdict(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board("qemu-aarch64", monkeypatch)
+    monkeypatch.setenv("QEMU_LD_PREFIX", str(tmp_path))
+    warned: list[str] = []
+    done = convert(model, tmp_path / "b", watch=Watch(warn=warned.append))
+    assert done and done.bundle is not None
+    assert len(warned) == 1 and "set QEMU_LD_PREFIX" in warned[0]
+    assert done.bundle.check["targets"]["arm"].startswith(f"{warned[0]}; ")
+
+
 def counts() -> None:
     need(shutil.which("cc") is not None, "gcc")
     need(shutil.which("qemu-aarch64") is not None, "qemu-user, the dynamic build")

@@ -21,6 +21,7 @@ import pytest
 
 from py_runner.errors import ModelError, UsageError
 from py_runner.formats import nb
+from py_runner.formats.flatbuffer import DamagedError, Flatbuffer
 from py_runner.formats.nb import NbFile, read_nb
 from py_runner.tensors import TensorSpec
 
@@ -420,11 +421,17 @@ def test_versions_of_16_characters_have_no_end(tmp_path: Path) -> None:
 
 def test_unknown_numbers_are_kept(tmp_path: Path) -> None:
     ops = [*_OPS, _op("new", {}, {}, "23/99/9999999"), {0: "bare"}]
-    file = _read(tmp_path, _nb(ops, params=[*_PARAMS[:0], _param("w", [3], b"123", dtype=77)]))
+    file = _read(tmp_path, _nb(ops, params=[_param("w", [3], b"123", dtype=77)]))
     assert (file.ops[3].target, file.ops[3].precision) == ("target-23", "precision-99")
     assert file.ops[3].layout == "layout-9999999"
     assert (file.ops[4].target, file.ops[4].kernel) == ("unk", "")
     assert file.target == "arm,target-23,unk"
+    beside = [_op("new", {}, {}, "18/10/8"), _op("new", {}, {}, "19/11/9")]
+    last, next_ = _read(tmp_path, _nb([*_OPS, *beside])).ops[3:]
+    assert (last.target, last.precision) == ("nnadapter", "fp64")
+    assert last.layout == "metal_texture_2d"
+    assert (next_.target, next_.precision) == ("target-19", "precision-11")
+    assert next_.layout == "layout-9"
     assert file.weight_bytes_by_dtype == {"type-77": 3}
     with pytest.raises(ModelError, match="type-77"):
         file.param("w")
@@ -465,7 +472,22 @@ def test_dtypes(tmp_path: Path, dtype: str, number: int) -> None:
     np.testing.assert_array_equal(file.param("w"), array)
 
 
-@pytest.mark.parametrize(("dims", "count"), [([], 1), ([0], 0), ([2, 0, 3], 0)])
+def test_inputs_that_the_file_says_little_of(tmp_path: Path) -> None:
+    def described(variable: dict[int, Any]) -> TensorSpec:
+        return _read(tmp_path, _nb(variables=[{0: "x", **variable}, *_VARS[1:]])).inputs[0]
+
+    assert described({1: {0: 13}}) == TensorSpec("x", "type-13", ())
+    assert described({1: {0: 7}}) == TensorSpec("x", "type-7", ())
+    assert described({1: {0: 7, 2: {}}}) == TensorSpec("x", "type-7", ())
+    assert described({1: {0: 7, 2: {0: {0: 3}}}}) == TensorSpec("x", "int64", ())
+    # Shapes are those of tensors only.
+    shaped = {0: {0: 5, 1: np.array([4], "<i8")}}
+    assert described({1: {0: 9, 2: shaped}}) == TensorSpec("x", "type-9", ())
+
+
+@pytest.mark.parametrize(
+    ("dims", "count"), [([], 1), ([0], 0), ([2, 0, 3], 0), ([1] * 32, 1), ([0, (1 << 60) - 1], 0)]
+)
 def test_scalar_and_empty_parameters(tmp_path: Path, dims: list[int], count: int) -> None:
     file = _read(tmp_path, _nb(params=[_param("w", dims, bytes(4 * count))]))
     assert file.param("w").shape == tuple(dims)
@@ -478,6 +500,10 @@ def test_attributes_of_quantisation(tmp_path: Path) -> None:
         {0: "quantization_type", 1: 2, 4: "abs_max"},
         {0: "Filter0_scale", 1: 4, 6: np.array([0.5, 0.25], "<f4")},
         {0: "axis", 1: 0, 2: 1},
+        # What is 0 may be left out.
+        {0: "enable_int16", 1: 6},
+        {0: "quantize_weight_bits", 1: 0},
+        {0: "empty_scale", 1: 4},
     ]
     file = _read(tmp_path, _nb(ops=[*_OPS, _op("calib", {}, {}, "4/2/1", attrs)]))
     assert file.ops[3].quant == {
@@ -485,6 +511,9 @@ def test_attributes_of_quantisation(tmp_path: Path) -> None:
         "bit_length": 8,
         "quantization_type": "abs_max",
         "Filter0_scale": (0.5, 0.25),
+        "enable_int16": False,
+        "quantize_weight_bits": 0,
+        "empty_scale": (),
     }
     assert file.calib_count == 1
 
@@ -492,7 +521,7 @@ def test_attributes_of_quantisation(tmp_path: Path) -> None:
 def test_what_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nope\.nb: cannot be read: No such file"):
         read_nb(tmp_path / "nope.nb")
-    with pytest.raises(ModelError, match="is not a file"):
+    with pytest.raises(ModelError, match="Is a directory"):
         read_nb(tmp_path)
 
 
@@ -501,7 +530,8 @@ def test_what_is_not_a_model(tmp_path: Path) -> None:
     assert "not a Paddle Lite .nb file" in _complaint(tmp_path, b"# Title\n\nSome text\n")
     assert "not a Paddle Lite .nb file" in _complaint(tmp_path, b"\x08\x03")
     assert "truncated" in _complaint(tmp_path, b"\x02")
-    assert "opt is unreadable" in _complaint(tmp_path, _nb(version=b"\xff\n"))
+    for bad in (b"\xff\n", b"v\n", "é".encode("latin-1")):
+        assert "opt is unreadable" in _complaint(tmp_path, _nb(version=bad))
     for version in (0, 1):
         message = _complaint(tmp_path, struct.pack("<H", version) + _nb()[2:])
         assert f"version {version}," in message and "only version 2 can be read" in message
@@ -529,11 +559,71 @@ def test_parameters_that_do_not_fit(tmp_path: Path) -> None:
     assert "shape (-3, -2)" in complaint(_param("w", [-3, -2], data))
     assert "has the shape" in complaint(_param("w", [1] * 33, bytes(4)))
     assert "has the shape" in complaint(_param("w", [0, 2**62], b""))
+    assert "has the shape" in complaint(_param("w", [0, 2**60], b""))
+    assert "shape (-1, 0)" in complaint(_param("w", [-1, 0], b""))
     assert "has the shape" in complaint(_param("w", [2**62] * 5000, b""))
     assert "announced" in _complaint(tmp_path, _nb(max_tensor_bytes=1 << 31))
+    size = len(_nb())
+    assert "announced" in _complaint(tmp_path, _nb(max_tensor_bytes=size + 1))
+    _read(tmp_path, _nb(max_tensor_bytes=size))
+    start = len(_nb(params=[]))
+    for offset in (3, 4 + len(_flat(_PARAMS[0]))):
+        moved = _nb()[: start + 4] + struct.pack("<I", offset) + _nb()[start + 8 :]
+        assert f"parameter 0 starts at {offset} of" in _complaint(tmp_path, moved)
     assert "is not a tensor" in complaint({1: "w", 2: 2, 3: {}})
     assert "lacks a required name" in complaint({2: 1, 3: {}})
     assert "not among both" in complaint(_param("w" * 100_000, [6], data))
+
+
+def _table(*fields: bytes) -> bytes:
+    """A flatbuffer of one table whose last field ends where the buffer does."""
+    ends = [sum(map(len, fields[:i])) for i in range(len(fields) + 1)]
+    vtable = struct.pack(
+        f"<{2 + len(fields)}H", 4 + 2 * len(fields), 4 + ends[-1], *(4 + end for end in ends[:-1])
+    )
+    body = struct.pack("<i", len(vtable)) + b"".join(fields)
+    return struct.pack("<I", 4 + len(vtable)) + vtable + body
+
+
+def test_a_flatbuffer_is_read_to_its_last_byte() -> None:
+    def root(data: bytes, size: int | None = None) -> Any:
+        return Flatbuffer(data, 0, len(data) if size is None else size).root()  # type: ignore[arg-type]
+
+    number, byte = _table(struct.pack("<i", -5)), _table(b"\7")
+    assert root(number).int32(0) == -5 and root(byte).uint8(0) == 7
+    for read in (lambda: root(number, 13).int32(0), lambda: root(byte, 10).uint8(0)):
+        with pytest.raises(DamagedError, match=r"bytes at 1[0-9] lie outside"):
+            read()
+    behind = struct.pack("<IiHH", 4, -4, 4, 4)  # its vtable comes last
+    table = root(behind)
+    assert table.int32(0) == table.uint8(0) == 0
+    assert table.vector(0, 4) == (0, 0) and table.strings(0) == ()
+    assert table.table(0) is None and list(table.tables(0)) == []
+    with pytest.raises(DamagedError, match="table at 4 lacks a required name"):
+        table.string(0)
+    with pytest.raises(DamagedError, match="4 bytes at 8 lie outside"):
+        root(behind, 11)
+
+
+def test_what_is_read_is_paid_for_once() -> None:
+    data = _flat({0: "four", 1: ["a", "bc"], 2: np.array([1, 2], "<f4"), 3: np.array([3], "<i8")})
+    flat = Flatbuffer(data, 0, len(data))  # type: ignore[arg-type]
+    table = flat.root()
+    costs = [len(data) - flat.budget]
+    for read in (
+        lambda: table.string(0),
+        lambda: table.strings(1),
+        lambda: table.floats(2),
+        lambda: table.int64s(3),
+        lambda: table.vector(3, 8),
+    ):
+        before = flat.budget
+        read()
+        costs.append(before - flat.budget)
+    assert costs == [4, 8, 12 + 5 + 6, 8, 8, 0]
+    flat.spend(flat.budget)
+    with pytest.raises(DamagedError, match="parts overlap"):
+        flat.spend(1)
 
 
 def test_topology_that_makes_no_sense(tmp_path: Path) -> None:

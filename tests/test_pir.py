@@ -655,7 +655,7 @@ def test_an_input_or_a_tensor_twice_as_output() -> None:
         _op("1.relu", [1], (9, _type())),
         *(
             _op("1.fetch", [key], (50 + n, _type()), name=_text(name), col={"#": "0.a_i32", "D": n})
-            for n, key, name in ((1, 9, "y"), (2, 1, "x"))
+            for n, key, name in ((1, 9, "y"), (2, 1, "z"))
         ),
     )
     program = _read(data)
@@ -663,6 +663,12 @@ def test_an_input_or_a_tensor_twice_as_output() -> None:
         "feed", "relu", "assign", "assign", "fetch", "fetch", "fetch",
     ]  # fmt: skip
     assert len({spec.name for spec in program.outputs} | {"x"}) == 4
+
+
+def test_an_output_that_is_an_input_by_its_own_name_is_refused() -> None:
+    named = _op("1.fetch", [1], (51, _type()), name=_text("x"), col={"#": "0.a_i32", "D": 1})
+    with pytest.raises(ConvertError, match=r"output 1 is written as 'x' itself.*return only what"):
+        _read(_file(_op("1.relu", [1], (9, _type())), named))
 
 
 RELU = _op("1.relu", [1], (9, _type()))
@@ -720,6 +726,8 @@ SPEC = _type()
                _op("1.relu", [3], (9, SPEC))), "vector where one tensor"),
         (_file(_op("0.split", [1], (3, SPEC)), RELU), "not a vector"),
         (_file(_op("1.concat", [1, 1], (9, SPEC))), "'X' should be a vector"),
+        (_file(_op("1.p", [], (9, SPEC))), "'A' should be a list"),
+        (_file(_op("0.p", [], (9, SPEC))), "'A' should be a list"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_refused_in_words(data: bytes, words: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import need
 
+import lite_opt
 from lite_opt.demo.packages import ocr_model
 from lite_opt.model.load import find_model, load, save, stage
 from lite_opt.model.program import Attr, Op
@@ -49,10 +50,30 @@ def test_every_attribute_type_survives_a_round_trip(tmp_path: Path) -> None:
 def test_stage_copies_no_parameters_unless_they_changed(model: Path, tmp_path: Path) -> None:
     program = load(model)
     assert stage(program, tmp_path).params == model / "inference.pdiparams"
+    assert stage(program.copy(), tmp_path).params == model / "inference.pdiparams"
+    fewer = program.copy()
+    del fewer.params["fc.b"]
+    assert stage(fewer, tmp_path).params == tmp_path / "inference.pdiparams"
     program.set_param("fc.b", np.zeros(make_model.CLASSES, "float32"))
     staged = stage(program, tmp_path)
     assert staged.params == tmp_path / "inference.pdiparams"
     assert not load(staged.model).params["fc.b"].any()
+    assert stage(program.copy(), tmp_path).params == tmp_path / "inference.pdiparams"
+
+
+def test_saving_over_the_file_that_the_parameters_are_views_of(tmp_path: Path) -> None:
+    folder = make_model.save(make_model.classifier(), tmp_path / "m")
+    before = (folder / "inference.pdiparams").read_bytes()
+    program = load(folder)
+    for _ in range(2):
+        save(program, folder)
+        assert (folder / "inference.pdiparams").read_bytes() == before
+    assert sorted(p.name for p in folder.iterdir()) == ["inference.pdiparams", "inference.pdmodel"]
+
+
+def test_the_package_loads_and_saves(model: Path, tmp_path: Path) -> None:
+    files = lite_opt.save(lite_opt.load(model), tmp_path, name="again")
+    assert isinstance(lite_opt.load(files.model), lite_opt.Program)
 
 
 def test_old_folders_with_separate_and_with_combined_parameters(
@@ -77,6 +98,8 @@ def test_old_folders_with_separate_and_with_combined_parameters(
         assert loaded.blocks == program.blocks
         for name, value in program.params.items():
             assert np.array_equal(loaded.params[name], value)
+    # A folder of separate files is not one that an engine could read.
+    assert stage(load(separate), tmp_path).params == tmp_path / "inference.pdiparams"
 
 
 @pytest.mark.parametrize("saved_by", ["jit.save", "save_inference_model"])

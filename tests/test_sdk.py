@@ -267,9 +267,40 @@ def test_shorter_file_on_resume(served: Server) -> None:
     assert fetch().sha256 == hashlib.sha256(served.files[PATH]).hexdigest()
 
 
+@pytest.mark.parametrize(
+    "state", ["", "{", "[]", '{"format": 1}', '{"format": 1, "url": 5}', '{"format": 2}']
+)
+def test_resume_starts_over_where_its_state_is_damaged(served: Server, state: str) -> None:
+    served.cuts = [100_000, 0, 0]
+    with pytest.raises(EngineError, match="are kept"):
+        fetch()
+    (cache.cache_folder() / "v2.12" / f"{NAME}.part.json").write_text(state)
+    served.requests.clear()
+    assert fetch().path.is_dir()
+    assert [headers.get("Range") for _, headers in served.requests] == [None]
+
+
 def test_busy_server_is_asked_again(served: Server) -> None:
     served.status = [503, 429]
     assert fetch().path.is_dir() and len(served.requests) == 3
+
+
+def test_server_that_stumbles_once(served: Server) -> None:
+    served.status = [500]
+    assert fetch().path.is_dir() and len(served.requests) == 2
+
+
+def test_archive_that_is_gone_counts_as_missing(served: Server) -> None:
+    served.status = [410, 410]
+    with pytest.raises(EngineError, match=r"has no .*404"):
+        fetch()
+
+
+def test_archives_for_android_by_default(served: Server) -> None:
+    with pytest.raises(EngineError, match="404"):
+        sdk.get("android-armv7", version="v2.12")
+    names = [path.split("inference_lite_lib.android.")[1] for path, _ in served.requests]
+    assert names[0] == "armv7.clang.c++_shared.with_extra.tar.gz"
 
 
 @pytest.mark.parametrize("status", [403, 500])
@@ -328,6 +359,15 @@ def test_other_file_than_the_pinned_one_is_refused(served: Server) -> None:
     assert left_over() == [f"v2.12/{NAME}.sha256"]
     (cache.cache_folder() / "v2.12" / f"{NAME}.sha256").unlink()
     assert fetch().sha256 == hashlib.sha256(served.files[PATH]).hexdigest() != first.sha256
+
+
+@pytest.mark.parametrize("text", ["", "\n", "ä"])
+def test_pin_that_is_damaged(served: Server, text: str) -> None:
+    pin = cache.cache_folder() / "v2.12" / f"{NAME}.sha256"
+    pin.parent.mkdir(parents=True)
+    pin.write_text(text)
+    with pytest.raises(EngineError, match=r"\.sha256: holds no sha256; delete it and run again"):
+        fetch()
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.999])
@@ -445,6 +485,8 @@ def test_too_large_a_download(served: Server, monkeypatch: pytest.MonkeyPatch) -
     for served.length in (True, False):
         with pytest.raises(EngineError, match="larger than 200000 bytes"):
             fetch()
+    monkeypatch.setattr(download, "_MAX_ARCHIVE_BYTES", len(served.files[PATH]))
+    assert fetch().path.is_dir()
 
 
 def test_links_that_stay_inside(served: Server) -> None:
@@ -513,8 +555,20 @@ def test_damaged_cache_is_fetched_anew(served: Server) -> None:
     stale = got.path.parents[2] / f".{ARCH}.partial-killed"
     stale.mkdir()
     assert fetch() == got and len(served.requests) == 2 and not stale.exists()
-    (got.path.parents[1] / "sdk.json").write_text("{")
-    assert fetch() == got and len(served.requests) == 3
+    for count, text in enumerate(("{", '{"format": 1}', '{"format": 9}'), start=3):
+        (got.path.parents[1] / "sdk.json").write_text(text)
+        assert cache.cached() == []
+        assert fetch() == got and len(served.requests) == count
+
+
+def test_what_is_hidden_is_no_sdk(served: Server, tmp_path: Path) -> None:
+    got = fetch()
+    folder = got.path.parents[1]
+    shutil.copytree(folder, folder.with_name(f".{folder.name}.partial-1"))  # a kill's
+    assert cache.cached() == [got]
+    shutil.copytree(got.path, tmp_path / "unpacked/.trash")
+    with pytest.raises(EngineError, match="is no Paddle Lite SDK"):
+        Sdk.open(tmp_path / "unpacked")
 
 
 def test_to_makes_a_copy(served: Server, tmp_path: Path) -> None:
@@ -631,11 +685,11 @@ def test_real_sdk() -> None:
 
 
 def test_small_pages_are_reported(tmp_path: Path) -> None:
-    def opened(android: bool, machine: int = 183, **java: int) -> Sdk:
-        folder = tmp_path / f"{android}{machine}{java}"
-        for name, page in {LIBRARY: 4096, **java}.items():
+    def opened(android: bool, machine: int = 183, page: int = 4096, **java: int) -> Sdk:
+        folder = tmp_path / f"{android}{machine}{page}{java}"
+        for name, align in {LIBRARY: page, **java}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(elf(machine, android=android, align=page))
+            (folder / name).write_bytes(elf(machine, android=android, align=align))
         (folder / "cxx/include").mkdir()
         (folder / "cxx/include/paddle_api.h").write_text("")
         return Sdk.open(folder)
@@ -645,6 +699,7 @@ def test_small_pages_are_reported(tmp_path: Path) -> None:
     assert "aligned to 4 KB pages" in phone.warnings[0] and "Google Play" in phone.warnings[0]
     assert "Raspberry Pi 5" in opened(False).warnings[0]
     assert opened(True, machine=40).warnings == (), "32-bit devices have 4 KB pages"
+    assert opened(True, page=16384).warnings == ()
     with_java = opened(True, **{"java/so/libpaddle_lite_jni.so": 4096})
     assert "libpaddle_lite_jni.so, libpaddle_light_api" in with_java.warnings[0] or (
         "libpaddle_light_api_shared.so, libpaddle_lite_jni.so" in with_java.warnings[0]
@@ -674,6 +729,7 @@ def test_add(served: Server, tmp_path: Path) -> None:
     assert sdk.add(file) == added and cache.cached() == [added] and file.exists()
     named = sdk.add(file, version="v2.12")
     assert named.version == "v2.12" and named.path != added.path
+    assert named.warnings == (), "a commit does not contradict a release"
     assert sdk.add(file, version="v2.12") == named
     assert not list(cache.cache_folder().glob(".added*"))
 

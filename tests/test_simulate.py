@@ -14,6 +14,7 @@ from lite_opt.model.program import Op, Program
 from lite_opt.quant.operators import is_quantized
 from lite_opt.quant.simulate import dequantized, fake_fp16, nearest, nearest_values
 from lite_opt.recipes import RECIPES
+from py_runner.errors import ConvertError
 
 
 def test_fake_fp16_rounds_to_16_bits(model: Path, tmp_path: Path) -> None:
@@ -116,6 +117,54 @@ def test_an_observer_leaves_no_trace_in_the_float_model() -> None:
         assert not is_quantized(plain)
         reader = next(op for op in plain.ops if op.type == first.type)
         assert "x" in [name for names in reader.inputs.values() for name in names]
+
+
+def test_fake_fp16_rounds_weights_and_what_operators_write() -> None:
+    program = make_model.classifier()
+    program.set_param("count", np.array([3], np.int64))
+    half = fake_fp16(program)
+    assert half.params["count"] is program.params["count"]
+    rounded = program.params["conv.w"].astype(np.float16).astype(np.float32)
+    assert np.array_equal(half.params["conv.w"], rounded)
+    casts = [op for op in half.ops if op.type == "cast"]
+    # VarType of framework.proto: 4 is fp16, 5 fp32.
+    assert {(op.get("in_dtype"), op.get("out_dtype")) for op in casts} == {(5, 4), (4, 5)}
+    writers = half.producers()
+    for name in (op.layer for op in program.ops if op.type == "conv2d"):
+        assert half.var(writers[name].inputs["X"][0]).dtype == "float16"
+    assert not any(op.type == "feed" for op in map(writers.get, casts[0].inputs["X"]) if op)
+
+
+def test_dequantized_weights_are_parameters() -> None:
+    """What the newer form has before a layer, for its input and its weights."""
+    integers = np.array([[127, -3], [10, 5]], np.int8)
+    program = one_operator("mul", ("X", "Y"), integers)
+    program.set_param("scales", np.array([2.0, 4.0], np.float32))
+    (layer,) = program.ops
+    layer.inputs = {"X": ["x.dequantized"], "Y": ["w.dequantized"]}
+    weights = Op("dequantize_linear", {"X": ["w"], "Scale": ["scales"]}, {"Y": ["w.dequantized"]})
+    weights.set("quant_axis", 1)
+    program.blocks[0].ops = [
+        weights,
+        Op("quantize_linear", {"X": ["x"], "Scale": ["s"]}, {"Y": ["x.quantized"]}),
+        Op("dequantize_linear", {"X": ["x.quantized"], "Scale": ["s"]}, {"Y": ["x.dequantized"]}),
+        layer,
+    ]
+    plain = dequantized(program)
+    (layer,) = plain.ops
+    assert layer.inputs == {"X": ["x"], "Y": ["w.float"]}
+    expected = integers * np.array([2, 4], np.float32) / 127
+    assert np.allclose(plain.params["w.float"], expected)
+    assert set(plain.params) == {"w.float"}
+
+
+def test_weights_that_are_not_stored_cannot_be_dequantized() -> None:
+    program = one_operator("mul", ("X", "Y"), np.ones((2, 2), np.float32))
+    program.ops[0].inputs["Y"] = ["computed"]
+    behind = Op("fake_dequantize_max_abs", {"X": ["y"]}, {"Out": ["z"]})
+    program.blocks[0].ops.append(behind)
+    with pytest.raises(ConvertError, match="'z' dequantizes no stored weights"):
+        dequantized(program)
 
 
 def test_integers_become_the_numbers_that_they_stand_for() -> None:

@@ -22,11 +22,11 @@ def command() -> None:
     """
 
 
-@command.command("prepare")
-@click.argument("bundle", type=click.Path())
+@command.command("prepare", cls=opt.Command)
+@click.argument("bundle", type=opt.Reads())
 @click.option(
     "--app",
-    type=click.Path(),
+    type=opt.Reads(),
     default="android_demo",
     show_default=True,
     help="Folder of the app's Gradle project.",

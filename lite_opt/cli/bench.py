@@ -14,8 +14,8 @@ from lite_opt.views import latency
 __all__ = ["command"]
 
 
-@click.command("bench")
-@click.argument("model", metavar="BUNDLE|MODEL", type=click.Path())
+@click.command("bench", cls=opt.Command)
+@click.argument("model", metavar="BUNDLE|MODEL", type=opt.Reads())
 @opt.ENGINE
 @opt.ON_SERVER
 @click.option(

@@ -14,13 +14,13 @@ from py_runner.formats.run import Run
 __all__ = ["command"]
 
 
-@click.command("compare")
-@click.argument("reference", metavar="REFERENCE_RUN", type=click.Path())
-@click.argument("candidate", metavar="CANDIDATE_RUN", type=click.Path())
+@click.command("compare", cls=opt.Command)
+@click.argument("reference", metavar="REFERENCE_RUN", type=opt.Reads())
+@click.argument("candidate", metavar="CANDIDATE_RUN", type=opt.Reads())
 @click.option("--cosine", type=float, help="Least cosine of the centred logits.")
 @click.option("--max-abs-diff", type=float, help="Largest difference of probabilities.")
 @click.option("--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points.")
-@click.option("--html", type=click.Path(), help="Write the report as a page, too.")
+@click.option("--html", type=opt.Writes(), help="Write the report as a page, too.")
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG

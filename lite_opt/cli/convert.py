@@ -15,9 +15,9 @@ from lite_opt.views import conversion
 __all__ = ["command"]
 
 
-@click.command("convert")
-@click.argument("model", type=click.Path())
-@click.option("-o", "--out", type=click.Path(), required=True, help="The bundle to make.")
+@click.command("convert", cls=opt.Command)
+@click.argument("model", type=opt.Reads())
+@click.option("-o", "--out", type=opt.Writes(), required=True, help="The bundle to make.")
 @click.option(
     "--recipe",
     default="fp32",
@@ -36,7 +36,7 @@ __all__ = ["command"]
 @opt.LABELS
 @click.option(
     "--calibration",
-    type=click.Path(),
+    type=opt.Reads(),
     help="Data that int8 is calibrated with: images, a list file, a folder, .npy.",
 )
 @opt.CALIBRATION
@@ -54,12 +54,12 @@ __all__ = ["command"]
 )
 @click.option(
     "--save-quantized",
-    type=click.Path(),
+    type=opt.Writes(),
     help="Write the quantized Paddle model to this folder: the server engine runs it.",
 )
 @click.option(
     "--samples",
-    type=click.Path(),
+    type=opt.Reads(),
     help="Data to check with, in the same forms. Default: what calibration left, else random "
     "tensors.",
 )

@@ -15,11 +15,11 @@ from lite_opt.views.table import Item
 __all__ = ["command"]
 
 
-@click.command("demo")
+@click.command("demo", cls=opt.Command)
 @click.option(
     "-o",
     "--out",
-    type=click.Path(),
+    type=opt.Writes(),
     default="paddle-edge-demo",
     show_default=True,
     help="Where bundles, runs and reports are left.",

@@ -12,8 +12,8 @@ from lite_opt.views.describe import describe
 __all__ = ["command"]
 
 
-@click.command("inspect")
-@click.argument("path", type=click.Path())
+@click.command("inspect", cls=opt.Command)
+@click.argument("path", type=opt.Reads())
 @click.option("--target", help="arm or x86: which operators of a model have kernels there.")
 @opt.PARAMS
 @opt.JSON

@@ -15,15 +15,15 @@ from lite_opt.views import layers
 __all__ = ["command"]
 
 
-@click.command("layers")
-@click.argument("model", type=click.Path())
-@click.argument("bundle", type=click.Path())
+@click.command("layers", cls=opt.Command)
+@click.argument("model", type=opt.Reads())
+@click.argument("bundle", type=opt.Reads())
 @click.option(
     "--quantized",
-    type=click.Path(),
+    type=opt.Reads(),
     help="Of a bundle of recipe int8: what convert --save-quantized wrote.",
 )
-@click.option("--samples", type=click.Path(), help="Data to run. Default: the bundle's samples.")
+@click.option("--samples", type=opt.Reads(), help="Data to run. Default: the bundle's samples.")
 @click.option(
     "--limit", type=opt.COUNT, default=8, show_default=True, help="At most so many samples."
 )

@@ -19,6 +19,7 @@ import click
 
 from lite_opt.cli.output import print_json, say
 from py_runner.errors import PaddleEdgeError, UsageError
+from py_runner.files.faults import reason
 
 __all__ = ["COMMANDS", "main", "paddle_edge"]
 
@@ -67,7 +68,7 @@ def main() -> None:
         _fail(str(error), error.exit_code, as_json=as_json, debug=debug)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", _FAULT, as_json=as_json, debug=debug)
+        _fail(f"{where}{reason(error)}", _FAULT, as_json=as_json, debug=debug)
     except Exception as error:
         text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         text += "; run again with --debug and report it"

@@ -11,6 +11,8 @@ from typing import Any, Callable
 
 import click
 
+from py_runner.files.folder import check_kept
+
 __all__ = [
     "CALIBRATION",
     "COUNT",
@@ -23,6 +25,10 @@ __all__ = [
     "NUMBERS",
     "ON_SERVER",
     "PARAMS",
+    "Command",
+    "MayRead",
+    "Reads",
+    "Writes",
     "check_shape",
     "input_shape",
 ]
@@ -55,6 +61,33 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
             if all(n > 0 for n in numbers):
                 return numbers
         self.fail(f"'{value}' is not a list of positive numbers such as 1,2,4", param, ctx)
+
+
+class Reads(click.Path):
+    """A file or folder that the command reads."""
+
+
+class MayRead(click.types.StringParamType):
+    """A text that may name a file which the command reads."""
+
+
+class Writes(click.Path):
+    """A file or folder that the command makes, or replaces."""
+
+
+class Command(click.Command):
+    """A command that is not called where what it writes would take the place of what it reads.
+
+    Which that is, the types of its parameters say; tests/test_cli.py sees that each has a type.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        values = [(param.type, ctx.params.get(param.name or "")) for param in self.params]
+        read = [value for type_, value in values if isinstance(type_, (Reads, MayRead))]
+        for type_, value in values:
+            if isinstance(type_, Writes) and value is not None:
+                check_kept(value, read)
+        return super().invoke(ctx)
 
 
 _Shapes = Sequence[tuple[str, tuple[int, ...]]]
@@ -102,17 +135,18 @@ DEBUG = click.option(
 FORCE = click.option("--force", is_flag=True, help="Overwrite what exists.")
 PARAMS = click.option(
     "--params",
-    type=click.Path(),
+    type=Reads(),
     help="Parameter file or folder of MODEL, where its name does not tell.",
 )
 IMAGE = click.option(
     "--image",
+    type=MayRead(),
     metavar="SPEC",
     help="Preprocessing: an inference.yml, a preset (paddleclas, darknet53, ppocr-cls, "
     "efficientnet-lite), or KEY=VALUE,... such as resize=short:256,crop=224. "
     "Default: the inference.yml beside MODEL.",
 )
-LABELS = click.option("--labels", type=click.Path(), help="Class names, one a line.")
+LABELS = click.option("--labels", type=Reads(), help="Class names, one a line.")
 ENGINE = click.option(
     "--engine",
     help="lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "

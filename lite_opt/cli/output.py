@@ -13,6 +13,7 @@ import click
 
 from lite_opt.views.table import Remark, Verbatim
 from py_runner.errors import UsageError
+from py_runner.files.folder import whole_file
 from py_runner.watch import Watch
 
 if TYPE_CHECKING:
@@ -103,14 +104,16 @@ def _bars(in_bytes: bool) -> Any:
 def new_file(name: str | None, *, force: bool) -> Path | None:
     """The file to write, which must not be there without `force`: asked before long work."""
     path = Path(name) if name else None
+    if path and path.is_dir():
+        raise UsageError(f"{path}: is a folder, and a file is to be written there")
     if path and path.exists() and not force:
         raise UsageError(f"{path}: exists already; choose another name or pass --force")
+    if path and not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
     return path
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file that somebody asked for. Raises UsageError where that cannot be."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    """Write a file that somebody asked for, whole or not at all. Raises UsageError where not."""
+    with whole_file(path) as file:
+        file.write(text.encode())

@@ -19,12 +19,12 @@ from py_runner.tasks import TASKS
 __all__ = ["command"]
 
 
-@click.command("run")
-@click.argument("model", metavar="BUNDLE|MODEL", type=click.Path())
-@click.option("-o", "--out", type=click.Path(), required=True, help="The run to write.")
+@click.command("run", cls=opt.Command)
+@click.argument("model", metavar="BUNDLE|MODEL", type=opt.Reads())
+@click.option("-o", "--out", type=opt.Writes(), required=True, help="The run to write.")
 @click.option(
     "--data",
-    type=click.Path(),
+    type=opt.Reads(),
     help="Images, a list file `path label`, one folder a class, .npy or .npz. "
     "Default: the bundle's samples, or random tensors for a model.",
 )
@@ -36,6 +36,12 @@ __all__ = ["command"]
 @click.option("--limit", type=opt.COUNT, help="Only the first samples.")
 @click.option("--skip-bad", is_flag=True, help="Skip images that cannot be read, and name them.")
 @click.option("--time-limit", "time_limit_s", type=float, help="Seconds that a sample may take.")
+@click.option(
+    "--memory-limit",
+    "memory_limit_gb",
+    type=float,
+    help="GB that the engine may take. Default: by the sizes of model and sample.",
+)
 @click.option(
     "--top", type=opt.COUNT, default=1, show_default=True, help="Classes to show a sample."
 )
@@ -76,7 +82,7 @@ def command(
       paddle-edge run inference/ --data photos/ -o server.run --threads 2
       paddle-edge run inference/ --data photos/ -o gpu.run --device gpu --tensorrt --precision fp16
     """
-    check_free(out, force=force, keep=(model, params, labels, data))
+    check_free(out, force=force)
     warnings: list[str] = []
     with opened(
         model, engine=engine, device=device, params=params, image=image, labels=labels

@@ -33,7 +33,7 @@ def command() -> None:
     """
 
 
-@command.command("list")
+@command.command("list", cls=opt.Command)
 @click.argument("target", required=False)
 @click.option("--version", help="One release, such as v2.13-rc. Default: all.")
 @_URL
@@ -58,7 +58,7 @@ def _list(target: str | None, version: str | None, url: str | None, as_json: boo
     tell(document, sdks.view(document, base), as_json=as_json)
 
 
-@command.command("get")
+@command.command("get", cls=opt.Command)
 @click.argument("target")
 @click.option("--version", default="v2.13-rc", show_default=True, help="The release.")
 @click.option(
@@ -75,7 +75,7 @@ def _list(target: str | None, version: str | None, url: str | None, as_json: boo
     show_default=True,
     help="The C++ library, on Android.",
 )
-@click.option("--to", type=click.Path(), help="Also copy the SDK into this new folder.")
+@click.option("--to", type=opt.Writes(), help="Also copy the SDK into this new folder.")
 @_URL
 @opt.JSON
 @opt.DEBUG
@@ -97,8 +97,8 @@ def _get(target: str, as_json: bool, **options: Any) -> None:
     tell(found.to_json(), sdks.found(found), as_json=as_json)
 
 
-@command.command("add")
-@click.argument("file", type=click.Path())
+@command.command("add", cls=opt.Command)
+@click.argument("file", type=opt.Reads())
 @click.option("--version", help="The release it belongs to, where the library does not say it.")
 @opt.JSON
 @opt.DEBUG

@@ -16,10 +16,10 @@ from lite_opt.views import sensitivity
 __all__ = ["command"]
 
 
-@click.command("sensitivity")
-@click.argument("model", type=click.Path())
+@click.command("sensitivity", cls=opt.Command)
+@click.argument("model", type=opt.Reads())
 @click.option(
-    "--calibration", type=click.Path(), required=True, help="Data to calibrate and to measure with."
+    "--calibration", type=opt.Reads(), required=True, help="Data to calibrate and to measure with."
 )
 @opt.CALIBRATION
 @click.option(
@@ -29,7 +29,7 @@ __all__ = ["command"]
     show_default=True,
     help="How many to measure with, held out from calibration where there are enough.",
 )
-@click.option("--plot", type=click.Path(), help="Draw the losses into this SVG file.")
+@click.option("--plot", type=opt.Writes(), help="Draw the losses into this SVG file.")
 @opt.PARAMS
 @opt.IMAGE
 @opt.LABELS

@@ -44,14 +44,16 @@ class Conversion:
 
     `bundle` is None where the self-check failed. It is there, and the conversion false, where no
     engine here could judge it: `bundle.check["status"]` is then "unjudged", with the reason.
-    `report` is the verdict of the self-check on the recipe, None without one. `float_layers`
-    says which layers `max_drop` kept in float.
+    `report` is the verdict of the self-check on the recipe, None without one. `refused` says how an
+    ARM engine that was asked refused the model: there is no bundle then. `float_layers` says which
+    layers `max_drop` kept in float.
     """
 
     bundle: Bundle | None
     report: Report | None
     changes: tuple[Change, ...]
     float_layers: FloatLayers | None = None
+    refused: str = ""
 
     def __bool__(self) -> bool:
         return self.bundle is not None and self.bundle.check["status"] != "unjudged"
@@ -114,7 +116,7 @@ def convert(
         check=check,
         save_quantized=None if save_quantized is None else Path(save_quantized),
         force=force,
-        reads=(model, params, labels),
+        reads=(model, params, labels, image),
     )
     with ExitStack() as stack:
         # The optimizers start while the model is read.
@@ -138,7 +140,7 @@ def convert(
         try:
             verdicts = _write(plan, source, models, data, optimizers, outputs, changes, watch)
         except CheckFailedError as failed:
-            return Conversion(None, failed.report, changes, float_layers)
+            return Conversion(None, failed.report, changes, float_layers, failed.refused)
     return Conversion(Bundle.open(plan.out), verdicts.report, changes, float_layers)
 
 

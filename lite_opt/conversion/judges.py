@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lite_opt.conversion.culprit import culprit
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_target
 from lite_opt.judge.compare import Report, compare
@@ -21,7 +22,7 @@ from lite_opt.model.load import stage
 from lite_opt.model.program import Program
 from lite_opt.quant.simulate import fake_fp16
 from py_runner.devices import arm_device
-from py_runner.errors import ConvertError, EngineError
+from py_runner.errors import ConvertError, EngineError, RefusedError
 from py_runner.files.folder import temporary_folder
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
@@ -31,13 +32,19 @@ from py_runner.watch import Watch
 
 __all__ = ["Case", "CheckFailedError", "Verdict", "Verdicts", "board", "simulation", "x86"]
 
+# How long an ARM engine may take for a sample before it is said to hang: ten times what an emulated
+# board needs, which is about 200 times what the server does (SqueezeNet1_1: 2.2 s, 14 ms).
+_SLOWER = 2000
+_LEAST_LIMIT_S = 120.0
+
 
 class CheckFailedError(Exception):
-    """What was made is wrong: ends a conversion without a bundle, and never leaves `convert`."""
+    """What was made is wrong, or an ARM engine refuses it (`refused` says how): ends a conversion
+    without a bundle, and never leaves `convert`."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report | None, refused: str = "") -> None:
         super().__init__()
-        self.report = report
+        self.report, self.refused = report, refused
 
 
 @dataclass(frozen=True)
@@ -235,13 +242,15 @@ def _run_x86(case: Case, models: Models, samples: list[Sample], file: Path | Non
 def board(case: Case, folder: Path, bundle: Bundle) -> Verdict | None:
     """An ARM engine on the file for arm, where there is one: this machine, or an emulated board.
 
-    It counts more than any other. `folder` holds a whole bundle. None where no engine is here, and
-    with a warning where it does not run the model. Raises CheckFailedError.
+    It counts more than any other. `folder` holds a whole bundle. None where no engine is here, in
+    doubt where it is set up wrongly. Raises CheckFailedError where the model is wrong on it, or it
+    refuses the model, dies of it or hangs.
     """
     device = arm_device()
     if "arm" not in bundle.targets or device is None:
         return None
     case.watch.say(f"running the file for arm on engine native, device {device}")
+    limit_s = max(_LEAST_LIMIT_S, _SLOWER * case.reference.latency["max_ms"] / 1e3)
     warnings: list[str] = []
 
     def warn(text: str) -> None:
@@ -254,11 +263,47 @@ def board(case: Case, folder: Path, bundle: Bundle) -> Verdict | None:
             case.samples[: case.kept],
             engine="native",
             device=device,
+            time_limit_s=limit_s,
             watch=replace(case.watch, warn=warn),
         )
+    except RefusedError as error:
+        words = re.sub(rf"{re.escape(str(folder))}/?", "", str(error))
+        raise CheckFailedError(None, words + _blame(case, device, limit_s)) from None
     except EngineError as error:
-        # Such as a library without fp16: no verdict, and the others stand.
         warn(f"no ARM verdict: {str(error).replace(str(folder), bundle.name)}")
         return Verdict("native", None, doubt=warnings[-1], warnings=tuple(warnings))
     verdict = _verdict(case.reference.first(case.kept), answers, f" ({device})")
     return replace(verdict, warnings=tuple(warnings))
+
+
+def _blame(case: Case, device: str, limit_s: float) -> str:
+    """Which operator an ARM engine cannot run, in words; "" where that cannot be found out."""
+    case.watch.say("it does not run: looking for the operator that it cannot run")
+    program, recipe = case.models.of("arm")
+
+    def fails(beginning: Program) -> bool:
+        models = Models(beginning, None, recipe)
+        with temporary_folder() as folder:
+            try:
+                with Optimizer() as optimizer:
+                    files = stage(beginning, folder)
+                    made = make_target(models, optimizer, files, "arm", folder / "model.arm.nb")
+                inputs = tuple(beginning.inputs)
+                Bundle(folder, "part", {}, {}, (), {"arm": made}, inputs, ()).write(folder)
+                names = {spec.name for spec in inputs}
+                first = case.samples[0]
+                feeds = {name: value for name, value in first.feeds.items() if name in names}
+                run(
+                    Bundle.open(folder).model("arm"),
+                    [Sample(first.id, feeds)],
+                    engine="native",
+                    device=device,
+                    warmup=0,
+                    time_limit_s=limit_s,
+                )
+            except (RefusedError, ConvertError):
+                return True
+        return False
+
+    op = culprit(program, fails)
+    return "" if op is None else f"; it cannot run {op.type} in layer '{op.layer}'"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lite_opt.model.load import load, save
 from lite_opt.model.program import ModelFiles, Program
+from lite_opt.passes.half import computes_in_half, widen_half
 from lite_opt.quant.operators import is_quantized
 from py_runner.data.image import ImageSpec
 from py_runner.data.image_text import image_spec
@@ -20,7 +21,11 @@ __all__ = ["Source"]
 
 @dataclass(frozen=True)
 class Source:
-    """A source model with what lies beside it: how to preprocess, and the names of the classes."""
+    """A source model with what lies beside it: how to preprocess, and the names of the classes.
+
+    half: whether it computes in half floats. The server has few kernels for these on a CPU, and
+    other numbers where it has them: there it runs with the same weights in float32.
+    """
 
     files: ModelFiles
     inputs: tuple[TensorSpec, ...]
@@ -28,6 +33,7 @@ class Source:
     labels: tuple[str, ...] | None
     precision: str = "fp32"
     warning: str = ""
+    half: bool = False
 
     @classmethod
     def of(
@@ -52,6 +58,10 @@ class Source:
             spec = image_spec(image)
         if labels is not None:
             names = read_labels(labels)
+        half = computes_in_half(program)
+        if half:
+            told = "it computes in half floats: the server runs it in float32 as well"
+            warning = f"{warning}; {told}" if warning else told
         check_labels(names, program.outputs)
         return cls(
             program.files,
@@ -60,6 +70,7 @@ class Source:
             None if names is None else tuple(names),
             "int8" if is_quantized(program) else "fp32",
             warning,
+            half,
         )
 
     @property
@@ -72,8 +83,11 @@ class Source:
     def model(self, folder: Path, *, sha256: str | None = None) -> Model:
         """The model as the server engine takes it; old forms are rewritten into `folder`."""
         files = self.files
-        if files.model.suffix not in (".pdmodel", ".json") or files.params is None:
-            files = save(load(files.model, params=files.params), folder)
+        if files.model.suffix not in (".pdmodel", ".json") or files.params is None or self.half:
+            program = load(files.model, params=files.params)
+            if self.half:
+                widen_half(program)
+            files = save(program, folder)
         assert files.params is not None
         return Model(
             self.name,

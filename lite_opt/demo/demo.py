@@ -122,8 +122,8 @@ def _both(
         model, folder / "bundle", samples=data, watch=replace(watch, say=step), **beside
     )
     if converted.bundle is None:
-        assert converted.report is not None
-        raise ConvertError(f"{model}: {verdict(converted.report)}")
+        found = verdict(converted.report) if converted.report is not None else converted.refused
+        raise ConvertError(f"{model}: {found}")
     bundle = converted.bundle
     source = Source.of(load(model), **beside)
     samples: Dataset = dataset(data, inputs=bundle.inputs, image=bundle.image, labels=bundle.labels)

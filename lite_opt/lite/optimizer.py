@@ -14,8 +14,9 @@ from pathlib import Path
 from lite_opt.model.program import ModelFiles
 from lite_opt.recipes import Recipe
 from py_runner.engines import lite
-from py_runner.errors import ConvertError, EngineError
+from py_runner.errors import ConvertError, EngineError, ModelError
 from py_runner.files.checksum import Checksums
+from py_runner.files.faults import check_room
 from py_runner.files.process import Child, how_it_ended, last_words
 from py_runner.formats.nb import NbFile, read_nb
 
@@ -28,6 +29,9 @@ _CHILD = Path(__file__).with_name("opt_child.py")
 # instead of having the kernel clear new pages for it, saves a quarter of the time and costs 2 % of
 # memory (AlexNet, SENet154_vd). See the GNU C library's manual, "Memory Allocation Tunables".
 _MALLOC = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
+
+# The memory it may map: for itself, and for each byte of the model.
+_OWN_BYTES, _OF_PARAMS = 4 << 30, 32
 
 # A pattern in the optimizer's last words -> what it means and what to do.
 _ADVICE: tuple[tuple[str, str], ...] = (
@@ -83,7 +87,7 @@ class Optimizer:
         (BinaryFileWriter in Paddle Lite's lite/core/model/base/io.cc).
 
         Raises ConvertError where the optimizer dies, hangs, writes nothing, or another target's
-        file.
+        file; OSError where the disk is full.
         """
         config = {
             "model": str(files.model),
@@ -94,6 +98,7 @@ class Optimizer:
             "quant_type": recipe.quant_type,
         }
         checksums = Checksums(out)
+        self._child.limit_memory(_OWN_BYTES + _OF_PARAMS * _size(files))
         self._child.tell(json.dumps(config).encode())
         returncode = self._child.wait(time_limit_s, meanwhile=checksums.read_on)
         log = self._child.log()
@@ -103,12 +108,17 @@ class Optimizer:
                 f"stopped; its last words: {last_words(log)}"
             )
         if returncode != 0 or not out.is_file():
+            check_room(out.parent)
             ended = f"{how_it_ended(returncode)}: {last_words(log)}"
             explained = lite.explain(ended)
             if explained != ended:
                 raise EngineError(f"{explained}: {last_words(log)}")
             raise ConvertError(_why(target, returncode, log))
-        made = read_nb(out)
+        try:
+            made = read_nb(out)
+        except ModelError:
+            check_room(out.parent)  # the optimizer does not look whether its writing succeeds
+            raise
         if made.target not in (target, "host"):
             raise ConvertError(
                 f"the optimizer was asked for {target} and made a file for {made.target}"
@@ -126,6 +136,11 @@ def optimize(files: ModelFiles, target: str, out: Path, *, recipe: Recipe) -> Nb
     """`Optimizer.run` in a child started for it."""
     with Optimizer() as optimizer:
         return optimizer.run(files, target, out, recipe=recipe)[0]
+
+
+def _size(files: ModelFiles) -> int:
+    """Bytes of a staged model."""
+    return sum(file.stat().st_size for file in (files.model, files.params) if file is not None)
 
 
 def _why(target: str, returncode: int, log: bytes) -> str:

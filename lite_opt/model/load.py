@@ -15,6 +15,7 @@ from lite_opt.model.pdmodel import read_pdmodel, serialize
 from lite_opt.model.pir import read_pir
 from lite_opt.model.program import Graph, ModelFiles, Program
 from py_runner.errors import ModelError
+from py_runner.files.regular import read_bytes
 
 __all__ = ["find_model", "load", "save", "stage"]
 
@@ -58,7 +59,7 @@ def _format(model: Path) -> tuple[str, Callable[[Path, bytes], Graph]]:
 def _read_graph(path: Path) -> Graph:
     _, read = _format(path)
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
     return read(path, data)

@@ -22,6 +22,7 @@ import numpy as np
 from lite_opt.model.pdmodel import messages
 from lite_opt.model.program import ModelFiles, Var
 from py_runner.errors import ModelError
+from py_runner.files.regular import open_regular
 from py_runner.tensors import DTYPE_NUMBERS, DTYPES
 
 __all__ = ["read_params", "write_params"]
@@ -57,7 +58,7 @@ def read_params(files: ModelFiles, stored: list[Var]) -> dict[str, np.ndarray[An
 def _read_records(path: Path, variables: list[Var]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     """The parameters of one file, as read-only views of its memory map."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None

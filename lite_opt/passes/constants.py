@@ -10,21 +10,23 @@ import numpy as np
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["fold_constants"]
+__all__ = ["SHAPERS", "fold_constants"]
 
 _RESHAPES = ("reshape2", "unsqueeze2", "squeeze2", "flatten_contiguous_range")
+# Operators that give a parameter another form: what they give is a constant, too.
+SHAPERS = (*_RESHAPES, "transpose2", "cast")
 
 
 @rule(
-    ops=(*_RESHAPES, "transpose2", "cast", "bicubic_interp_v2"),
+    ops=(*SHAPERS, "bicubic_interp_v2"),
     because="Lite would compute them at every inference, and has no kernel for bicubic_interp_v2 "
     "(position embeddings)",
 )
 def fold_constants(op: Op, site: Site) -> Iterator[str]:
     """Shapes, permutations and bicubic resizes of parameters -> parameters."""
     value = _constant(site.program, op)
-    if value is None:
-        return
+    if value is None or any(user.type == "quantize_linear" for user in site.readers(op)):
+        return  # quant_dequant_op_fuser.cc aborts (is_weight) where it reads a parameter
     site.program.set_param(op.outputs["Out"][0], np.ascontiguousarray(value))
     site.replace()
     yield "computed beforehand"

@@ -95,11 +95,11 @@ def matmul_to_mul(op: Op, site: Site) -> Iterator[str]:
 def fold_matmul_heads(op: Op, site: Site) -> Iterator[str]:
     """matmul_v2 of [N,H,M,K] with one [N,1,K,P] for all heads -> [N,H*M,K] with [N,K,P], between
     reshapes."""
-    x, y, out = op.inputs["X"][0], op.inputs["Y"][0], op.outputs["Out"][0]
-    a, b = site.program.var(x).shape, site.program.var(y).shape
-    if op.get("trans_x", False) or len(a) != 4 or len(b) != 4:
+    x, y, out = op.input("X"), op.input("Y"), op.output("Out")
+    if op.get("trans_x", False) or x is None or y is None or out is None:
         return
-    if b[1] != 1 or a[1] == 1 or -1 in (*a[1:], *b[1:]):
+    a, b = site.program.var(x).shape, site.program.var(y).shape
+    if len(a) != 4 or len(b) != 4 or b[1] != 1 or a[1] == 1 or -1 in (*a[1:], *b[1:]):
         return
     dtype, shape = site.program.var(out).dtype, site.program.var(out).shape
     rows, other = (a[0], a[1] * a[2], a[3]), (b[0], b[2], b[3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lite_opt.model.program import Program
+from lite_opt.passes.activations import activations_by_others
 from lite_opt.passes.arithmetic import powers_to_products
 from lite_opt.passes.attributes import (
     drop_callstack,
@@ -12,8 +13,10 @@ from lite_opt.passes.attributes import (
 )
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
+from lite_opt.passes.half import widen_half
 from lite_opt.passes.layout import fold_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
+from lite_opt.passes.observers import drop_constant_observers
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.rule import Change, Rule
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
@@ -24,12 +27,15 @@ __all__ = ["RULES", "repair"]
 
 RULES: tuple[Rule, ...] = (
     drop_callstack,
+    widen_half,
+    activations_by_others,
     narrow_integers,
     fill_defaults,
     scalars_to_vectors,
     plain_values,
     complete_batch_norm,
     powers_to_products,
+    drop_constant_observers,
     fold_bias_reshape,
     fold_constants,
     matmul_to_mul,

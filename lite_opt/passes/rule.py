@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from lite_opt.model.program import Block, Op, Program, Var
+from py_runner.errors import ModelError
 
 __all__ = ["Change", "Rule", "Site", "place", "program_rule", "rule"]
 
@@ -55,6 +56,20 @@ class Site:
         """`Program.producers`, as it was when first asked for."""
         return self.program.producers()
 
+    @cached_property
+    def consumers(self) -> dict[str, list[Op]]:
+        """`Program.consumers`, as it was when first asked for."""
+        return self.program.consumers()
+
+    def readers(self, op: Op) -> list[Op]:
+        """The operators that read any output of one."""
+        return [
+            user
+            for names in op.outputs.values()
+            for name in names
+            for user in self.consumers.get(name, [])
+        ]
+
     def replace(self, *ops: Op) -> None:
         """Put these operators in the place of the one at hand, which may be among them."""
         self.ops[:] = ops
@@ -89,6 +104,8 @@ def rule(
 
     ops: the types of operators that it takes; None for all.
     everywhere: in the bodies of loops and branches, too, rather than in block 0 only.
+
+    The rule raises ModelError for an operator that lacks what every one of its type has.
     """
 
     def decorate(edit: Callable[[Op, Site], Iterator[str]]) -> Rule:
@@ -100,8 +117,13 @@ def rule(
                     site.replace(op)
                     if ops is None or op.type in ops:
                         where = place(op)
-                        for what in edit(op, site):
-                            yield where, what
+                        try:
+                            yield from ((where, what) for what in edit(op, site))
+                        except (IndexError, KeyError, TypeError, ValueError) as error:
+                            raise ModelError(
+                                f"{program.files.model}: {where} is not as Paddle writes it "
+                                f"({type(error).__name__} in {edit.__name__}: {error})"
+                            ) from error
                     result += site.ops
                 block.ops = result
 

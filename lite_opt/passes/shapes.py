@@ -47,7 +47,7 @@ def fix_reshapes(op: Op, site: Site) -> Iterator[str]:
     one -1: what computed it (shape, slice, fill_constant) is then dead."""
     tensors = op.inputs.get("ShapeTensor") or []
     shape = op.get("shape") or []
-    if len(tensors) != len(shape) or sum(d <= 0 for d in shape) > 1:
+    if not tensors or len(tensors) != len(shape) or sum(d <= 0 for d in shape) > 1:
         return
     known = [_filled(site.producers.get(name)) for name in tensors]
     if any(d > 0 and d != value for d, value in zip(shape, known)):

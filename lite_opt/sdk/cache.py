@@ -24,6 +24,7 @@ from lite_opt.sdk.library import Sdk
 from py_runner.errors import EngineError, PaddleEdgeError, UsageError
 from py_runner.files import manifest
 from py_runner.files.folder import whole_folder
+from py_runner.files.regular import read_text
 from py_runner.watch import Watch
 
 __all__ = ["Origin", "Place", "cache_folder", "cached", "make_folder", "opened"]
@@ -85,7 +86,7 @@ class Place:
     def check_pin(self, digest: str, source: str | Path) -> None:
         """Raise EngineError where another archive of this name was pinned than `source`."""
         try:
-            pinned = self.pin.read_text(encoding="ascii").split()[0]
+            pinned = read_text(self.pin, "ascii").split()[0]
         except FileNotFoundError:
             return
         except (IndexError, UnicodeDecodeError):

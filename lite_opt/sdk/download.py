@@ -21,6 +21,7 @@ from urllib.error import HTTPError, URLError
 
 from py_runner.errors import EngineError, ModelError, UsageError
 from py_runner.files import manifest
+from py_runner.files.faults import reason as reason_of
 from py_runner.watch import Watch
 
 __all__ = ["download", "forget"]
@@ -61,7 +62,7 @@ def download(url: str, part: Path, watch: Watch) -> bool:
             watch.say(f"{url}: {error}; trying again, with {have / 1e6:.1f} MB here")
             time.sleep(pause_s)
         except OSError as error:
-            raise UsageError(f"{part}: cannot be written: {error.strerror or error}") from None
+            raise UsageError(f"{part}: cannot be written: {reason_of(error)}") from None
 
 
 def forget(part: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from lite_opt.sdk.archives import is_version
 from py_runner.errors import EngineError
+from py_runner.files.regular import open_regular
 
 __all__ = ["Sdk"]
 
@@ -144,7 +145,7 @@ def _read_elf(path: Path) -> _Elf:
 
 @contextmanager
 def _mapped(path: Path) -> Iterator[mmap.mmap]:
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as data:
+    with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as data:
         yield data
 
 

@@ -27,6 +27,7 @@ def document(done: Conversion) -> dict[str, Any]:
         "changes": [str(change) for change in done.changes],
         "check": bundle.check if bundle else None,
         "report": done.report.to_json() if done.report is not None else None,
+        "refused": done.refused or None,
         "float_layers": asdict(done.float_layers) if done.float_layers else None,
         "targets": {n: asdict(t) for n, t in bundle.targets.items()} if bundle else None,
     }
@@ -49,6 +50,9 @@ def view(done: Conversion, out: str, *, random: bool) -> Iterator[Item]:
             yield Remark(
                 f"paddle-edge: unjudged: {reason}; compare on a device before you trust it"
             )
+        return
+    if done.refused:
+        yield Remark(f"paddle-edge: FAILED: {done.refused}; no bundle was written")
         return
     assert done.report is not None
     hint = " (judged on random tensors: give data like those in use with --samples)"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from py_runner.data.image import ImageSpec, to_rgb
 from py_runner.errors import DataError
+from py_runner.files.regular import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,7 +33,7 @@ def open_image(path: str | os.PathLike[str], spec: ImageSpec | None = None) -> I
 
     path = Path(path)
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             limit = Image.MAX_IMAGE_PIXELS
             # Pillow only warns up to twice its limit.
             if limit is not None and image.width * image.height > limit:
@@ -51,7 +52,8 @@ def open_image(path: str | os.PathLike[str], spec: ImageSpec | None = None) -> I
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # decoders raise whatever a damaged file leads them to
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        told = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = told.splitlines()[0]
         raise DataError(f"{path}: cannot decode this image: {reason}") from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from py_runner.data.image import SPEC_KEYS, ImageSpec
 from py_runner.data.labels import read_labels
 from py_runner.errors import DataError, UsageError
+from py_runner.files.regular import read_text
 
 __all__ = ["read_inference_yml", "read_number", "read_preprocessing"]
 
@@ -68,7 +69,7 @@ def _load(path: Path) -> tuple[Path, dict[str, Any]]:
     if path.is_dir():
         path = path / "inference.yml"
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(read_text(path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:

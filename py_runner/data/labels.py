@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from py_runner.errors import DataError, UsageError
+from py_runner.files import regular
 from py_runner.tensors import TensorSpec
 
 __all__ = ["check_labels", "read_labels", "read_text"]
@@ -46,7 +47,7 @@ def check_labels(labels: Sequence[str] | None, outputs: Sequence[TensorSpec]) ->
 def read_text(path: Path) -> str:
     """A text file in UTF-8, with or without a byte order mark. Raises DataError for another."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular.read_text(path, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file in UTF-8") from error
     except OSError as error:

@@ -13,7 +13,7 @@ import numpy as np
 
 from py_runner.engines import native
 from py_runner.engines.worker import Worker
-from py_runner.errors import EngineError
+from py_runner.errors import EngineError, RefusedError
 from py_runner.formats.run import Run, SampleInfo, machine
 from py_runner.job import Job
 from py_runner.tensors import Sample, sample_hash
@@ -56,7 +56,7 @@ class Here:
                     header, answer = worker.receive(time_limit_s=job.time_limit_s)
                 except EngineError as error:
                     sample = infos[len(latency_ms)].id
-                    raise EngineError(f"{file}: sample '{sample}': {error}") from None
+                    raise RefusedError(f"{file}: sample '{sample}': {error}") from None
                 for name, value in answer.items():
                     outputs.setdefault(name, []).append(value)
                 latency_ms.append(header["latency_ms"])
@@ -102,12 +102,20 @@ def _opened(job: Job, first: Sample) -> Worker:
     }
     python = job.kind.python()
     try:
-        return Worker(job.kind.script, config, name=job.engine, python=python, threads=job.threads)
+        return Worker(
+            job.kind.script,
+            config,
+            name=job.engine,
+            python=python,
+            threads=job.threads,
+            time_limit_s=job.time_limit_s,
+            memory_limit_bytes=job.memory_bytes(first),
+        )
     except EngineError as error:
         text = job.kind.explain(str(error))
         # The native library names what is at fault in a bundle itself.
         named = job.engine == "native" and str(model.files[0].parent) in text
-        raise EngineError(text if named else f"{model.files[0]}: {text}") from None
+        raise type(error)(text if named else f"{model.files[0]}: {text}") from None
 
 
 class _Sender:

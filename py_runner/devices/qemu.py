@@ -26,9 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from py_runner.errors import EngineError
+from py_runner.errors import EngineError, RefusedError
 from py_runner.files.folder import temporary_folder
 from py_runner.files.process import Child, how_it_ended, last_words
+from py_runner.files.regular import read_bytes
 from py_runner.formats.bundle import SavedSample, save_samples
 from py_runner.formats.run import Run
 from py_runner.job import Job
@@ -37,6 +38,8 @@ from py_runner.watch import Watch
 
 __all__ = ["Emulated"]
 
+# Of memory: QEMU maps the whole space of a CPU of 32 bits, and for its translations.
+_EMULATOR_BYTES = 8 << 30
 # Samples are answered in batches, which begin small and grow until one takes this.
 _BATCH_S = 20
 _MOST_IN_BATCH = 64
@@ -95,8 +98,8 @@ class Emulated:
     def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
         """`inference.run` here: batch by batch, each in a process that warms up anew.
 
-        Raises EngineError in one line where something is missing, and where `lite_run` refuses or
-        dies.
+        Raises in one line EngineError where something is missing, and RefusedError where `lite_run`
+        refuses or dies.
         """
         self._argv()
         runs: list[Run] = []
@@ -129,12 +132,12 @@ class Emulated:
             arguments = [bundle, "--samples", folder, "--out", out, *options]
             limit = job.time_limit_s and job.time_limit_s * len(batch)
             try:
-                said = self._call(self._argv(), arguments, limit)
+                said = self._call(self._argv(), arguments, limit, job.memory_bytes(batch[0]))
             except EngineError as error:
                 if str(bundle) in str(error):
                     raise  # lite_run names what is at fault itself
                 which = " to ".join(dict.fromkeys(f"'{s.id}'" for s in (batch[0], batch[-1])))
-                raise EngineError(f"{job.model.files[0]}: sample {which}: {error}") from None
+                raise type(error)(f"{job.model.files[0]}: sample {which}: {error}") from None
             for line in said.decode("utf-8", "replace").splitlines():
                 if line.startswith(_WARNING):
                     watch.warn(line.removeprefix(_WARNING))
@@ -168,7 +171,7 @@ class Emulated:
                 bundle = model.files[0].parent
                 self._call(self._argv(plugin=options), [bundle, *arguments], None)
                 executed = {}
-                for line in out.read_text(encoding="utf-8", errors="replace").splitlines():
+                for line in read_bytes(out).decode("utf-8", "replace").splitlines():
                     count, _, path = line.partition(" ")
                     executed[path] = int(count)
                 spans.append(executed[files[1]] - executed[files[0]])
@@ -219,16 +222,27 @@ class Emulated:
             )
         return place.absolute()
 
-    def _call(self, argv: list[str], arguments: list[object], time_limit_s: float | None) -> bytes:
+    def _call(
+        self,
+        argv: list[str],
+        arguments: list[object],
+        time_limit_s: float | None,
+        memory_bytes: int | None = None,
+    ) -> bytes:
         """What the command said, which succeeded."""
         with Child([*argv, *map(str, arguments)], output="none") as child:
+            if memory_bytes is not None:
+                child.limit_memory(_EMULATOR_BYTES + memory_bytes)
             child.tell()
             returncode = child.wait(time_limit_s)
             if returncode is None:
-                raise EngineError(f"{self.emulator} took longer than {time_limit_s:g} s")
+                raise RefusedError(f"{self.emulator} took longer than {time_limit_s:g} s")
             said = child.log(None)
         if returncode != 0:
-            raise EngineError(f"{self.emulator}: {self._words(argv[-1], returncode, said)}")
+            # Without a word from lite_run, and not killed, it was never started.
+            ran = returncode < 0 or f"\n{_SAYS}".encode() in b"\n" + said
+            kind = RefusedError if ran else EngineError
+            raise kind(f"{self.emulator}: {self._words(argv[-1], returncode, said)}")
         return said
 
     def _words(self, command: str, returncode: int, log: bytes) -> str:

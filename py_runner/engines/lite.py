@@ -16,7 +16,7 @@ import shutil
 import sys
 from typing import Any
 
-__all__ = ["PYTHON_VARIABLE", "explain", "interpreter", "missing", "open_session"]
+__all__ = ["PYTHON_VARIABLE", "explain", "interpreter", "load", "missing", "open_session"]
 
 PYTHON_VARIABLE = "PADDLE_EDGE_LITE_PYTHON"
 
@@ -118,6 +118,11 @@ class _Session:
                 raise RuntimeError(f"the engine computed nothing for output '{name}'")
             outputs[name] = value.copy()
         return outputs
+
+
+def load() -> None:
+    """Import the engine: what the time limit of opening a model does not count. In the child."""
+    _engine()
 
 
 def open_session(config: dict[str, Any]) -> _Session:

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LIBRARY_VARIABLE", "missing", "open_session", "target"]
+__all__ = ["LIBRARY_VARIABLE", "load", "missing", "open_session", "target"]
 
 LIBRARY_VARIABLE = "PADDLE_EDGE_LITE_RUN"
 
@@ -177,6 +177,11 @@ class _Session:
             held = c.string_at(data, math.prod(answer) * kind.itemsize) if data.value else b""
             outputs[name] = np.frombuffer(held, kind).reshape(answer)
         return outputs
+
+
+def load() -> None:
+    """Import the engine: what the time limit of opening a model does not count. In the child."""
+    _load(_library())
 
 
 def open_session(config: dict[str, Any]) -> _Session:

@@ -4,6 +4,7 @@ A script of its own, run as `python serve.py ENGINE.py FD_IN FD_OUT` by whatever
 the engine: it may import the standard library and NumPy only, and so may the top level of
 ENGINE.py, which defines
 
+    load()                               imports the engine; may be missing
     open_session(config) -> session      raises an exception with words for a person
     session.version                      the engine's own version text
     session.prepare(feeds)               before a sample is run, once; not timed
@@ -81,6 +82,12 @@ def main() -> None:
     if message is None:
         return
     config = message[0]
+    try:
+        getattr(engine, "load", lambda: None)()
+    except Exception as error:  # whatever it is, the parent must hear of it
+        _write(stream_out, {"error": _words(error)}, {})
+        return
+    _write(stream_out, {}, {})
     try:
         session = engine.open_session(config)
     except Exception as error:  # whatever it is, the parent must hear of it

@@ -13,6 +13,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import select
 import struct
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from py_runner.errors import EngineError
+from py_runner.errors import EngineError, RefusedError
 from py_runner.files.process import Child, how_it_ended, last_words
 
 __all__ = ["Worker"]
@@ -29,6 +30,9 @@ __all__ = ["Worker"]
 _SERVE = Path(__file__).with_name("serve.py")
 # Room for a whole image tensor, so that the next sample waits in the pipe while the engine works.
 _PIPE_BYTES = 1 << 20
+# To start an interpreter and import an engine: only a hang takes so long.
+_START_S = 600.0
+_NO_MEMORY = r"bad_?alloc|memory|length_error|cannot allocate"
 
 
 class Worker:
@@ -40,14 +44,26 @@ class Worker:
         name: what to call the engine in errors.
         python: the interpreter that has the engine.
         threads: how many the engine's OpenMP may use.
+        time_limit_s: how long it may take to open the model, once the engine is there.
+        memory_limit_bytes: how much the child may map.
 
-    Raises EngineError when the child cannot start or says that the engine is not to be had.
+    Raises EngineError when the child cannot start or says that the engine is not to be had, and
+    when it meets a limit.
     """
 
     def __init__(
-        self, script: Path, config: dict[str, Any], *, name: str, python: str, threads: int = 1
+        self,
+        script: Path,
+        config: dict[str, Any],
+        *,
+        name: str,
+        python: str,
+        threads: int = 1,
+        time_limit_s: float | None = None,
+        memory_limit_bytes: int | None = None,
     ) -> None:
         self.name = name
+        self._memory_limit_bytes = memory_limit_bytes
         child_in, self._to_child = os.pipe()
         self._from_child, child_out = os.pipe()
         for pipe in (child_in, self._from_child):
@@ -65,9 +81,12 @@ class Worker:
             os.close(child_in)
             os.close(child_out)
         try:
+            if memory_limit_bytes is not None:
+                self._child.limit_memory(memory_limit_bytes)
             self._child.tell()
             self.send(config, {})
-            self.ready, _ = self.receive(time_limit_s=None)
+            self.receive(time_limit_s=_START_S)
+            self.ready, _ = self.receive(time_limit_s=time_limit_s)
         except BaseException:
             self.close()
             raise
@@ -91,11 +110,14 @@ class Worker:
     def receive(
         self, *, time_limit_s: float | None
     ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-        """The next message. Raises EngineError if the child reports one, dies or takes too long."""
+        """The next message.
+
+        Raises EngineError if the child reports an error, RefusedError if it dies or takes too long.
+        """
         size = self._read(4, time_limit_s)
         header = json.loads(self._read(struct.unpack("<I", size)[0], time_limit_s))
         if "error" in header:
-            raise EngineError(header["error"])
+            raise EngineError(header["error"] + self._of_memory(header["error"]))
         arrays = {}
         for name, dtype, shape in header["arrays"]:
             count = math.prod(shape) * np.dtype(dtype).itemsize
@@ -108,15 +130,25 @@ class Worker:
         while view:
             if not select.select([self._from_child], [], [], time_limit_s)[0]:
                 self._child.kill()
-                raise EngineError(f"engine {self.name} gave no answer within {time_limit_s:g} s")
+                raise RefusedError(f"engine {self.name} gave no answer within {time_limit_s:g} s")
             got = os.readv(self._from_child, [view])
             if got == 0:
                 ended = how_it_ended(self._child.wait() or 0)
-                raise EngineError(
-                    f"engine {self.name} {ended}; its last words: {last_words(self._child.log())}"
+                words = last_words(self._child.log())
+                raise RefusedError(
+                    f"engine {self.name} {ended}; its last words: {words}{self._of_memory(words)}"
                 )
             view = view[got:]
         return data
+
+    def _of_memory(self, words: str) -> str:
+        """What to add to words that tell of a want of memory."""
+        if self._memory_limit_bytes is None or not re.search(_NO_MEMORY, words, re.IGNORECASE):
+            return ""
+        return (
+            f"; it may take {self._memory_limit_bytes / 1e9:.1f} GB, by the size of the model and "
+            "of the sample: the file is damaged, or give --memory-limit"
+        )
 
     def kill(self) -> None:
         """End the child at once; whoever is blocked in `send` or `receive` is let go."""

@@ -9,6 +9,8 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
+from py_runner.files.regular import open_regular
+
 __all__ = ["Checksums", "sha256"]
 
 
@@ -25,7 +27,7 @@ class Checksums:
 
     def read_on(self) -> Checksums:
         """Take in what is there since the last call; a file that is not there yet has nothing."""
-        with suppress(FileNotFoundError), self._path.open("rb") as file:
+        with suppress(FileNotFoundError), open_regular(self._path) as file:
             size = os.fstat(file.fileno()).st_size
             start = self.bytes - self.bytes % mmap.ALLOCATIONGRANULARITY
             # Mapped, because a reader keeps the writer waiting.
@@ -56,7 +58,7 @@ def sha256(*paths: Path) -> str:
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(1 << 20))
     for path in paths:
-        with path.open("rb", buffering=0) as stream:
-            while count := stream.readinto(buffer):
+        with open_regular(path) as stream:
+            while count := stream.readinto(buffer):  # type: ignore[attr-defined]
                 digest.update(buffer[:count])
     return digest.hexdigest()

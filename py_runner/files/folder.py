@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -9,10 +10,14 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from py_runner.errors import UsageError
+from py_runner.files.faults import reason
 
-__all__ = ["check_free", "temporary_folder", "whole_folder"]
+__all__ = ["check_free", "check_kept", "temporary_folder", "whole_file", "whole_folder"]
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 # What a bundle, a run and the demo's results hold: only such folders are ever replaced.
 _OURS = ("bundle.json", "run.json", "text-direction")
@@ -28,18 +33,40 @@ def check_free(
     path = Path(path)
     if (path.exists() or path.is_symlink()) and not force:
         raise UsageError(f"{path}: exists already; choose another name or pass --force")
-    for source in (Path(p).resolve() for p in keep if p is not None):
-        if path.resolve() in (source, *source.parents) and path.exists():
-            raise UsageError(f"{path}: holds {source}, which is read; choose another name")
+    check_kept(path, keep)
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path}: is a file, and a folder is to be written there")
     if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in _OURS):
         raise UsageError(f"{path}: is not a folder that paddle-edge made: choose another name")
-    parent = path.absolute().parent
+    parent = (path.resolve() if path.is_symlink() else path.absolute()).parent
     if not parent.is_dir():
         raise UsageError(f"{path}: there is no folder {parent}")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise UsageError(f"{path}: the folder {parent} cannot be written to")
+
+
+def check_kept(path: str | Path, keep: Iterable[str | Path | None]) -> None:
+    """Raise UsageError where to overwrite `path` would lose something of `keep`, which is read:
+    that is `path` or lies in it, or is a folder of which the file `path` is a part."""
+    path = Path(path)
+    if not path.exists():
+        return
+    place = path.resolve()
+    for source in (Path(p) for p in keep if p is not None):
+        if not _is_there(source):  # a preset, or what will be missed soon
+            continue
+        found = source.resolve()
+        if place in (found, *found.parents):
+            raise UsageError(f"{path}: holds {found}, which is read; choose another name")
+        if found in place.parents and place.is_file():
+            raise UsageError(f"{path}: lies in {source}, which is read; choose another name")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a text too long for a name
+        return False
 
 
 @contextmanager
@@ -61,24 +88,72 @@ def whole_folder(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     """A new empty folder beside `path` that takes its name when the block ends without an error.
 
     A reader therefore sees the old folder or the whole new one, never a part. After an error
-    nothing is left; after `kill -9` a folder named `.<name>.partial-...` may be, which no reader
-    takes for a whole one.
+    nothing new is left, and the old folder is as it was; after `kill -9` a folder named
+    `.<name>.partial-...` may be, which no reader takes for a whole one. A link to a folder stays:
+    what it leads to is replaced. Raises UsageError where it cannot be written.
     """
     path = Path(path)
     check_free(path, force=force)
+    place = path.resolve() if path.is_symlink() else path
     try:
-        with temporary_folder(f".{path.name}.partial-", path.absolute().parent) as partial:
+        with temporary_folder(f".{place.name}.partial-", place.absolute().parent) as partial:
             partial.chmod(0o777 & ~_umask())  # a bundle is to be shared
             yield partial
-            old = None
-            if path.exists():
-                old = partial.with_name(partial.name + ".old")
-                path.rename(old)
-            partial.rename(path)
-            if old is not None:
-                shutil.rmtree(old)
+            if place.exists():
+                _swap(partial, place)  # what is old goes with the temporary folder
+            else:
+                partial.rename(place)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise UsageError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A new file to write, which takes the name `path` when the block ends without an error.
+
+    A link stays: what it leads to is replaced. What is no file (`/dev/stdout`) is written to as it
+    is. Raises UsageError where it cannot be written; what was there is then as it was.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        place = path.resolve()
+        partial = place.with_name(f".{place.name}.partial-{secrets.token_hex(8)}")
+        try:
+            with partial.open("xb") as file:
+                yield file
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def _swap(new: Path, old: Path) -> None:
+    """Let two folders change their names: at once where the system can, else one by one, and back
+    again where the second step fails."""
+    if _exchanged(new, old):
+        return
+    aside = new.with_name(new.name + ".old")
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except BaseException:
+        aside.rename(old)
+        raise
+    aside.rename(new)
+
+
+def _exchanged(a: Path, b: Path) -> bool:
+    """Whether Linux has exchanged the two names; False where it, or the file system, cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    done = rename(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE)
+    return bool(done == 0)
 
 
 def _umask() -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from py_runner.errors import ModelError
+from py_runner.files.regular import read_bytes
 
 __all__ = ["from_json", "read", "write"]
 
@@ -29,7 +30,7 @@ def read(path: Path, *, what: str, version: int, advice: str) -> tuple[dict[str,
     damaged ("convert the model again"). Raises ModelError in one line for anything else.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         document = json.loads(data)
     except FileNotFoundError:
         missing = f"no {path.name} in it" if path.parent.exists() else "no such folder"

@@ -87,6 +87,16 @@ class Child:
             self._log.close()
             raise EngineError(f"{argv[0]}: cannot be started: {error.strerror}") from None
 
+    def limit_memory(self, limit_bytes: int) -> None:
+        """Let it map no more than this from now on: what asks for more dies, or says so.
+
+        Where the system cannot limit another process (macOS), nothing happens.
+        """
+        import resource
+
+        with suppress(AttributeError, OSError):  # none such, or it has ended
+            resource.prlimit(self._process.pid, resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+
     def tell(self, data: bytes = b"") -> None:
         """Write to its standard input and close that. A child that is gone says why at its end."""
         stream = self._process.stdin

@@ -21,6 +21,7 @@ import numpy as np
 from py_runner.data.image import ImageSpec
 from py_runner.errors import DataError, ModelError, UsageError
 from py_runner.files import checksum, manifest
+from py_runner.files.regular import load_array, save_array
 from py_runner.formats.run import Run
 from py_runner.tensors import Model, Sample, TensorSpec, sample_hash
 
@@ -136,7 +137,7 @@ class Bundle:
             feeds = {}
             for name, file in saved.feeds.items():
                 try:
-                    feeds[name] = np.load(self.path / file, allow_pickle=False)
+                    feeds[name] = load_array(self.path / file)
                 except (OSError, ValueError, EOFError):
                     raise ModelError(f"{self.path / file}: missing or damaged") from None
             sample = Sample(saved.id, feeds, saved.label)
@@ -184,7 +185,7 @@ def save_samples(folder: Path, samples: Iterable[Sample]) -> tuple[SavedSample, 
         for column, (name, value) in enumerate(sample.feeds.items()):
             # Names of inputs and samples are not file names: count instead.
             feeds[name] = f"samples/{index:04d}.{column}.npy"
-            np.save(folder / feeds[name], value, allow_pickle=False)
+            save_array(folder / feeds[name], value)
         saved.append(SavedSample(sample.id, sample.label, sample_hash(sample), feeds))
     return tuple(saved)
 

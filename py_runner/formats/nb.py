@@ -41,6 +41,7 @@ import numpy as np
 import numpy.typing as npt
 
 from py_runner.errors import ModelError, UsageError
+from py_runner.files.regular import open_regular
 from py_runner.formats.flatbuffer import DamagedError, Flatbuffer, Table
 from py_runner.tensors import DTYPES, TensorSpec
 
@@ -176,7 +177,7 @@ class NbFile:
         if found.dtype not in _DTYPES.values():
             raise ModelError(f"{self.path}: cannot read parameter {name!r} of {found.dtype}")
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(found.offset)
                 data = file.read(found.bytes)
         except OSError as error:
@@ -218,9 +219,7 @@ def read_nb(path: str | os.PathLike[str]) -> NbFile:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise DamagedError("is not a file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise DamagedError("the file is empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -10,6 +10,7 @@ RUN/
 from __future__ import annotations
 
 import csv
+import io
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +22,7 @@ import numpy as np
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.folder import whole_folder
+from py_runner.files.regular import load_array, open_regular, save_array
 
 __all__ = [
     "FORMAT",
@@ -167,12 +169,12 @@ class Run:
         """Write the files of a Run into an existing folder."""
         for index, values in enumerate(self.outputs.values()):
             if _alike(values):
-                np.save(folder / f"output_{index}.npy", np.stack(values), allow_pickle=False)
+                save_array(folder / f"output_{index}.npy", np.stack(values))
                 continue
             (folder / f"output_{index}").mkdir()
             for number, value in enumerate(values):
                 file = folder / f"output_{index}" / f"{number:06d}.npy"
-                np.save(file, value, allow_pickle=False)
+                save_array(file, value)
         with (folder / "latency.csv").open("w", newline="", encoding="utf-8") as file_:
             writer = csv.writer(file_)
             writer.writerow(["sample", "repeat", "ms"])
@@ -287,17 +289,17 @@ def _read_output(
 ) -> list[np.ndarray[Any, Any]]:
     stacked = path / f"output_{index}.npy"
     if entry.shape is not None:
-        values = np.load(stacked, mmap_mode="r", allow_pickle=False)
+        values = load_array(stacked, mapped=True)
         if len(values) != count or str(values.dtype) != entry.dtype:
             raise ModelError(f"{stacked}: damaged: does not hold the {count} samples of run.json")
         return [np.asarray(value) for value in values]
     folder = path / f"output_{index}"
-    return [np.load(folder / f"{n:06d}.npy", allow_pickle=False) for n in range(count)]
+    return [load_array(folder / f"{n:06d}.npy") for n in range(count)]
 
 
 def _read_latency(path: Path, samples: Sequence[SampleInfo]) -> list[list[float]]:
     latency: dict[str, list[float]] = {s.id: [] for s in samples}
-    with path.open(newline="", encoding="utf-8") as file:
+    with io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             latency[row["sample"]].append(float(row["ms"]))
     if not all(latency.values()):

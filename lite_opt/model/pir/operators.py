@@ -30,7 +30,7 @@ Code = Callable[[Translator, PirOp], None]
 
 
 def _parameter(t: Translator, op: PirOp) -> None:
-    fields = member(op.attrs[""], "A", list)
+    fields = member(op.attrs.get(""), "A", list)
     name, type_ = to_str(member(fields, 3, str)), result_type(op)
     if not name or name in t.vars:
         raise MalformedError(f"parameter {brief(name)} is defined twice or has no name")
@@ -62,6 +62,15 @@ def _fetch(t: Translator, op: PirOp) -> None:
         t.fail(op, f"column {column} is fetched twice")
     t.tensor(op, value)
     name = op.attr("name" if "name" in op.attrs else "output_name", "str")
+    if name and name == value.name:
+        # Seen with Paddle 3.3.1: `return x + 1, weight * 1.0` is written as `return x, weight`,
+        # and Paddle's own predictor refuses the file (PreconditionNotMet, shadow output).
+        raise UnsupportedError(
+            f"output {column} is written as '{name}' itself, an input or a parameter: where a "
+            "network returns one unchanged, Paddle 3's exporter loses what other outputs compute "
+            "from it and Paddle cannot load the file: return only what the network computes, or "
+            "export with FLAGS_enable_pir_api=0"
+        )
     t.fetches[column] = (name or "fetch", value)
 
 

@@ -1,0 +1,157 @@
+"""Who judged a conversion, what is said of it, and which operator an engine cannot run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import make_model
+import numpy as np
+import pytest
+
+from lite_opt.conversion.culprit import culprit
+from lite_opt.conversion.judges import Verdict, Verdicts
+from lite_opt.judge.compare import Report, compare
+from lite_opt.model.program import Op, Program
+from py_runner.formats.run import Run, SampleInfo
+
+
+def run(values: list[list[float]]) -> Run:
+    return Run(
+        engine="paddle",
+        engine_version="3",
+        device="cpu",
+        machine="",
+        threads=1,
+        precision="fp32",
+        model={"name": "", "sha256": ""},
+        samples=tuple(SampleInfo(str(i), "", None) for i in range(len(values))),
+        outputs={"out": [np.array([value], np.float32) for value in values]},
+        latency_ms=[[1.0]] * len(values),
+        warmup=0,
+        peak_memory_bytes=0,
+        wall_s=0.0,
+        created="",
+    )
+
+
+@pytest.fixture
+def right() -> Report:
+    answers = run([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])
+    return compare(answers, answers)
+
+
+def said(verdicts: Verdicts, recipe: str = "fp32", targets: Any = ("arm", "x86")) -> dict[str, Any]:
+    return verdicts.to_json(recipe, targets, ["of the conversion"])
+
+
+def test_without_a_judge_a_bundle_is_unchecked() -> None:
+    assert said(Verdicts()) == {"status": "skipped", "warnings": ["of the conversion"]}
+    assert Verdicts().report is None
+
+
+def test_what_x86_saw_is_not_said_of_arm(right: Report) -> None:
+    verdicts = Verdicts(x86=Verdict("lite v2", right, warnings=("of x86",)))
+    check = said(verdicts)
+    assert (check["status"], check["engine"], check["samples"]) == ("passed", "lite v2", 2)
+    assert check["targets"] == {
+        "x86": "passed",
+        "arm": "not run: no ARM engine here; the same repaired model passed on x86",
+    }
+    assert check["warnings"] == ["of the conversion", "of x86"]
+    assert verdicts.report is right
+
+
+def test_arithmetic_counts_more_than_its_twin(right: Report) -> None:
+    worse = replace(right, samples=1)
+    verdicts = Verdicts(x86=Verdict("lite v2", worse), simulation=Verdict("paddle 3", right))
+    check = said(verdicts, "int8")
+    assert (check["engine"], check["samples"]) == ("paddle 3", 2)
+    assert check["targets"]["x86"] == "passed, as an fp32 twin"
+    assert check["targets"]["arm"] == (
+        "its int8 arithmetic passed on paddle 3; not run: no ARM engine here"
+    )
+    assert verdicts.report is right
+
+
+def test_a_board_has_the_last_word(right: Report) -> None:
+    verdicts = Verdicts(
+        x86=Verdict("lite v2", None, doubt="x86 died"),
+        board=Verdict("native v3 (qemu-aarch64)", right, warnings=("of the board",)),
+    )
+    check = said(verdicts, targets=("arm",))
+    assert (check["status"], check["engine"]) == ("passed", "native v3 (qemu-aarch64)")
+    assert check["targets"] == {"arm": "passed on native v3 (qemu-aarch64)"}
+    # It was in doubt, and is not any more.
+    assert "reason" not in check
+    assert check["warnings"] == ["of the conversion", "of the board"]
+
+
+def test_doubts_are_told_as_they_are(right: Report) -> None:
+    x86 = Verdict("lite v2", replace(right, failures=("wrong",)), doubt="x86 is wrong")
+    check = said(Verdicts(x86=x86), targets=("arm",))
+    assert check["status"] == "unjudged" and check["reason"] == "x86 is wrong"
+    assert check["targets"] == {"arm": "not run: no ARM engine here"}
+    assert "engine" not in check and "samples" not in check
+    board = Verdict("native", None, doubt="no ARM verdict: QEMU lacks its libraries")
+    check = said(Verdicts(x86=Verdict("lite v2", right), board=board))
+    assert check["targets"]["arm"].startswith("no ARM verdict: QEMU lacks its libraries; ")
+    assert check["status"] == "passed" and check["engine"] == "lite v2"
+
+
+def test_a_verdict_is_true_only_if_it_was_made(right: Report) -> None:
+    assert Verdict("", right)
+    assert not Verdict("", right, doubt="why")
+    assert not Verdict("", None)
+    assert not Verdict("", replace(right, failures=("wrong",)))
+
+
+def layers(count: int) -> Program:
+    """relu, relu6, relu, ... and in the middle of them two that both are read."""
+    builder = make_model.Builder()
+    name = builder.input("x", (1, 4))
+    for index in range(count):
+        name = builder.op("relu6" if index % 2 else "relu", {"X": [name]}, f"v{index}", (1, 4))
+    return builder.program(name)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_the_operator_that_does_not_run_is_found(count: int) -> None:
+    program = layers(count)
+    for bad in range(count):
+        asked: list[int] = []
+
+        def fails(beginning: Program, bad: int = bad, asked: list[int] = asked) -> bool:
+            written = {op.layer for op in beginning.ops if op.type not in ("feed", "fetch")}
+            asked.append(len(written))
+            assert [spec.name for spec in beginning.outputs] == [f"v{len(written) - 1}"]
+            return f"v{bad}" in written
+
+        found = culprit(program, fails)
+        assert found is not None and found.layer == f"v{bad}"
+        assert len(asked) <= 3
+
+
+def test_what_nobody_reads_is_an_output_of_a_beginning() -> None:
+    builder = make_model.Builder()
+    x = builder.input("x", (1, 4))
+    builder.op("relu", {"X": [x]}, "a", (1, 4))
+    builder.op("relu", {"X": [x]}, "b", (1, 4))
+    builder.op("elementwise_add", {"X": ["a"], "Y": ["b"]}, "c", (1, 4), axis=-1)
+    seen = []
+
+    def fails(beginning: Program) -> bool:
+        seen.append([spec.name for spec in beginning.outputs])
+        return False
+
+    found = culprit(builder.program("c"), fails)
+    assert found is not None and found.layer == "c"
+    assert seen == [["a"], ["a", "b"]]
+
+
+def test_control_flow_has_no_culprit() -> None:
+    program = layers(2)
+    loop = Op("while", {"X": ["v0"]}, {"Out": ["v1"]})
+    loop.set("sub_block", 1, "BLOCK")
+    program.blocks[0].ops.insert(2, loop)
+    assert culprit(program, lambda _: True) is None

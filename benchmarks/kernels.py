@@ -190,7 +190,15 @@ def elementwise() -> Iterator[Setting | None]:
     types = ("add", "sub", "mul", "div", "max", "min", "pow")
     for x, y, kind in itertools.product(shapes, shapes, types):
         yield _elementwise(f"elementwise_{kind}", x, y, -1)
-    for axis, y in ((0, (2,)), (1, (3,)), (1, (3, 4)), (2, (4,)), (0, (2, 3)), (1, (3, 1)), (0, (2, 1, 4))):
+    for axis, y in (
+        (0, (2,)),
+        (1, (3,)),
+        (1, (3, 4)),
+        (2, (4,)),
+        (0, (2, 3)),
+        (1, (3, 1)),
+        (0, (2, 1, 4)),
+    ):
         for kind in types:
             yield _elementwise(f"elementwise_{kind}", full, y, axis)
 

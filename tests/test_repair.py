@@ -27,8 +27,8 @@ from lite_opt.passes.attributes import drop_callstack, fill_defaults, narrow_int
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.layout import fold_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
-from lite_opt.passes.repair import RULES, repair
 from lite_opt.passes.reductions import split_reductions
+from lite_opt.passes.repair import RULES, repair
 from lite_opt.passes.rule import Rule
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm

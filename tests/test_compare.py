@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,21 @@ import numpy as np
 import pytest
 
 from lite_opt.judge.compare import compare
-from lite_opt.judge.limits import LAYER_LIMITS, LIMITS, Limits, layer_limits_for, limits_for
+from lite_opt.judge.limits import (
+    LAYER_LIMITS,
+    LIMITS,
+    LayerLimits,
+    Limits,
+    layer_limits_for,
+    limits_for,
+)
 from lite_opt.views.comparison import html_page, rows_of, verdict
-from py_runner.errors import DataError
+from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run, SampleInfo
 from py_runner.tasks.classification import decode
 
 RANDOM = np.random.default_rng(0)
+NUMBERS = count()
 
 
 def made(
@@ -33,7 +42,7 @@ def made(
         "engine": "paddle", "engine_version": "3.3.1", "device": "cpu", "machine": "Linux",
         "threads": 1, "precision": "fp32", "model": {"name": "m", "sha256": "0"},
         "samples": samples, "outputs": {"out": rows}, "latency_ms": [[1.0, 3.0]] * len(rows),
-        "warmup": 1, "peak_memory_bytes": 1000, "wall_s": 1.0, "created": "2026-01-01",
+        "warmup": 1, "peak_memory_bytes": 1000, "wall_s": 1.0, "created": f"run {next(NUMBERS)}",
     }  # fmt: skip
     return Run(**{**plain, **fields})
 
@@ -324,9 +333,43 @@ def test_runs_that_cannot_be_compared() -> None:
 
 def test_a_subset_is_compared_with_a_warning() -> None:
     for runs in ((made(LOGITS), made(LOGITS[:5])), (made(LOGITS[:5]), made(LOGITS))):
-        report = compare(*runs)
+        report = compare(*runs, common=True)
         assert report and report.samples == 5
         assert report.warnings == ("only 5 of 20 samples are in both runs",)
+    assert compare(made(LOGITS[:5]), made(LOGITS))
+
+
+def test_a_candidate_that_lacks_samples_fails() -> None:
+    report = compare(made(LOGITS), made(LOGITS[:5]))
+    assert not report and report.samples == 5
+    assert len(report.failures) == 1
+    assert "15 of 20 samples of the reference are not in the candidate" in report.failures[0]
+    assert "first 's5'" in report.failures[0] and "--common" in report.failures[0]
+
+
+def test_a_run_against_itself_warns() -> None:
+    run = made(LOGITS)
+    warned = "one and the same run"
+    assert any(warned in text for text in compare(run, run).warnings)
+    other = replace(run, latency_ms=[[7.0]] * 20)
+    assert not any(warned in text for text in compare(run, other).warnings)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"cosine": v} for v in (float("nan"), float("inf"), 1.01, -1.01)),
+        *({"max_abs_diff": v} for v in (float("nan"), float("inf"), -1e-9)),
+        *({"top1_drop": v} for v in (float("nan"), -101.0, 101.0)),
+    ],
+)
+def test_limits_that_are_none_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=f"the limit {next(iter(wrong))} is a number"):
+        limits_for("fp32", **wrong)
+    for edge in ({"cosine": 1.0}, {"cosine": -1.0}, {"max_abs_diff": 0.0}, {"top1_drop": 100.0}):
+        limits_for("int8", **edge)
+    with pytest.raises(UsageError, match="alone_db is a number"):
+        LayerLimits(float("nan"), 1.0)
 
 
 def test_runs_are_saved_opened_and_merged(tmp_path: Path) -> None:
@@ -370,3 +413,12 @@ def test_predictions_name_the_best_classes() -> None:
     answers = decode(made(LOGITS[:2]), [f"class {i}" for i in range(50)], top=3)
     best = np.argsort(-LOGITS[1, 0])[:3]
     assert [c["name"] for c in answers[1]["top"]] == [f"class {i}" for i in best]
+
+
+def test_runs_are_called_what_they_are() -> None:
+    lite = made(LOGITS, engine="lite", engine_version="v2.13-rc")
+    for runs, names in (
+        ((lite, made(LOGITS)), ["lite v2.13-rc (cpu, fp32)", "paddle 3.3.1 (cpu, fp32)"]),
+        ((lite, lite), [f"{who}: lite v2.13-rc (cpu, fp32)" for who in ("reference", "candidate")]),
+    ):
+        assert [row[0] for row in rows_of(compare(*runs))["Latency"][1]] == names

@@ -17,6 +17,7 @@ from PIL import Image
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.data.decode import open_image
 from py_runner.data.image import ImageSpec
+from py_runner.data.image_files import _images_below
 from py_runner.data.labels import check_labels, read_labels
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import Sample, TensorSpec, sample_hash
@@ -532,3 +533,86 @@ def test_labels_are_as_many_as_classes() -> None:
     check_labels(["a", "b"], output(1, -1))  # the file does not say
     check_labels(["a", "b"], output(1, 0))
     check_labels(["a", "b"], output())
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("0 a\n1 b c\n", ["a", "b c"]),
+        ("3 c3\n1 c1\n0 c0\n2 c2\n", ["c0", "c1", "c2", "c3"]),  # any order
+        ("0 items\n1 items\n3 items\n", ["0 items", "1 items", "3 items"]),  # counts
+        ("1 a\n2 b\n", ["1 a", "2 b"]),
+        ("0 a\n0 b\n", ["0 a", "0 b"]),
+        ("00 a\n01 b\n", ["00 a", "01 b"]),
+        ("0 a\nb\n", ["0 a", "b"]),
+        ("\u3000\na\n", ["\u3000", "a"]),  # the dictionaries of PP-OCR begin so
+        ("a\n \nb\n", ["a", " ", "b"]),
+        ("a\nb\n ", ["a", "b", " "]),
+        ("  a  \n\tb\n\n\n", ["a", "b"]),
+        ("0 tench\r\n1 shark\r\n", ["tench", "shark"]),
+    ],
+)
+def test_numbers_and_spaces_of_label_files(text: str, labels: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_bytes(text.encode())
+    assert read_labels(file) == labels
+
+
+def pictures(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name, "PNG")
+    return folder
+
+
+def test_a_link_that_leads_back_up_is_refused(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "d", "cat/a.png", "dog/b.png")
+    assert len(_images_below(root)) == 2
+    for place, target in ((root / "dog" / "all", root), (root / "cat" / "me", root / "cat")):
+        place.symlink_to(target)
+        with pytest.raises(DataError, match=f"{place.name}: is a link that leads back up"):
+            _images_below(root)
+        place.unlink()
+    # Another folder may be linked to, also from two places: it is two classes.
+    pictures(tmp_path / "far", "c.png")
+    for name in ("x", "y"):
+        (root / name).symlink_to(tmp_path / "far")
+    assert _images_below(root) == ["cat/a.png", "dog/b.png", "x/c.png", "y/c.png"]
+
+
+def test_a_jfif_is_a_picture(tmp_path: Path) -> None:
+    assert _images_below(pictures(tmp_path, "a.jfif", "b.JFIF", "c.text")) == ["a.jfif", "b.JFIF"]
+
+
+def test_a_folder_of_arrays_is_data(tmp_path: Path) -> None:
+    for number in range(3):
+        np.save(tmp_path / f"{number:04}.0.npy", np.full((1, 3, 8, 8), number, np.float32))
+    np.save(tmp_path / "more.npy", np.zeros((2, 3, 8, 8), np.float32))
+    found = dataset(tmp_path, inputs=[Input()])
+    names = [f"{n:04}.0.npy[0]" for n in range(3)] + ["more.npy[0]", "more.npy[1]"]
+    assert found.ids == names
+    assert [float(s.feeds["x"][0, 0, 0, 0]) for s in found] == [0, 1, 2, 0, 0]
+    two = [Input(), Input("y")]
+    with pytest.raises(DataError, match=r"more\.npy: the model has 2 inputs: name the files"):
+        dataset(tmp_path, inputs=two)
+    (tmp_path / "more.npy").unlink()
+    with pytest.raises(DataError, match=r"sample '0000' has arrays for the inputs \[0\]"):
+        dataset(tmp_path, inputs=two)
+    for number in range(3):
+        np.save(tmp_path / f"{number:04}.1.npy", np.full((1, 3, 8, 8), -number, np.float32))
+    found = dataset(tmp_path, inputs=two)
+    assert found.ids == ["0000", "0001", "0002"]
+    assert [float(s.feeds["y"][0, 0, 0, 0]) for s in found] == [0, -1, -2]
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert of_images(tmp_path).ids == ["a.png"]
+
+
+def test_what_was_looked_for_is_said(tmp_path: Path) -> None:
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"holds no samples: no image \(\.bmp, .*no folder of \.npy"
+    ):
+        of_images(tmp_path)
+    (tmp_path / "l.txt").write_text("\n")
+    with pytest.raises(DataError, match="the list is empty"):
+        of_images(tmp_path / "l.txt")

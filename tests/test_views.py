@@ -20,10 +20,10 @@ from lite_opt.views.latency import LATENCY_HEADER
 from lite_opt.views.sensitivity import drawing
 from lite_opt.views.table import Remark, Verbatim, table, warnings
 
-SERVER = ("server: paddle 3.3.1 (cpu, fp32)", "121.83", "124.39", "124.88", "121.11", "147.4",
+SERVER = ("paddle 3.3.1 (cpu, fp32)", "121.83", "124.39", "124.88", "121.11", "147.4",
           "1200", "1", "425.90 MB")  # fmt: skip
-EDGE = ("edge: lite v2.13-rc (cpu, fp32)", "2.83", "2.39", "2.88", "2.11", "147.4", "1200", "1",
-        "89.90 MB")  # fmt: skip
+EDGE = ("lite v2.13-rc (cpu, fp32)", "2.83", "2.39", "2.88", "2.11", "147.4", "1200",
+        "1", "89.90 MB")  # fmt: skip
 
 
 def printed(width: int, rows: Sequence[Sequence[str]]) -> list[str]:

@@ -20,6 +20,11 @@ __all__ = ["command"]
 @click.option("--cosine", type=float, help="Least cosine of the centred logits.")
 @click.option("--max-abs-diff", type=float, help="Largest difference of probabilities.")
 @click.option("--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points.")
+@click.option(
+    "--common",
+    is_flag=True,
+    help="Judge the samples that both have, also where the candidate lacks some.",
+)
 @click.option("--html", type=opt.Writes(), help="Write the report as a page, too.")
 @opt.FORCE
 @opt.JSON
@@ -27,6 +32,7 @@ __all__ = ["command"]
 def command(
     reference: str,
     candidate: str,
+    common: bool,
     html: str | None,
     force: bool,
     as_json: bool,
@@ -34,7 +40,8 @@ def command(
 ) -> bool:
     """Judge one run against another: does the edge say what the server says?
 
-    Exits 1 where a limit is broken. The default limits follow from the candidate's precision.
+    Exits 1 where a limit is broken, or where the candidate lacks samples of its reference. The
+    default limits follow from the candidate's precision.
 
     \b
     Examples:
@@ -45,7 +52,7 @@ def command(
     page = new_file(html, force=force)
     edge = Run.open(candidate)
     wanted = limits_for(edge.precision, **limits)
-    report = compare(Run.open(reference), edge, limits=wanted)
+    report = compare(Run.open(reference), edge, limits=wanted, common=common)
     if page:
         write(page, comparison.html_page(report))
     tell(report.to_json(), comparison.view(report), as_json=as_json)

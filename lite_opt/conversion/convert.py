@@ -134,6 +134,10 @@ def convert(
         operators = len(program.ops)
         changes = tuple(repair(program))
         watch.say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
+        # Under the names that the model gives them, of the types that come.
+        outputs = tuple(
+            replace(spec, dtype=after.dtype) for spec, after in zip(outputs, program.outputs)
+        )
         models, float_layers = make_models(program, source, chosen, data, plan, watch)
         for warning in data.warnings:
             watch.warn(warning)

@@ -91,8 +91,13 @@ class Report:
         return {"passed": bool(self), **asdict(self)}
 
 
-def compare(reference: Run, candidate: Run, *, limits: Limits | None = None) -> Report:
+def compare(
+    reference: Run, candidate: Run, *, limits: Limits | None = None, common: bool = False
+) -> Report:
     """Judge `candidate` against `reference` on the samples that both have.
+
+    A candidate that lacks samples of its reference fails: what it left out may be what it cannot
+    do. With `common` that is a warning.
 
     Args:
         limits: the defaults are those of the candidate's precision, see `limits.limits_for`.
@@ -103,6 +108,8 @@ def compare(reference: Run, candidate: Run, *, limits: Limits | None = None) -> 
     if limits is None:
         limits = limits_for(candidate.precision)
     pairs, warnings = _pairs(reference, candidate)
+    if _is_same(reference, candidate):
+        warnings.append("these are one and the same run: that they agree proves nothing")
     if len(reference.outputs) != len(candidate.outputs):
         raise DataError(
             f"these runs are of different models: {len(reference.outputs)} outputs against "
@@ -111,7 +118,7 @@ def compare(reference: Run, candidate: Run, *, limits: Limits | None = None) -> 
     ids = [reference.samples[r].id for r, _ in pairs]
     labels = [reference.samples[r].label for r, _ in pairs]
     least = _LEAST_PROBABILITY.get(candidate.precision, _LEAST_PROBABILITY_FP32)
-    failures: list[str] = []
+    failures = [] if common else _lacks(reference, candidate)
     outputs = []
     ranking: Ranking | None = None
     # Names differ between engines; the order of the outputs does not.
@@ -162,6 +169,28 @@ def _pairs(reference: Run, candidate: Run) -> tuple[list[tuple[int, int]], list[
     most = max(len(reference.samples), len(candidate.samples))
     notes = [f"only {len(pairs)} of {most} samples are in both runs"] if len(pairs) < most else []
     return pairs, notes
+
+
+def _lacks(reference: Run, candidate: Run) -> list[str]:
+    """What the candidate lacks of its reference, as a failure."""
+    there = {sample.id for sample in candidate.samples}
+    lacking = [sample.id for sample in reference.samples if sample.id not in there]
+    if not lacking:
+        return []
+    return [
+        f"{len(lacking)} of {len(reference.samples)} samples of the reference are not in the "
+        f"candidate, first '{lacking[0]}': run it on all of them, or pass --common"
+    ]
+
+
+def _is_same(a: Run, b: Run) -> bool:
+    """Whether two are one run, or copies of it: no two take the same time to the microsecond."""
+    about = [(run.created, run.model, run.engine, run.device, run.latency_ms) for run in (a, b)]
+    return about[0] == about[1] and all(
+        np.array_equal(left, right)
+        for lefts, rights in zip(a.outputs.values(), b.outputs.values())
+        for left, right in zip(lefts, rights)
+    )
 
 
 def _difference(

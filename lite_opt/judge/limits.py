@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+
+from py_runner.errors import UsageError
 
 __all__ = ["LAYER_LIMITS", "LIMITS", "LayerLimits", "Limits", "layer_limits_for", "limits_for"]
 
@@ -16,11 +19,25 @@ class Limits:
         max_abs_diff: largest difference of probabilities (of other outputs: relative to the
             largest magnitude in the reference), or None for no limit.
         top1_drop: largest loss of top-1 accuracy in percentage points, or None for no limit.
+
+    Raises UsageError for a limit that is no finite number of its range.
     """
 
     cosine: float
     max_abs_diff: float | None = None
     top1_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("cosine", -1.0, 1.0),
+            ("max_abs_diff", 0.0, math.inf),
+            ("top1_drop", -100.0, 100.0),
+        ):
+            value = getattr(self, name)
+            # Not "value < least": NaN is less than nothing, and would let everything pass.
+            if value is not None and not (math.isfinite(value) and least <= value <= most):
+                span = f"{least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
+                raise UsageError(f"the limit {name} is a number, {span}, not {value}")
 
 
 # By precision; from conversions that were measured to be right on real models.
@@ -54,6 +71,11 @@ class LayerLimits:
     alone_db: float
     whole_db: float
     margin_db: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not math.isfinite(value):
+                raise UsageError(f"the limit {name} is a number, not {value}")
 
 
 # By recipe, from SqueezeNet1_1, EfficientNet-Lite0 and PP-OCR's three models without a fault. One

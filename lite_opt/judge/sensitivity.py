@@ -74,7 +74,7 @@ class FloatLayers:
     """What `choose_float_layers` found: the layers to keep in float, worst first.
 
     `drop` is the loss with them in percentage points, on the samples held out, `drop_int8` the
-    loss with every layer in int8.
+    loss with every layer in int8. The first `asked` of them are not found but the caller's.
     """
 
     layers: tuple[str, ...]
@@ -82,6 +82,7 @@ class FloatLayers:
     drop_int8: float
     measure: str
     samples: int
+    asked: int = 0
 
 
 # More samples hardly change the order of the layers.
@@ -112,7 +113,9 @@ def choose_float_layers(
         measured: dict[frozenset[str], float] = {}
 
         def drop(layers: Collection[str]) -> float:
-            key = frozenset(fixed.union(layers))
+            return loss(frozenset(fixed.union(layers)))
+
+        def loss(key: frozenset[str]) -> float:
             if key not in measured:
                 measured[key] = _drop(compare(reference, variants.run(key)))
             return measured[key]
@@ -127,9 +130,10 @@ def choose_float_layers(
         return FloatLayers(
             layers=(*always, *kept),
             drop=drop(kept),
-            drop_int8=drop(()),
+            drop_int8=loss(frozenset()),
             measure="top-1 accuracy" if labelled else "top-1 agreement",
             samples=len(samples),
+            asked=len(always),
         )
 
 

@@ -11,6 +11,7 @@ from lite_opt.passes.attributes import (
     narrow_integers,
     plain_values,
 )
+from lite_opt.passes.casts import bool_outputs, casts_by_float
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
 from lite_opt.passes.half import widen_half
@@ -52,6 +53,8 @@ RULES: tuple[Rule, ...] = (
     adaptive_by_stride,
     small_depthwise,
     fix_reshapes,
+    bool_outputs,
+    casts_by_float,
     drop_dead_code,
     add_xshape,
 )

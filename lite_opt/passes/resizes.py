@@ -61,8 +61,8 @@ def _linear(source: int, scale: float, *, centers: bool) -> np.ndarray[Any, Any]
     matrix = np.zeros((target, source), np.float32)
     ratio = np.float32(1 / scale)
     for index in range(target):
-        place = ratio * np.float32(index + 0.5) - np.float32(0.5) if centers else ratio * index
-        place = max(float(place), 0.0)
+        at = ratio * np.float32(index + 0.5) - np.float32(0.5) if centers else ratio * index
+        place = max(float(at), 0.0)
         first = min(int(place), source - 1)
         matrix[index, first] += 1 - (place - first)
         matrix[index, min(first + 1, source - 1)] += place - first

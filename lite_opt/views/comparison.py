@@ -41,7 +41,9 @@ def about(run: Mapping[str, Any]) -> str:
 
 def rows_of(report: Report) -> dict[str, tuple[Row, list[Row]]]:
     """A report as named tables: title -> (header, rows)."""
-    names = [f"server: {about(report.reference)}", f"edge: {about(report.candidate)}"]
+    names = [about(report.reference), about(report.candidate)]
+    if names[0] == names[1]:
+        names = [f"reference: {names[0]}", f"candidate: {names[1]}"]
     tables: dict[str, tuple[Row, list[Row]]] = {
         "Differences": (
             ("output", "kind", "max |d|", "max |dp|", "cosine", "SQNR dB", "worst", "moves"),

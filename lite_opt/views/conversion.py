@@ -78,9 +78,10 @@ def _self_check(report: Report) -> Iterator[Item]:
 
 def _float_layers(found: FloatLayers) -> Iterator[Item]:
     """What `max_drop` decided, in sentences."""
+    asked = f", {found.asked} of them as asked for," if found.asked else ""
     yield (
-        f"{found.measure} on {found.samples} samples held out: int8 loses "
-        f"{found.drop_int8:.2f} points, with {len(found.layers)} layers in float {found.drop:.2f}"
+        f"{found.measure} on {found.samples} samples held out: int8 loses {found.drop_int8:.2f} "
+        f"points, with {len(found.layers)} layers in float{asked} {found.drop:.2f}"
     )
     if found.layers:
         yield "in float: " + ", ".join(found.layers)

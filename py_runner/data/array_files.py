@@ -1,12 +1,14 @@
 """Samples from arrays: `.npy` for a model of one input, `.npz` by the names of the inputs.
 
-The samples are stacked on axis 0. An `.npz` may hold their labels, too. A model that was exported
-for a fixed batch of N takes N rows at once: such a sample is N rows of the array, or one element
-of an array with an axis more.
+The samples are stacked on axis 0. An `.npz` may hold their labels, too. A folder of `.npy` is all
+of their samples, in the order of the names; for a model of several inputs it is named as a bundle's
+own, `<sample>.<input>.npy`. A model that was exported for a fixed batch of N takes N rows at once:
+such a sample is N rows of the array, or one element of an array with an axis more.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,20 +17,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from py_runner.data.source import MANY, Item, Wanted, check_feed, some
+from py_runner.data.source import IMAGE_SUFFIXES, MANY, Item, Wanted, check_feed, some
 from py_runner.errors import DataError
 from py_runner.files.regular import load_array, open_regular
 from py_runner.tensors import TensorSpec
 
 __all__ = ["array_items"]
 
+# What makes a folder something else than one of arrays: images, a bundle, a run.
+_OTHERS = IMAGE_SUFFIXES | {".json", ".nb"}
+
 _Arrays = dict[str, npt.NDArray[Any]]
 
 
 def array_items(path: Path, wanted: Wanted) -> list[Item] | None:
-    """The samples in a `.npy` or `.npz`; None for another path."""
+    """The samples in a `.npy`, a `.npz` or a folder of `.npy`; None for another path."""
+    if path.is_dir():
+        return _in_folder(path, wanted)
     suffix = path.suffix.lower()
-    if suffix not in (".npy", ".npz") or path.is_dir():
+    if suffix not in (".npy", ".npz"):
         return None
     arrays, labels = (_read_npy if suffix == ".npy" else _read_npz)(path, wanted.inputs)
     if not all(array.ndim for array in arrays.values()):
@@ -46,6 +53,39 @@ def array_items(path: Path, wanted: Wanted) -> list[Item] | None:
         Item(f"{path.name}[{i}]", None if labels is None else labels[i], partial(_feeds, stacks, i))
         for i in range(lengths[wanted.inputs[0].name])
     ]
+
+
+def _in_folder(folder: Path, wanted: Wanted) -> list[Item] | None:
+    """None where there is no `.npy`, or something that is data or a result of its own."""
+    names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
+    files = [name for name in names if name.lower().endswith(".npy")]
+    if not files or any(Path(name).suffix.lower() in _OTHERS for name in names):
+        return None
+    if len(wanted.inputs) == 1:
+        return [item for name in files for item in array_items(folder / name, wanted) or ()]
+    samples: dict[str, dict[int, Path]] = {}
+    for name in files:
+        named = re.fullmatch(r"(.+)\.([0-9]{1,4})\.npy", name, re.IGNORECASE)
+        if named is None:
+            raise DataError(
+                f"{folder / name}: the model has {len(wanted.inputs)} inputs: name the files "
+                "<sample>.<number of the input>.npy, or use one .npz"
+            )
+        samples.setdefault(named[1], {})[int(named[2])] = folder / name
+    return [_item(folder, id_, of_input, wanted.inputs) for id_, of_input in samples.items()]
+
+
+def _item(folder: Path, id_: str, files: dict[int, Path], inputs: Sequence[TensorSpec]) -> Item:
+    if sorted(files) != list(range(len(inputs))):
+        raise DataError(
+            f"{folder}: sample {id_!r} has arrays for the inputs {sorted(files)}, and the model "
+            f"takes 0 to {len(inputs) - 1} ({some([spec.name for spec in inputs])})"
+        )
+    arrays: _Arrays = {}
+    for number, spec in enumerate(inputs):
+        arrays |= _read_npy(files[number], [spec])[0]
+        check_feed(str(files[number]), spec, arrays[spec.name].dtype, arrays[spec.name].shape)
+    return Item(id_, None, lambda: {n: np.array(a, order="C") for n, a in arrays.items()})
 
 
 def _stacked(path: Path, spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -13,6 +13,8 @@ What a path may be:
     folder of images     no labels
     one image            no label
     .npy                 the samples of a single-input model, stacked on axis 0
+    folder of .npy       their samples, one after the other; of a model of several inputs
+                         `<sample>.<input>.npy`, as a bundle's own `samples/`
     .npz                 one such array per input, by its name, and optionally `label` (integers)
 
 Hidden files and folders, and files that do not end like an image, are no part of a folder.
@@ -31,7 +33,7 @@ from pathlib import Path
 from py_runner.data.array_files import array_items
 from py_runner.data.image import ImageSpec
 from py_runner.data.image_files import image_items
-from py_runner.data.source import BadItemError, Item, Wanted
+from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import Sample, TensorSpec
 
@@ -158,7 +160,7 @@ def dataset(
 
     items = _items(path, Wanted(inputs, image, labels))
     if not items:
-        raise DataError(f"{path}: holds no samples")
+        raise DataError(f"{path}: holds no samples: {_looked_for(path)}")
     for item in items:
         if not _is_utf8(item.id):
             raise DataError(f"{path}: the file name {item.id!a} is not UTF-8: rename it")
@@ -176,6 +178,15 @@ def _items(path: Path, wanted: Wanted) -> list[Item]:
     raise DataError(
         f"{path}: not a data set: expected a folder, a list file (.txt, .csv), an image, "
         f".npy or .npz"
+    )
+
+
+def _looked_for(path: Path) -> str:
+    if not path.is_dir():
+        return "the list is empty" if path.suffix in (".txt", ".csv") else "its arrays are empty"
+    return (
+        f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) at any depth, and no folder of .npy; what "
+        "begins with a dot is left out"
     )
 
 

@@ -19,15 +19,11 @@ import numpy.typing as npt
 from py_runner.data.decode import open_image
 from py_runner.data.image import ImageSpec
 from py_runner.data.labels import read_text
-from py_runner.data.source import BadItemError, Item, Wanted, check_feed, some
+from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted, check_feed, some
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec
 
 __all__ = ["image_items"]
-
-_IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-)
 
 
 class _Listed(NamedTuple):
@@ -87,7 +83,7 @@ def _listed(path: Path, labels: Sequence[str] | None) -> list[_Listed] | None:
     suffix = path.suffix.lower()
     if suffix in (".txt", ".csv"):
         return _in_list(path, _csv_line if suffix == ".csv" else _txt_line)
-    if suffix in _IMAGE_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES:
         return [_Listed(path.name, None, path.name)]
     return None
 
@@ -128,12 +124,23 @@ def _class_names(root: Path, filled: set[str]) -> list[str]:
 def _images_below(root: Path) -> list[str]:
     """Paths, relative to `root` and with "/", of the images at any depth, sorted."""
     found = []
+    above: dict[str, set[tuple[int, int]]] = {}
     for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        about = Path(folder).stat()
+        here = above.pop(folder, set()) | {(about.st_dev, about.st_ino)}
+        for name in folders:
+            below = Path(folder, name).stat()
+            if (below.st_dev, below.st_ino) in here:
+                raise DataError(
+                    f"{Path(folder, name)}: is a link that leads back up: its images would count "
+                    "twice; remove it"
+                )
+            above[str(Path(folder, name))] = here
         found += [
             Path(folder, name).relative_to(root).as_posix()
             for name in files
-            if Path(name).suffix.lower() in _IMAGE_SUFFIXES and not name.startswith(".")
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
         ]
     return sorted(found)
 

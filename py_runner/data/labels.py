@@ -16,22 +16,27 @@ __all__ = ["check_labels", "read_labels", "read_text"]
 def read_labels(path: str | os.PathLike[str]) -> list[str]:
     """Names of the classes, in order: one a line, in UTF-8.
 
-    PaddleClas' form `0 tench` is understood where every line begins with its own index. Empty
-    lines at the end are no labels. Raises DataError for a file that is missing, empty or not
-    text, and for an empty line in between, because it would shift what follows.
+    PaddleClas' form `0 tench` is understood where the numbers of the lines are all of 0 to n - 1,
+    in any order: they then say which class each is. Other numbers belong to the names. A line of
+    one space, also of another script's, is a label: dictionaries of characters have it. Empty lines
+    at the end are no labels. Raises DataError for a file that is missing, empty or not text, and
+    for an empty line in between, because it would shift what follows.
     """
     path = Path(path)
-    lines = [line.strip() for line in read_text(path).split("\n")]
+    lines = [line if len(line) == 1 else line.strip() for line in read_text(path).split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
         raise DataError(f"{path}: holds no labels")
     if "" in lines:
         raise DataError(f"{path}: line {lines.index('') + 1} is empty: a label is missing")
-    numbered = [line.split(maxsplit=1) for line in lines]
-    if all(len(parts) == 2 and parts[0] == str(i) for i, parts in enumerate(numbered)):
-        return [parts[1] for parts in numbered]
-    return lines
+    numbered = {
+        parts[0]: parts[1]
+        for parts in (line.split(maxsplit=1) for line in lines)
+        if len(parts) == 2
+    }
+    indices = [str(index) for index in range(len(lines))]
+    return [numbered[index] for index in indices] if numbered.keys() == set(indices) else lines
 
 
 def check_labels(labels: Sequence[str] | None, outputs: Sequence[TensorSpec]) -> None:

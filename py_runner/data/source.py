@@ -13,8 +13,12 @@ from py_runner.data.image import ImageSpec
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec
 
-__all__ = ["MANY", "BadItemError", "Item", "Wanted", "check_feed", "some"]
+__all__ = ["IMAGE_SUFFIXES", "MANY", "BadItemError", "Item", "Wanted", "check_feed", "some"]
 
+# How the names of images end.
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+)
 MANY = 5  # names shown in an error before "..."
 
 

@@ -77,9 +77,29 @@ def _engine() -> Any:
     return module
 
 
+def _use_threads(engine: Any, count: int) -> None:
+    """Let its matrix products, of Intel's MKL, use so many threads.
+
+    MobileConfig has no setter on x86, and OMP_NUM_THREADS is overruled when a predictor is made
+    (lite/api/light_api_impl.cc); MKL itself can be told afterwards. Raises RuntimeError where a
+    build has no MKL to be told.
+    """
+    import ctypes
+    from pathlib import Path
+
+    libraries = Path(engine.__file__).with_name("libs")
+    try:
+        ctypes.CDLL(str(libraries / "libiomp5.so")).omp_set_num_threads(count)
+        ctypes.CDLL(str(libraries / "libmklml_intel.so")).MKL_Set_Num_Threads(count)
+    except (OSError, AttributeError) as error:
+        if count > 1:
+            raise RuntimeError(f"this paddlelite cannot use {count} threads: {error}") from None
+
+
 class _Session:
     def __init__(self, config: dict[str, Any]) -> None:
         self._lite = _engine()
+        self._threads = config["threads"]
         self._file = config["files"][0]
         self._names = config["inputs"]
         self._shapes: list[tuple[int, ...]] | None = None
@@ -90,6 +110,7 @@ class _Session:
         settings = self._lite.MobileConfig()
         settings.set_model_from_file(self._file)
         self._predictor = self._lite.create_paddle_predictor(settings)
+        _use_threads(self._lite, self._threads)  # creating one sets them to 1
         known = self._predictor.get_input_names()
         if len(known) != len(self._names):
             raise ValueError(f"the .nb file has the inputs {known}, not {self._names}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from operators.exported import check, export
 
 NAMES = ["activations", "rounding", "logarithms", "isnan"]

@@ -51,7 +51,7 @@ def _counts_uneven_padding(op: Op, program: Program) -> bool:
 
 
 def _pads_in_a_circle(op: Op, program: Program) -> bool:
-    return op.get("mode") == "circular"
+    return bool(op.get("mode") == "circular")
 
 
 def _has_lengths(op: Op, program: Program) -> bool:

@@ -29,7 +29,8 @@ def test_powers_broadcast_their_base(
         "base": random.uniform(0.5, 2, x).astype("float32"),
         "exponent": random.uniform(1.5, 3, y).astype("float32"),
     }
-    trial.check(program, tmp_path, samples=[Sample("s", feeds)])
+    repaired = trial.check(program, tmp_path, samples=[Sample("s", feeds)])
+    assert ("expand_v2" in [op.type for op in repaired.ops]) == (x != (2, 3, 4))
 
 
 def test_the_smallest_are_the_largest_of_the_negated(tmp_path: Path) -> None:
@@ -46,7 +47,8 @@ def test_the_smallest_are_the_largest_of_the_negated(tmp_path: Path) -> None:
         b.vars[f"i{n}"] = make_model.Var(f"i{n}", "int64", shape)
         b.ops[-2].outputs["Indices"] = [f"i{n}"]
         outs.append(f"i{n}")
-    trial.check(b.program(*outs), tmp_path)
+    repaired = trial.check(b.program(*outs), tmp_path)
+    assert all(op.get("largest") for op in repaired.ops if op.type == "top_k_v2")
 
 
 def test_silu_is_swish(tmp_path: Path) -> None:
@@ -71,7 +73,10 @@ def test_bilinear_by_a_factor_that_does_not_divide(
              interp_method="bilinear", data_layout="NCHW")
         for mode, corners in ((0, 0), (1, 0), (0, 1))
     ]  # fmt: skip
-    trial.check(b.program(*outs), tmp_path)
+    repaired = trial.check(b.program(*outs), tmp_path)
+    # The one that aligns corners stays.
+    assert len([op for op in repaired.ops if op.type == "bilinear_interp_v2"]) == 1
+    assert len([op for op in repaired.ops if op.type == "mul"]) == 4
 
 
 def test_bilinear_that_divides_stays() -> None:
@@ -101,4 +106,6 @@ def test_norms_of_any_rank(shape: tuple[int, ...], tmp_path: Path) -> None:
             saved = f"{type_}.{name}"
             b.vars[saved] = make_model.Var(saved, "float32", (12,))
             b.ops[-1].outputs[name] = [saved]
-    trial.check(b.program(*outs), tmp_path)
+    repaired = trial.check(b.program(*outs), tmp_path)
+    norms = [op for op in repaired.ops if op.type.endswith("_norm")]
+    assert [len(repaired.var(op.inputs["X"][0]).shape) for op in norms] == [4, 4]

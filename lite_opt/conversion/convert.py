@@ -20,6 +20,7 @@ from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
 from lite_opt.judge.compare import Report
 from lite_opt.judge.sensitivity import FloatLayers
+from lite_opt.lite.limits import refuse
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.lite.targets import TARGETS
 from lite_opt.model.load import load
@@ -134,6 +135,11 @@ def convert(
         operators = len(program.ops)
         changes = tuple(repair(program))
         watch.say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
+        # Under the names that the model gives them, of the types that come.
+        outputs = tuple(
+            replace(spec, dtype=after.dtype) for spec, after in zip(outputs, program.outputs)
+        )
+        refuse(program, plan.targets)
         models, float_layers = make_models(program, source, chosen, data, plan, watch)
         for warning in data.warnings:
             watch.warn(warning)

@@ -8,7 +8,7 @@ from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["activations_by_others"]
+__all__ = ["activations_by_others", "silu_to_swish"]
 
 
 def _brelu(c: Chain, x: str, op: Op) -> None:
@@ -137,3 +137,14 @@ def activations_by_others(op: Op, site: Site) -> Iterator[str]:
     _COMPOSED[op.type](chain, chain.var().name, op)
     chain.end()
     yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+@rule(
+    ops=("silu",),
+    because="libraries before v2.13-rc do not know it, and only swish is fused into convolutions",
+)
+def silu_to_swish(op: Op, site: Site) -> Iterator[str]:
+    """silu(x) -> swish(x) with beta 1, which is the same."""
+    op.type = "swish"
+    op.set("beta", 1.0)
+    yield "replaced by swish"

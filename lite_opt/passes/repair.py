@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from lite_opt.model.program import Program
-from lite_opt.passes.activations import activations_by_others
-from lite_opt.passes.arithmetic import powers_to_products
+from lite_opt.passes.activations import activations_by_others, silu_to_swish
+from lite_opt.passes.arithmetic import expand_bases, powers_to_products, smallest_by_negation
 from lite_opt.passes.attributes import (
     drop_callstack,
     fill_defaults,
     narrow_integers,
     plain_values,
 )
+from lite_opt.passes.casts import bool_outputs, casts_by_float
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
 from lite_opt.passes.elementwise import (
@@ -26,9 +27,11 @@ from lite_opt.passes.half import widen_half
 from lite_opt.passes.indexing import argmin_to_argmax, picks_by_one_hot, picks_by_select
 from lite_opt.passes.layout import fold_to_transpose, shuffles_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
+from lite_opt.passes.norms import norms_in_4d
 from lite_opt.passes.observers import drop_constant_observers
 from lite_opt.passes.products import einsum_to_matmul, products_to_matmul
 from lite_opt.passes.reductions import split_reductions
+from lite_opt.passes.resizes import uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
@@ -52,6 +55,7 @@ RULES: tuple[Rule, ...] = (
     remainders,
     bits_of_bool,
     broadcast_where,
+    silu_to_swish,
     narrow_integers,
     fill_defaults,
     scalars_to_vectors,
@@ -59,6 +63,10 @@ RULES: tuple[Rule, ...] = (
     casts_in_steps,
     complete_batch_norm,
     powers_to_products,
+    expand_bases,
+    smallest_by_negation,
+    norms_in_4d,
+    uneven_bilinear,
     drop_constant_observers,
     fold_bias_reshape,
     fold_constants,
@@ -69,6 +77,8 @@ RULES: tuple[Rule, ...] = (
     adaptive_by_stride,
     small_depthwise,
     fix_reshapes,
+    bool_outputs,
+    casts_by_float,
     drop_dead_code,
     add_xshape,
 )

@@ -70,3 +70,18 @@ def test_a_mean_over_two_apart_is_two_means() -> None:
     repair(program)
     assert [op.get("dim") for op in program.ops if op.type == "reduce_mean"] == [[3], [1]] * 2
     assert not [op for op in program.ops if op.type == "reshape2"]
+
+
+def test_a_tensor_over_its_own_mean(tmp_path: Path) -> None:
+    b = make_model.Builder(4)
+    x = b.input("x", (2, 3, 4, 5))
+    outs = []
+    for kind, shape in (("mean", ()), ("max", (1, 1, 1, 1))):
+        one = b.op(f"reduce_{kind}", {"X": [x]}, kind, shape, dim=[0, 1, 2, 3],
+                   keep_dim=bool(shape), reduce_all=True)  # fmt: skip
+        outs.append(
+            b.op("elementwise_div", {"X": [x], "Y": [one]}, f"{kind}.y", (2, 3, 4, 5), axis=-1)
+        )
+    repaired = trial.check(b.program(*outs), tmp_path)
+    assert repaired.var("mean").shape == (1,)
+    assert not any(op.get("reduce_all") for op in repaired.ops)

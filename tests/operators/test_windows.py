@@ -92,4 +92,6 @@ def pools(side: tuple[int, int], *cases: dict[str, Any]) -> Program:
 def test_adaptive_average_of_any_size(side: tuple[int, int], tmp_path: Path) -> None:
     sizes = [(1, 1), (2, 2), (3, 3), (2, 4), (7, 7), (3, 7), side]
     program = pools(side, *({"ksize": list(s), "out": s, "adaptive": True} for s in sizes))
-    trial.check(program, tmp_path)
+    repaired = trial.check(program, tmp_path)
+    strides = [op.get("strides") for op in repaired.ops if op.type == "pool2d"]
+    assert strides == [[1, 1]] + [[1, 2]] * 6

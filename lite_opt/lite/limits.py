@@ -1,0 +1,147 @@
+"""What Paddle Lite's kernels cannot do although they take the operator: refused before they try.
+
+Each limit was read in the sources of commit 044ba5b and of tag v2.13-rc, and holds for both. What
+only libraries before v2.13-rc lack (a grid_sampler of another size) is left to the engine, and so
+is what a rule of lite_opt/passes has an equal form for: then nothing of it is left here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from lite_opt.model.program import Op, Program
+from py_runner.errors import ConvertError
+
+__all__ = ["LIMITS", "Limit", "reasons", "refuse"]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An operator, on the targets named, where `applies(op, program)`: what is wrong then, why, and
+    what to do instead."""
+
+    ops: tuple[str, ...]
+    applies: Callable[[Op, Program], bool]
+    reason: str
+    advice: str
+    targets: tuple[str, ...] = ("arm",)
+
+
+def _shape(program: Program, op: Op, slot: str) -> tuple[int, ...]:
+    return program.var(op.inputs[slot][0]).shape
+
+
+def _axes(op: Op, rank: int) -> list[int]:
+    given = [] if op.get("reduce_all") else op.get("dim") or []
+    return sorted({d % rank for d in given}) or list(range(rank))
+
+
+def _reduces_too_much(op: Op, program: Program) -> bool:
+    """What split_reductions leaves: a dynamic shape that no reshape can name."""
+    rank = len(_shape(program, op, "X"))
+    return rank > 4 or (rank > 1 and len(_axes(op, rank)) == rank)
+
+
+def _counts_uneven_padding(op: Op, program: Program) -> bool:
+    if op.get("pooling_type") != "avg" or op.get("exclusive", True) or op.get("adaptive"):
+        return False
+    pads = op.get("paddings", [0, 0])
+    return bool(pads[::2] != pads[1::2]) and len(pads) == 4
+
+
+def _pads_in_a_circle(op: Op, program: Program) -> bool:
+    return bool(op.get("mode") == "circular")
+
+
+def _has_lengths(op: Op, program: Program) -> bool:
+    return bool(op.inputs.get("SequenceLength"))
+
+
+def _is_simple(op: Op, program: Program) -> bool:
+    return str(op.get("mode", "")).startswith("RNN")
+
+
+def _takes_the_smallest(op: Op, program: Program) -> bool:
+    return not op.get("largest", True)
+
+
+def _broadcasts_its_base(op: Op, program: Program) -> bool:
+    x, out = _shape(program, op, "X"), program.var(op.outputs["Out"][0]).shape
+    return x != out and x != _shape(program, op, "Y")
+
+
+_BOTH = ("arm", "x86")
+LIMITS: tuple[Limit, ...] = (
+    Limit(
+        ("reduce_mean", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod"),
+        _reduces_too_much,
+        "its kernels know up to four dimensions, and which these are is dynamic",
+        "fix the shape with --input-shape, or reduce one axis at a time",
+        _BOTH,
+    ),
+    Limit(
+        ("pool2d",),
+        _counts_uneven_padding,
+        "an average that counts padding which differs between the sides is wrong on ARM "
+        "(lite/backends/arm/math/pooling.cc)",
+        "pad in a layer of its own, or use exclusive=True",
+    ),
+    Limit(
+        ("pad3d", "pad2d"),
+        _pads_in_a_circle,
+        "circular padding is not in its kernels",
+        "concatenate slices of the input instead",
+        _BOTH,
+    ),
+    Limit(
+        ("rnn",),
+        _has_lengths,
+        "sequence_length is ignored by its kernels, and what lies behind an end is read",
+        "feed sequences of one length, without sequence_length",
+        _BOTH,
+    ),
+    Limit(
+        ("rnn",),
+        _is_simple,
+        "its kernels know LSTM and GRU only",
+        "use paddle.nn.LSTM or paddle.nn.GRU",
+        _BOTH,
+    ),
+    Limit(
+        ("top_k_v2",),
+        _takes_the_smallest,
+        "its kernel gives the largest whatever is asked for",
+        "negate a float tensor and take the largest",
+        _BOTH,
+    ),
+    Limit(
+        ("elementwise_pow",),
+        _broadcasts_its_base,
+        "base and exponent change places where the base is the smaller tensor, and its shape is "
+        "dynamic (lite/kernels/arm/elementwise_compute.cc)",
+        "expand the base, or fix the shape with --input-shape",
+    ),
+)
+
+
+def reasons(program: Program, targets: Collection[str]) -> list[str]:
+    """What of a repaired program the kernels for these targets cannot do, a sentence each."""
+    found = []
+    for op in program.ops:
+        for limit in LIMITS:
+            on = [t for t in limit.targets if t in targets]
+            if op.type in limit.ops and on and limit.applies(op, program):
+                found.append(
+                    f"{op.type} in layer '{op.layer}' cannot run on {' and '.join(on)}: "
+                    f"{limit.reason}; {limit.advice}"
+                )
+    return found
+
+
+def refuse(program: Program, targets: Collection[str]) -> None:
+    """Raise ConvertError where a target's kernels cannot do what a repaired program wants."""
+    found = reasons(program, targets)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise ConvertError(f"{program.files.model}: {found[0]}{more}")

@@ -1,0 +1,85 @@
+"""What has no equal form is refused by operator, layer and reason, before an engine runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import make_model
+import pytest
+
+from lite_opt.conversion.convert import convert
+from lite_opt.lite.limits import reasons
+from lite_opt.model.program import Program
+from lite_opt.passes.repair import repair
+from py_runner.errors import ConvertError
+
+FLAT = {
+    "pooling_type": "avg", "ksize": [2, 2], "strides": [2, 2], "global_pooling": False,
+    "ceil_mode": False, "adaptive": False, "padding_algorithm": "EXPLICIT", "data_format": "NCHW",
+}  # fmt: skip
+
+
+def one(
+    type_: str,
+    inputs: dict[str, tuple[int, ...]],
+    out: tuple[int, ...],
+    *,
+    dtype: str = "float32",
+    **attrs: Any,
+) -> Program:
+    b = make_model.Builder()
+    given = {slot: [b.input(slot.lower(), shape, dtype)] for slot, shape in inputs.items()}
+    program = b.program(b.op(type_, given, "y", out, **attrs))
+    repair(program)
+    return program
+
+
+REFUSED = {
+    "reduction": one("reduce_mean", {"X": (-1, 2, -1, 3, -1)}, (-1, 2, 3, -1), dim=[2],
+                     keep_dim=False, reduce_all=False),
+    "average": one("pool2d", {"X": (1, 2, 9, 9)}, (1, 2, 5, 5), paddings=[0, 1, 0, 1],
+                   exclusive=False, **FLAT),
+    "circle": one("pad3d", {"X": (1, 2, 1, 5, 6)}, (1, 2, 1, 7, 8), mode="circular",
+                  paddings=[1, 1, 1, 1, 0, 0], data_format="NCDHW", value=0.0),
+    "lengths": one("rnn", {"Input": (5, 1, 4), "SequenceLength": (1,)}, (5, 1, 4), mode="LSTM"),
+    "simple": one("rnn", {"Input": (5, 1, 4)}, (5, 1, 4), mode="RNN_TANH"),
+    "smallest": one("top_k_v2", {"X": (2, 5)}, (2, 2), dtype="int64", k=2, axis=-1,
+                    largest=False),
+    "power": one("elementwise_pow", {"X": (1,), "Y": (-1, 4)}, (-1, 4), axis=-1),
+}  # fmt: skip
+ALLOWED = {
+    "reduction": one("reduce_mean", {"X": (-1, 2, 4, 3, 5)}, (-1, 2, 3, 5), dim=[2],
+                     keep_dim=False, reduce_all=False),
+    "average": one("pool2d", {"X": (1, 2, 9, 9)}, (1, 2, 5, 5), paddings=[0, 1, 0, 1],
+                   exclusive=True, **FLAT),
+    "circle": one("pad3d", {"X": (1, 2, 1, 5, 6)}, (1, 2, 1, 7, 8), mode="reflect",
+                  paddings=[1, 1, 1, 1, 0, 0], data_format="NCDHW", value=0.0),
+    "lstm": one("rnn", {"Input": (5, 1, 4)}, (5, 1, 4), mode="LSTM"),
+    "power": one("elementwise_pow", {"X": (-1, 4), "Y": (1,)}, (-1, 4), axis=-1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_operator_layer_and_advice(name: str) -> None:
+    (reason,) = reasons(REFUSED[name], ("arm",))
+    assert "layer 'y'" in reason and "cannot run on arm: " in reason and "; " in reason
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_allowed(name: str) -> None:
+    assert reasons(ALLOWED[name], ("arm", "x86")) == []
+
+
+def test_what_only_arm_lacks_is_no_matter_for_x86() -> None:
+    assert reasons(REFUSED["average"], ("x86",)) == []
+    assert len(reasons(REFUSED["lengths"], ("arm", "x86"))) == 1
+
+
+def test_refused_before_the_engines(tmp_path: Path) -> None:
+    program = one("pool2d", {"X": (1, 2, 9, 9)}, (1, 2, 5, 5), paddings=[0, 1, 0, 1],
+                  exclusive=False, **FLAT)  # fmt: skip
+    folder = make_model.save(program, tmp_path / "m")
+    with pytest.raises(ConvertError, match="pool2d in layer 'y' cannot run on arm"):
+        convert(folder, tmp_path / "m.bundle")
+    assert not (tmp_path / "m.bundle").exists()

@@ -341,7 +341,7 @@ BUNDLES: dict[str, Case] = {
         swapped(MANIFEST, "edge.run/run.json"), RUN, 3, f"{MANIFEST}: damaged: field ",
     ),
     "manifest-of-the-future": (
-        manifest(format=99), "inspect cat.bundle", 3, f"{MANIFEST}: bundle format 99",
+        manifest(format=99), "inspect cat.bundle", 3, f"{MANIFEST}: is of format 99",
     ),
     "manifest-without-inputs": (
         manifest(inputs=None), RUN, 3, f"{MANIFEST}: damaged: field 'inputs' is missing",

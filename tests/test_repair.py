@@ -191,8 +191,8 @@ def test_without_matmul_to_mul_quantised_weights_give_nonsense(
     assert not off(bad) < 5  # NaN fails, too
 
 
-def test_a_shared_transposed_weight_is_transposed_once(model: Path) -> None:
-    program = load(make_model.save(make_model.classifier(transposed=True), model))
+def test_a_shared_transposed_weight_is_transposed_once(tmp_path: Path) -> None:
+    program = load(make_model.save(make_model.classifier(transposed=True), tmp_path / "m"))
     matmul = next(op for op in program.ops if op.type == "matmul_v2")
     twin = type(matmul)(
         matmul.type, {k: list(v) for k, v in matmul.inputs.items()}, {"Out": ["twin"]},

@@ -42,13 +42,20 @@ def activations(paddle: Any, x: Any) -> list[Any]:
     f = paddle.nn.functional
     return [
         f.hardtanh(x, -0.3, 0.4), f.celu(x, 0.7), f.selu(x), f.softsign(x), f.softshrink(x, 0.3),
-        f.hardshrink(x, 0.4), f.tanhshrink(x), f.log_sigmoid(x * 20), paddle.stanh(x),
+        f.hardshrink(x, 0.4), f.tanhshrink(x), f.log_sigmoid(x * 20), paddle.stanh(x), f.silu(x),
     ]  # fmt: skip
 
 
 @network(_x)
 def rounding(paddle: Any, x: Any) -> list[Any]:
-    return [paddle.ceil(x), paddle.trunc(x), paddle.sign(x), paddle.sign(x * 0)]
+    return [
+        paddle.ceil(x),
+        paddle.trunc(x),
+        paddle.sign(x),
+        paddle.sign(x * 0),
+        paddle.round(x),
+        paddle.round((x * 2).floor() / 2),
+    ]
 
 
 @network(_x)

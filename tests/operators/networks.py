@@ -150,6 +150,16 @@ def elements(paddle: Any, x: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 6, 5, 4)})
+def responses(paddle: Any, x: Any) -> list[Any]:
+    return [paddle.nn.functional.local_response_norm(x, 5, alpha=0.1)]
+
+
+@network(lambda: {"x": normal(2, 4, 6)})
+def deviations(paddle: Any, x: Any) -> list[Any]:
+    return [x.std(axis=1), x.var(axis=2), paddle.numel(x).astype("float32") * 0.5]
+
+
 def export(name: str, folder: Path) -> None:
     """Export a network, and write its inputs and answers."""
     import paddle

@@ -22,14 +22,14 @@ from lite_opt.passes.elementwise import (
     maxout_to_max,
     remainders,
 )
-from lite_opt.passes.folds import folds_by_others
+from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
 from lite_opt.passes.indexing import argmin_to_argmax, picks_by_one_hot, picks_by_select
-from lite_opt.passes.layout import fold_to_transpose, shuffles_to_transpose
+from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffles_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_in_4d
 from lite_opt.passes.observers import drop_constant_observers
-from lite_opt.passes.products import einsum_to_matmul, products_to_matmul
+from lite_opt.passes.products import einsum_to_matmul, products_to_matmul, stack_to_matmul
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
@@ -45,11 +45,14 @@ RULES: tuple[Rule, ...] = (
     activations_by_others,
     products_to_matmul,
     einsum_to_matmul,
+    stack_to_matmul,
     picks_by_select,
     picks_by_one_hot,
     argmin_to_argmax,
     shuffles_to_transpose,
+    pool_over_channels,
     folds_by_others,
+    sizes_by_shape,
     gelu_by_tanh,
     maxout_to_max,
     remainders,

@@ -31,10 +31,6 @@ def _selu(c: Chain, x: str, op: Op) -> None:
     c.scale(_below(c, x, 1.0, op.get("alpha", 1.6732632423543772)), op.get("scale", _SELU))
 
 
-def _silu(c: Chain, x: str, op: Op) -> None:
-    c("swish", x, beta=1.0)
-
-
 def _round(c: Chain, x: str, op: Op) -> None:
     """To the even neighbour of a tie: floor(x + 1/2), less 1 where that is odd and x a tie."""
     up = c("floor", c.scale(x, 1.0, 0.5))
@@ -129,7 +125,6 @@ _COMPOSED: dict[str, Callable[[Chain, str, Op], None]] = {
     "round": _round,
     "selu": _selu,
     "sign": _sign,
-    "silu": _silu,
     "softshrink": _soft_shrink,
     "softsign": _softsign,
     "stanh": _stanh,
@@ -142,8 +137,8 @@ _FLOAT = ("float32", "float64")
 
 @rule(
     ops=_COMPOSED,
-    because="lite/kernels has none for them, sign only for ARM and softsign only for x86; silu is "
-    "unknown to libraries before v2.13, and round takes ties away from zero, Paddle to even",
+    because="lite/kernels has none for them, sign only for ARM and softsign only for x86; round "
+    "takes ties away from zero, Paddle to even",
 )
 def activations_by_others(op: Op, site: Site) -> Iterator[str]:
     """ceil(x) -> -floor(-x), softsign(x) -> x / (1 + |x|), and the like."""

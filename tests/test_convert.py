@@ -103,12 +103,13 @@ def test_where_x86_is_wrong_the_bundle_is_for_arm_and_unjudged(tmp_path: Path) -
 def test_an_operator_without_x86_kernel_goes_to_arm_unjudged(tmp_path: Path) -> None:
     builder = make_model.Builder()
     x = builder.input("x", (1, 3, 4, 4))
-    sign = builder.op("sign", {"X": [x]}, "sign", (1, 3, 4, 4))
-    folder = make_model.save(builder.program(sign), tmp_path / "m")
+    inputs = {"X": [x], "Scale": [builder.param("s", (3,))], "Bias": [builder.param("b", (3,))]}
+    scaled = builder.op("affine_channel", inputs, "y", (1, 3, 4, 4), data_layout="NCHW")
+    folder = make_model.save(builder.program(scaled), tmp_path / "m")
     done = convert(folder, tmp_path / "b")
     assert not done and done.bundle is not None
-    assert "sign" in done.bundle.check["reason"]
-    with pytest.raises(ConvertError, match="sign"):
+    assert "affine_channel" in done.bundle.check["reason"]
+    with pytest.raises(ConvertError, match="affine_channel"):
         convert(folder, tmp_path / "c", check=False)
 
 

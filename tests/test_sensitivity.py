@@ -70,6 +70,10 @@ def test_the_bad_layer_is_the_worst_and_is_kept_in_float(tmp_path: Path) -> None
     found = choose_float_layers(quantized, samples[8:], limit)
     assert losses[0].layer in found.layers
     assert found.drop <= limit
+    # What the caller keeps in float is told apart from what was found, and int8 is all of it.
+    named = choose_float_layers(quantized, samples[8:], 100.0, always=found.layers)
+    assert (named.asked, found.asked) == (len(found.layers), 0)
+    assert named.drop_int8 == easy.drop_int8 > named.drop == found.drop
     # Fewest: without any one of them the limit is broken.
     for layer in found.layers:
         fewer = [name for name in found.layers if name != layer]

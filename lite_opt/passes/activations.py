@@ -31,6 +31,15 @@ def _selu(c: Chain, x: str, op: Op) -> None:
     c.scale(_below(c, x, 1.0, op.get("alpha", 1.6732632423543772)), op.get("scale", _SELU))
 
 
+def _round(c: Chain, x: str, op: Op) -> None:
+    """To the even neighbour of a tie: floor(x + 1/2), less 1 where that is odd and x a tie."""
+    up = c("floor", c.scale(x, 1.0, 0.5))
+    tie = c("relu", c("floor", c.scale(c("elementwise_sub", up, x), 2.0)))
+    even = c.scale(c("floor", c.scale(up, 0.5)), 2.0)
+    odd = c("elementwise_sub", up, even)
+    c("elementwise_sub", up, c("elementwise_mul", tie, odd))
+
+
 def _softsign(c: Chain, x: str, op: Op) -> None:
     c("elementwise_div", x, c.scale(c("abs", x), 1.0, 1.0))
 
@@ -113,6 +122,7 @@ _COMPOSED: dict[str, Callable[[Chain, str, Op], None]] = {
     "log1p": _log1p,
     "log2": _log_of(1.4426950408889634),
     "logsigmoid": _logsigmoid,
+    "round": _round,
     "selu": _selu,
     "sign": _sign,
     "softshrink": _soft_shrink,
@@ -127,12 +137,13 @@ _FLOAT = ("float32", "float64")
 
 @rule(
     ops=_COMPOSED,
-    because="lite/kernels has none for them, sign only for ARM and softsign only for x86",
+    because="lite/kernels has none for them, sign only for ARM and softsign only for x86; round "
+    "takes ties away from zero, Paddle to even",
 )
 def activations_by_others(op: Op, site: Site) -> Iterator[str]:
     """ceil(x) -> -floor(-x), softsign(x) -> x / (1 + |x|), and the like."""
     chain = Chain(op, site)
-    if chain.var().dtype not in _FLOAT:
+    if chain.var().dtype not in _FLOAT or op.get("decimals"):
         return
     _COMPOSED[op.type](chain, chain.var().name, op)
     chain.end()

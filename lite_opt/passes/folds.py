@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
+from py_runner.tensors import DTYPE_NUMBERS
 
-__all__ = ["folds_by_others"]
+__all__ = ["folds_by_others", "sizes_by_shape"]
 
 
 def _kept(chain: Chain, dims: list[int]) -> tuple[int, ...]:
@@ -87,3 +88,29 @@ def folds_by_others(op: Op, site: Site) -> Iterator[str]:
         _reduce(chain, op.type.replace("_a", "_"), x.name, dims, keep)
     chain.end()
     yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+@rule(ops=("size",), because="lite/kernels has none for size")
+def sizes_by_shape(op: Op, site: Site) -> Iterator[str]:
+    """The number of elements -> the product of the dimensions that are open, times the others."""
+    chain = Chain(op, site)
+    x, dtype = chain.var("Input"), chain.out.dtype
+    known, number = math.prod(d for d in x.shape if d >= 0), DTYPE_NUMBERS["float32"]
+    shape = chain("shape", x.name, shape=(len(x.shape),), dtype="int32", slots=("Input", "", "Out"))
+    size = ""
+    for axis in [axis for axis, d in enumerate(x.shape) if d < 0] or [0]:
+        one = chain(
+            "slice", shape, shape=(1,), dtype="int32", slots=("Input", "", "Out"), axes=[0],
+            starts=[axis], ends=[axis + 1], infer_flags=[1],
+        )  # fmt: skip
+        chain.ops[-1].set("decrease_axis", [], "INTS")
+        one = chain("cast", one, shape=(1,), dtype="float32", in_dtype=2, out_dtype=number)
+        if x.shape[axis] >= 0:  # none is open: the number itself, whatever this one is
+            one = chain.scale(one, 0.0, 1.0, shape=(1,), dtype="float32")
+        size = chain("elementwise_mul", size, one, shape=(1,), dtype="float32") if size else one
+    size = chain.scale(size, float(known), shape=(1,), dtype="float32")
+    chain("cast", size, in_dtype=number, out_dtype=DTYPE_NUMBERS[dtype])
+    chain.end()
+    if not chain.out.shape:
+        chain.out.shape = (1,)
+    yield "became a product of dimensions"

@@ -11,7 +11,7 @@ from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 from lite_opt.passes.shapes import reshape
 
-__all__ = ["fold_to_transpose", "shuffles_to_transpose"]
+__all__ = ["fold_to_transpose", "pool_over_channels", "shuffles_to_transpose"]
 
 
 @rule(ops=("fold",), because="Lite has no kernel for fold")
@@ -63,3 +63,30 @@ def shuffles_to_transpose(op: Op, site: Site) -> Iterator[str]:
     chain.reshape(moved, (n, *chain.out.shape[1:]))
     chain.end()
     yield "became a transposition"
+
+
+@rule(ops=("pool3d",), because="Lite has no kernel for pool3d")
+def pool_over_channels(op: Op, site: Site) -> Iterator[str]:
+    """pool3d by [k,1,1] of stride 1, as local_response_norm has it -> pool2d by [k,1] with the
+    last two axes in one."""
+    chain = Chain(op, site)
+    x, out, kernel = chain.var(), chain.out, op.get("ksize")
+    if kernel[1:] != [1, 1] or set(op.get("strides")) != {1} or any(op.get("paddings")):
+        return
+    if op.get("adaptive") or op.get("global_pooling") or -1 in x.shape[1:]:
+        return
+    if op.get("padding_algorithm", "EXPLICIT") != "EXPLICIT" or op.get("data_format") != "NCDHW":
+        return
+    n, c, d, h, w = x.shape
+    flat = chain.reshape(x.name, (n, c, d, h * w))
+    pooled = chain("pool2d", flat, shape=(n, c, out.shape[2], h * w), ksize=[kernel[0], 1])
+    pool = chain.ops[-1]
+    for name in ("pooling_type", "exclusive", "padding_algorithm"):
+        pool.attrs[name] = op.attrs[name]
+    for name, value in (("strides", [1, 1]), ("paddings", [0, 0]), ("data_format", "NCHW")):
+        pool.set(name, value)
+    for name in ("global_pooling", "ceil_mode", "adaptive"):
+        pool.set(name, False)
+    chain.reshape(pooled, (n, *out.shape[1:]))
+    chain.end()
+    yield "became a pool2d"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["einsum_to_matmul", "products_to_matmul"]
+__all__ = ["einsum_to_matmul", "products_to_matmul", "stack_to_matmul"]
 
 
 def _matmul(chain: Chain, x: str, y: str, shape: tuple[int, ...]) -> str:
@@ -130,3 +132,27 @@ def _ordered(
     if axes != sorted(axes):
         x = chain.transpose(x, axes)
     return x if chain.site.program.var(x).shape == shape else chain.reshape(x, shape)
+
+
+@rule(
+    ops=("matmul_v2",),
+    because="lite/kernels/{arm,x86}/matmul_v2_compute.cc do not broadcast a stack of matrices",
+)
+def stack_to_matmul(op: Op, site: Site) -> Iterator[str]:
+    """matmul_v2 of [N,M,K] with a parameter [P,1,K,Q] -> with [K,P*Q], and a transposition."""
+    chain = Chain(op, site)
+    x, y = chain.var(), op.inputs["Y"][0]
+    weight = site.program.params.get(y)
+    if weight is None or weight.ndim != 4 or len(x.shape) != 3 or weight.shape[1] != 1:
+        return
+    if op.get("trans_x", False) or op.get("trans_y", False) or -1 in x.shape[1:]:
+        return
+    p, _, k, q = weight.shape
+    n, m, _ = x.shape
+    name = site.program.new_name(f"{y}.stacked")
+    flat = np.ascontiguousarray(weight[:, 0].transpose(1, 0, 2).reshape(k, p * q))
+    site.program.set_param(name, flat)
+    product = _matmul(chain, x.name, name, (n, m, p * q))
+    chain.transpose(chain.reshape(product, (n, m, p, q)), [2, 0, 1, 3])
+    chain.end()
+    yield f"{p} matrices became one"

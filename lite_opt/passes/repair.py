@@ -11,7 +11,7 @@ from lite_opt.passes.attributes import (
     narrow_integers,
     plain_values,
 )
-from lite_opt.passes.casts import bool_outputs, casts_by_float
+from lite_opt.passes.casts import bool_outputs
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
 from lite_opt.passes.elementwise import (
@@ -22,15 +22,15 @@ from lite_opt.passes.elementwise import (
     maxout_to_max,
     remainders,
 )
-from lite_opt.passes.folds import folds_by_others
+from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
 from lite_opt.passes.indexing import argmin_to_argmax, picks_by_one_hot, picks_by_select
-from lite_opt.passes.layout import fold_to_transpose, shuffles_to_transpose
+from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffles_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_in_4d
 from lite_opt.passes.observers import drop_constant_observers
 from lite_opt.passes.pads import pads_by_depth, pads_of_a_value
-from lite_opt.passes.products import einsum_to_matmul, products_to_matmul
+from lite_opt.passes.products import einsum_to_matmul, products_to_matmul, stack_to_matmul
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
@@ -46,11 +46,14 @@ RULES: tuple[Rule, ...] = (
     activations_by_others,
     products_to_matmul,
     einsum_to_matmul,
+    stack_to_matmul,
     picks_by_select,
     picks_by_one_hot,
     argmin_to_argmax,
     shuffles_to_transpose,
+    pool_over_channels,
     folds_by_others,
+    sizes_by_shape,
     gelu_by_tanh,
     maxout_to_max,
     remainders,
@@ -81,7 +84,6 @@ RULES: tuple[Rule, ...] = (
     pads_of_a_value,
     fix_reshapes,
     bool_outputs,
-    casts_by_float,
     drop_dead_code,
     add_xshape,
 )

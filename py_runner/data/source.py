@@ -60,16 +60,17 @@ def check_feed(what: str, spec: TensorSpec, dtype: np.dtype[Any], shape: tuple[i
     fits = len(shape) == len(spec.shape) and all(
         side == want or -1 in (side, want) for side, want in zip(shape, spec.shape)
     )
-    batch = spec.shape[0] if spec.shape else 1
-    if dtype == wanted and batch > 1 and shape[:1] == (1,) and len(shape) == len(spec.shape):
-        raise DataError(
-            f"{what}: the model was exported for a batch of {batch} and a sample is one: export it "
-            f"with a free batch (InputSpec([None, ...])), or give arrays with {batch} rows a sample"
-        )
     if dtype != wanted or not fits:
+        batch = spec.shape[0] if spec.shape else 1
+        why = "nothing is converted on the way"
+        if batch > 1 and shape[:1] == (1,):
+            why = (
+                f"the model was exported for a batch of {batch}: export it with a free one "
+                f"(InputSpec([None, ...])), or give arrays with {batch} rows a sample"
+            )
         raise DataError(
             f"{what}: input {spec.name!r} expects {wanted} {list(spec.shape)}, "
-            f"but a sample is {dtype} {list(shape)}; nothing is converted on the way"
+            f"but a sample is {dtype} {list(shape)}; {why}"
         )
 
 

@@ -42,13 +42,20 @@ def activations(paddle: Any, x: Any) -> list[Any]:
     f = paddle.nn.functional
     return [
         f.hardtanh(x, -0.3, 0.4), f.celu(x, 0.7), f.selu(x), f.softsign(x), f.softshrink(x, 0.3),
-        f.hardshrink(x, 0.4), f.tanhshrink(x), f.log_sigmoid(x * 20), paddle.stanh(x),
+        f.hardshrink(x, 0.4), f.tanhshrink(x), f.log_sigmoid(x * 20), paddle.stanh(x), f.silu(x),
     ]  # fmt: skip
 
 
 @network(_x)
 def rounding(paddle: Any, x: Any) -> list[Any]:
-    return [paddle.ceil(x), paddle.trunc(x), paddle.sign(x), paddle.sign(x * 0)]
+    return [
+        paddle.ceil(x),
+        paddle.trunc(x),
+        paddle.sign(x),
+        paddle.sign(x * 0),
+        paddle.round(x),
+        paddle.round((x * 2).floor() / 2),
+    ]
 
 
 @network(_x)
@@ -141,6 +148,16 @@ def elements(paddle: Any, x: Any) -> list[Any]:
         paddle.mod(x, third), paddle.mod(-x, third), x.median(axis=1), x.median(axis=-1),
         x.median(axis=2, keepdim=True), x.astype("int64").astype("bool").astype("float32"),
     ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 6, 5, 4)})
+def responses(paddle: Any, x: Any) -> list[Any]:
+    return [paddle.nn.functional.local_response_norm(x, 5, alpha=0.1)]
+
+
+@network(lambda: {"x": normal(2, 4, 6)})
+def deviations(paddle: Any, x: Any) -> list[Any]:
+    return [x.std(axis=1), x.var(axis=2), paddle.numel(x).astype("float32") * 0.5]
 
 
 def export(name: str, folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from operators.exported import check, export
 
-NAMES = ["folds"]
+NAMES = ["folds", "deviations"]
 
 
 @pytest.fixture(scope="module")

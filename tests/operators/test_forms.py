@@ -142,3 +142,14 @@ def test_pictures_for_a_fixed_batch_are_refused_in_words(photos: Path, tmp_path:
     folder = make_model.save(make_model.classifier(batch=2), tmp_path / "fixed")
     with pytest.raises(DataError, match=r"exported for a batch of 2.*InputSpec\(\[None"):
         convert(folder, tmp_path / "out", image="resize=short:20,crop=16", samples=photos)
+
+
+@pytest.mark.parametrize("outputs", [["x", "r"], ["r", "r"], ["r", "c"]])
+def test_outputs_that_are_an_input_a_parameter_or_the_same(
+    outputs: list[str], tmp_path: Path
+) -> None:
+    builder = make_model.Builder()
+    builder.op("relu", {"X": [builder.input("x", (-1, 4))]}, "r", (-1, 4))
+    builder.param("c", (3,))
+    folder = make_model.save(builder.program(*outputs), tmp_path / "m")
+    assert convert(folder, tmp_path / "out")

@@ -8,7 +8,7 @@ import pytest
 
 from operators.exported import check, export
 
-NAMES = ["shuffles"]
+NAMES = ["shuffles", "responses"]
 
 
 @pytest.fixture(scope="module")

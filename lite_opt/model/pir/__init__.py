@@ -82,7 +82,8 @@ def _read_ops(raw_ops: list[Any]) -> list[PirOp]:
     if refused:
         texts = list(refused.values())
         more = f"; and {len(texts) - 5} more kinds of operators" if len(texts) > 5 else ""
-        raise UnsupportedError("; ".join(texts[:5]) + more)
+        what = "replace what it names in the network, or compute it outside, and export again"
+        raise UnsupportedError(f"{'; '.join(texts[:5])}{more}: {what}")
     return ops
 
 

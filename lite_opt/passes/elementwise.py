@@ -32,14 +32,15 @@ _CASTS = {
 
 @rule(ops=("cast",), because="lite/kernels/host/cast_compute.cc knows some pairs of types only")
 def casts_in_steps(op: Op, site: Site) -> Iterator[str]:
-    """int64 -> bool becomes int64 -> int32 -> bool, and the like."""
+    """int64 -> bool becomes int64 -> float32 -> bool, and the like; by way of int32, 2**32 would
+    be false."""
     source, target = (DTYPES.get(op.get(name), "") for name in ("in_dtype", "out_dtype"))
     if source not in _CASTS or target in _CASTS[source]:
         return
     between = [t for t in _CASTS[source] if t != source and target in _CASTS.get(t, ())]
     if not between:
         return
-    middle = "int32" if "int32" in between else between[0]
+    middle = "float32" if "float32" in between else between[0]
     chain = Chain(op, site)
     x = chain.var().name
     for a, b in ((source, middle), (middle, target)):

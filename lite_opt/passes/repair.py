@@ -11,7 +11,7 @@ from lite_opt.passes.attributes import (
     narrow_integers,
     plain_values,
 )
-from lite_opt.passes.casts import bool_outputs, casts_by_float
+from lite_opt.passes.casts import bool_outputs
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
 from lite_opt.passes.elementwise import (
@@ -29,6 +29,7 @@ from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffl
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_in_4d
 from lite_opt.passes.observers import drop_constant_observers
+from lite_opt.passes.pads import pads_by_depth, pads_of_a_value
 from lite_opt.passes.products import einsum_to_matmul, products_to_matmul, stack_to_matmul
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import uneven_bilinear
@@ -79,9 +80,10 @@ RULES: tuple[Rule, ...] = (
     split_reductions,
     adaptive_by_stride,
     small_depthwise,
+    pads_by_depth,
+    pads_of_a_value,
     fix_reshapes,
     bool_outputs,
-    casts_by_float,
     drop_dead_code,
     add_xshape,
 )

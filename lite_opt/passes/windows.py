@@ -86,8 +86,8 @@ def _padding(op: Op, sides: tuple[int, ...], kernel: list[int]) -> _Pads | None:
 
 
 def _padded(op: Op, site: Site, x: str, pads: _Pads) -> str:
-    """Put zeros around the input of the operator at hand, which then pads nothing. pad3d wants five
-    dimensions; Paddle 3 has no pad2d."""
+    """Put zeros around the input of the operator at hand, which then pads nothing. Paddle
+    3 has pad3d only, which `pads_by_depth` makes right for Lite."""
     var = site.program.var(x)
     n, c, high, wide = var.shape
     more = [d if d < 0 else d + a + b for d, a, b in ((high, *pads[:2]), (wide, *pads[2:]))]

@@ -39,7 +39,7 @@ def depthwise(side: tuple[int, int], *cases: tuple[int, list[int]], **attrs: Any
 
 @pytest.mark.parametrize("side", [(4, 4), (6, 6), (8, 8), (7, 6), (5, 5)])
 def test_narrow_depthwise_padded_on_one_side(side: tuple[int, int], tmp_path: Path) -> None:
-    cases = [(s, p) for s in (1, 2) for p in ([0, 1, 0, 1], [1, 0, 1, 0], [1, 1, 1, 1])]
+    cases = [(s, p) for s in (1, 2) for p in ([0, 1, 0, 1], [1, 0, 1, 0], [0, 0, 0, 1])]
     trial.check(depthwise(side, *cases), tmp_path)
 
 
@@ -95,3 +95,29 @@ def test_adaptive_average_of_any_size(side: tuple[int, int], tmp_path: Path) -> 
     repaired = trial.check(program, tmp_path)
     strides = [op.get("strides") for op in repaired.ops if op.type == "pool2d"]
     assert strides == [[1, 1]] + [[1, 2]] * 6
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
+def test_pads_that_differ_between_height_and_width(mode: str, tmp_path: Path) -> None:
+    b = make_model.Builder(2)
+    x = b.input("x", (1, 2, 5, 6))
+    outs = []
+    every = [[0, 1, 2, 0], [1, 1, 1, 1], [0, 0, 2, 1], [2, 1, 0, 0], [1, 2, 1, 2]]
+    for n, (left, right, top, bottom) in enumerate(every):
+        if mode == "replicate" and not top + bottom:
+            continue
+        high, wide = 5 + top + bottom, 6 + left + right
+        b.op("unsqueeze2", {"X": [x]}, f"deep{n}", (1, 2, 1, 5, 6), axes=[2])
+        b.op("pad3d", {"X": [f"deep{n}"]}, f"pad{n}", (1, 2, 1, high, wide), value=0.5, mode=mode,
+             paddings=[left, right, top, bottom, 0, 0], data_format="NCDHW")  # fmt: skip
+        outs.append(b.op("squeeze2", {"X": [f"pad{n}"]}, f"y{n}", (1, 2, high, wide), axes=[2]))
+    trial.check(b.program(*outs), tmp_path)
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0e9])
+def test_volumes_padded_by_a_value(value: float, tmp_path: Path) -> None:
+    b = make_model.Builder(2)
+    x = b.input("x", (2, 2, 3, 4, 5))
+    y = b.op("pad3d", {"X": [x]}, "y", (2, 2, 6, 5, 8), value=value, mode="constant",
+             paddings=[1, 2, 0, 1, 2, 1], data_format="NCDHW")  # fmt: skip
+    trial.check(b.program(y), tmp_path)

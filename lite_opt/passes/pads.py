@@ -1,0 +1,87 @@
+"""Paddings of images, which Paddle writes as those of volumes one voxel deep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lite_opt.model.program import Op, Program
+from lite_opt.passes.rule import Site, place, program_rule, rule
+
+__all__ = ["pads_by_depth", "pads_of_a_value"]
+
+# What pad2d, into which the optimizer fuses, computes as well.
+_MODES_OF_2D = ("constant", "reflect")
+
+
+@program_rule(
+    because="lite/core/optimizer/mir/fusion/unsqueeze2_pad3d_squeeze2_fuse.cc takes the paddings "
+    "of the width for those of the height, and modes for ones that pad2d has not"
+)
+def pads_by_depth(program: Program) -> Iterator[tuple[str, str]]:
+    """pad3d of [N,C,1,H,W] between unsqueeze2 and squeeze2 -> of [N,C,H,W,1]: what is padded
+    above and below is then not fused, and what is padded left and right is fused right."""
+    producers, consumers = program.producers(), program.consumers()
+    for op in program.ops:
+        if op.type != "pad3d" or op.get("data_format") != "NCDHW" or op.inputs.get("Paddings"):
+            continue
+        pads, x, out = op.get("paddings"), op.inputs["X"][0], op.outputs["Out"][0]
+        before, after = producers.get(x), consumers.get(out, [])
+        if before is None or len(after) != 1 or len(consumers[x]) != 1 or any(pads[4:]):
+            continue
+        if not _is_depth(before, "unsqueeze2") or not _is_depth(after[0], "squeeze2"):
+            continue
+        if pads[:2] == pads[2:4] and op.get("mode") in _MODES_OF_2D:
+            continue
+        for axis in (before, after[0]):
+            axis.set("axes", [4])
+        for name in (x, out):
+            n, c, _, high, wide = program.var(name).shape
+            program.var(name).shape = (n, c, high, wide, 1)
+        op.set("paddings", [0, 0, *pads[:4]])
+        yield place(op), "its depth came last"
+
+
+def _is_depth(op: Op, type_: str) -> bool:
+    return op.type == type_ and bool(op.get("axes") == [2])
+
+
+@rule(
+    ops=("pad3d",),
+    because="lite/backends/host/math/pad3d.cc fills by memset, which knows no value but 0; pad2d, "
+    "into which some are fused, is right",
+)
+def pads_of_a_value(op: Op, site: Site) -> Iterator[str]:
+    """A padding by another value than 0 -> by 0, and a constant added that is 0 inside."""
+    value, pads = op.get("value", 0.0), op.get("paddings")
+    if op.get("mode") != "constant" or not value or op.get("data_format") != "NCDHW":
+        return
+    x, out = op.inputs["X"][0], op.outputs["Out"][0]
+    var = site.program.var(out)
+    if op.inputs.get("Paddings") or min(var.shape[2:]) < 0 or _is_fused(op, site):
+        return
+    border = np.full((1, 1, *var.shape[2:]), value, np.float32)
+    size = site.program.var(x).shape[2:]
+    front, top, left = pads[4], pads[2], pads[0]
+    border[..., front : front + size[0], top : top + size[1], left : left + size[2]] = 0
+    name = site.program.new_name(f"{out}.border")
+    site.program.set_param(name, border)
+    zeros = site.new_var(f"{out}.zeros", var.dtype, var.shape)
+    op.outputs["Out"] = [zeros]
+    op.set("value", 0.0)
+    add = Op("elementwise_add", {"X": [zeros], "Y": [name]}, {"Out": [out]})
+    add.set("axis", -1)
+    site.replace(op, add)
+    yield f"padded by 0, and {value:g} added around"
+
+
+def _is_fused(op: Op, site: Site) -> bool:
+    before = site.producers.get(op.inputs["X"][0])
+    after = site.program.consumers().get(op.outputs["Out"][0], [])
+    return (
+        not any(op.get("paddings")[4:])
+        and before is not None
+        and before.type == "unsqueeze2"
+        and [reader.type for reader in after] == ["squeeze2"]
+    )

@@ -44,10 +44,19 @@ def _reduces_too_much(op: Op, program: Program) -> bool:
 
 
 def _counts_uneven_padding(op: Op, program: Program) -> bool:
+    """Its kernel for 2x2 by 2 (pooling2x2s2p0_avg, wider than 8) forgets which side is padded, and
+    its general one (pooling_basic) does where a window is larger than the input."""
     if op.get("pooling_type") != "avg" or op.get("exclusive", True) or op.get("adaptive"):
         return False
-    pads = op.get("paddings", [0, 0])
-    return bool(pads[::2] != pads[1::2]) and len(pads) == 4
+    given = op.get("paddings", [0, 0])
+    pads = [p for p in given for _ in range(2)] if len(given) == 2 else given
+    sides = _shape(program, op, "X")[2:]
+    if op.get("global_pooling") or not any(pads) or len(pads) != 4:
+        return False
+    if any(0 < side < size for side, size in zip(sides, op.get("ksize"))):
+        return True
+    two = op.get("ksize") == [2, 2] and op.get("strides") == [2, 2]
+    return two and pads[::2] != pads[1::2] and not 0 < sides[-1] <= 8
 
 
 def _pads_in_a_circle(op: Op, program: Program) -> bool:
@@ -83,8 +92,8 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         ("pool2d",),
         _counts_uneven_padding,
-        "an average that counts padding which differs between the sides is wrong on ARM "
-        "(lite/backends/arm/math/pooling.cc)",
+        "an average that counts padding is wrong on ARM where that differs between the sides or "
+        "the window is larger than the input (lite/backends/arm/math/pooling.cc)",
         "pad in a layer of its own, or use exclusive=True",
     ),
     Limit(

@@ -71,6 +71,14 @@ def test_allowed(name: str) -> None:
     assert reasons(ALLOWED[name], ("arm", "x86")) == []
 
 
+def test_other_averages_that_count_padding_are_allowed() -> None:
+    small = one("pool2d", {"X": (1, 2, 7, 7)}, (1, 2, 4, 4), paddings=[0, 1, 0, 1],
+                exclusive=False, **FLAT)  # fmt: skip
+    even = one("pool2d", {"X": (1, 2, 9, 9)}, (1, 2, 5, 5), paddings=[1, 1],
+               exclusive=False, **FLAT)  # fmt: skip
+    assert reasons(small, ("arm",)) == reasons(even, ("arm",)) == []
+
+
 def test_what_only_arm_lacks_is_no_matter_for_x86() -> None:
     assert reasons(REFUSED["average"], ("x86",)) == []
     assert len(reasons(REFUSED["lengths"], ("arm", "x86"))) == 1

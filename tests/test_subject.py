@@ -10,7 +10,7 @@ import pytest
 from lite_opt import bench as bench_module
 from lite_opt.bench import Bench, bench
 from lite_opt.subject import bundle_samples, opened
-from py_runner.errors import DataError, UsageError
+from py_runner.errors import UsageError
 from py_runner.watch import Watch
 
 SHAPES = {"x": [(2, 3, 16, 16), (1, 3, 16, 16)]}
@@ -39,7 +39,10 @@ def test_a_bundle_brings_its_samples_and_its_preprocessing(
         assert subject.labels is not None and subject.labels[9] == "kind 9"
         assert subject.image is not None and subject.image != plain
     names.write_text("one\ntwo\n")
-    with pytest.raises(DataError, match="2"), opened(bundle, labels=names):
+    with (
+        pytest.raises(UsageError, match="2 labels for a model of 10"),
+        opened(bundle, labels=names),
+    ):
         pass
     with pytest.raises(UsageError, match="name that one"), opened(bundle, engine="paddle"):
         pass

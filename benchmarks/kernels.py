@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import make_model
 from operators import trial
 
-from lite_opt.lite.limits import reasons
+from lite_opt.lite.refusals import reasons
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
 from py_runner.errors import ConvertError, PaddleEdgeError
@@ -277,7 +277,7 @@ def program_of(settings: list[Setting]) -> Program:
 
 
 def is_refused(setting: Setting, target: str) -> bool:
-    """Whether it is one of those that lite_opt/lite/limits.py refuses once repaired."""
+    """Whether it is one of those that lite_opt/lite/refusals.py refuses once repaired."""
     program = program_of([setting])
     repair(program)
     return bool(reasons(program, (target,)))

@@ -20,8 +20,8 @@ from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
 from lite_opt.judge.compare import Report
 from lite_opt.judge.sensitivity import FloatLayers
-from lite_opt.lite.limits import refuse
 from lite_opt.lite.optimizer import Optimizer
+from lite_opt.lite.refusals import refuse
 from lite_opt.lite.targets import TARGETS
 from lite_opt.model.load import load
 from lite_opt.passes.repair import repair

@@ -9,7 +9,7 @@ import make_model
 import pytest
 
 from lite_opt.conversion.convert import convert
-from lite_opt.lite.limits import reasons
+from lite_opt.lite.refusals import reasons
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
 from py_runner.errors import ConvertError

@@ -130,22 +130,8 @@ class Run:
         """Everything but the arrays, as run.json has it."""
         return {
             "format": FORMAT,
-            **{
-                name: getattr(self, name)
-                for name in (
-                    "engine",
-                    "engine_version",
-                    "device",
-                    "machine",
-                    "threads",
-                    "precision",
-                    "model",
-                    "warmup",
-                    "peak_memory_bytes",
-                    "wall_s",
-                    "created",
-                )
-            },
+            **{name: getattr(self, name) for name in _PLAIN},
+            "model": self.model,
             "latency": self.latency,
             "outputs": [
                 {

@@ -186,7 +186,7 @@ def test_limits_that_are_just_held() -> None:
 
 def test_a_limit_of_zero_is_a_limit() -> None:
     assert Limits(0.5) == Limits(0.5, None, None)
-    assert limits_for("fp32", cosine=0.0, max_abs_diff=0.0) == Limits(0.0, 0.0, None)
+    assert limits_for("fp32", cosine=0.0, max_abs_diff=0.0) == Limits(0.0, 0.0, None, 0.0)
     assert layer_limits_for("int8") == LAYER_LIMITS["int8"] != LAYER_LIMITS["fp32"]
     assert layer_limits_for("unheard-of") == LAYER_LIMITS["fp32"]
 

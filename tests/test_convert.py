@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from lite_opt.conversion import convert as conversion
 from lite_opt.conversion.convert import convert
 from lite_opt.demo.packages import ocr_model
 from lite_opt.demo.text_lines import write_text_lines
+from lite_opt.judge.compare import compare
+from lite_opt.judge.limits import MOST_NOISE
 from lite_opt.model.program import Program
 from lite_opt.passes.rule import Change
 from py_runner.data.random_samples import random_samples
@@ -81,6 +84,81 @@ def test_wrong_numbers_leave_no_bundle(
     assert list(tmp_path.iterdir()) == []
     unchecked = convert(model, tmp_path / "wrong.bundle", check=False)
     assert unchecked.bundle and unchecked.bundle.check["status"] == "skipped"
+
+
+def cancelling(offset: float) -> Program:
+    """A network whose answers are small differences of large numbers, so that it amplifies the
+    rounding of any engine: [N,3,8,8] -> [N,8,16,16]."""
+    b = make_model.Builder()
+    shape = (-1, 8, 16, 16)
+    x = b.op(
+        "bilinear_interp_v2", {"X": [b.input("x", (-1, 3, 8, 8))]}, "twice", (-1, 3, 16, 16),
+        out_h=16, out_w=16, out_d=-1, scale=[2.0, 2.0], interp_method="bilinear",
+        data_layout="NCHW", align_corners=False, align_mode=0,
+    )  # fmt: skip
+    for index, channels in enumerate((3, 8, 8)):
+        weight = b.param(f"w{index}", (8, channels, 3, 3), 1.5)
+        x = b.op("tanh", {"X": [b.conv2d(x, weight, f"c{index}", shape)]}, f"a{index}", shape)
+    far = b.op("scale", {"X": [x]}, "far", shape, scale=1.0, bias=offset, bias_after_scale=True)
+    mixed = b.conv2d(far, b.param("mix", (8, 8, 1, 1)), "mixed", shape, padding=0)
+    mean = b.op(
+        "reduce_mean", {"X": [mixed]}, "mean", (-1, 8, 1, 1), dim=[2, 3], keep_dim=True,
+        reduce_all=False,
+    )  # fmt: skip
+    return b.program(b.op("elementwise_sub", {"X": [mixed], "Y": [mean]}, "out", shape, axis=-1))
+
+
+def test_a_model_is_judged_by_its_own_noise(tmp_path: Path) -> None:
+    folder = make_model.save(cancelling(3000.0), tmp_path / "m")
+    done = convert(folder, tmp_path / "b")
+    assert done and done.bundle and done.report
+    (output,) = done.report.outputs
+    assert output.max_probability_diff > 1e-4 and output.cosine > 0.999999
+    assert output.noise and 2e-5 < output.noise < MOST_NOISE
+    assert output.limit == 8 * output.noise > output.max_probability_diff
+    (said,) = done.bundle.check["outputs"]
+    assert said["limit"] == output.limit
+    reference = done.bundle.reference()
+    assert reference.noise == {output.name: output.noise}
+    # Whoever runs the bundle judges by the same.
+    assert compare(reference, run(done.bundle.model("x86"), done.bundle.read_samples()))
+
+
+def _one_weight(program: Program) -> list[Change]:
+    weight = program.params["w1"].copy()
+    weight[3, 2, 1, 1] *= -1
+    program.set_param("w1", weight)
+    return []
+
+
+def _swapped_channels(program: Program) -> list[Change]:
+    program.set_param("w1", program.params["w1"][[1, 0, *range(2, 8)]])
+    return []
+
+
+def _half_a_pixel(program: Program) -> list[Change]:
+    (resize,) = (op for op in program.ops if op.type == "bilinear_interp_v2")
+    resize.set("align_mode", 1)
+    return []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [_one_weight, _swapped_channels, _half_a_pixel])
+def test_noise_excuses_no_fault(
+    fault: Callable[[Program], list[Change]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "repair", fault)
+    folder = make_model.save(cancelling(3000.0), tmp_path / "m")
+    done = convert(folder, tmp_path / "b")
+    assert done.bundle is None and done.report is not None
+    assert any("relative difference" in text for text in done.report.failures)
+
+
+def test_noise_of_a_quiet_model_is_not_measured(model: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    done = convert(model, tmp_path / "b", watch=Watch(say=told.append))
+    assert done.bundle and done.bundle.reference().noise == {}
+    assert not any("noise" in text for text in told)
 
 
 def test_where_x86_is_wrong_the_bundle_is_for_arm_and_unjudged(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Limits:
     cosine: float
     max_abs_diff: float | None = None
     top1_drop: float | None = None
-    noise_times: float = 4.0
+    noise_times: float = 8.0
 
     def __post_init__(self) -> None:
         for name, least, most in (

@@ -17,7 +17,7 @@ from lite_opt.demo.packages import ocr_model
 from lite_opt.demo.text_lines import write_text_lines
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import MOST_NOISE
-from lite_opt.model.program import Program
+from lite_opt.model.program import Program, Var
 from lite_opt.passes.rule import Change
 from py_runner.data.random_samples import random_samples
 from py_runner.errors import ConvertError, DataError, ModelError, UsageError
@@ -159,6 +159,58 @@ def test_noise_of_a_quiet_model_is_not_measured(model: Path, tmp_path: Path) -> 
     done = convert(model, tmp_path / "b", watch=Watch(say=told.append))
     assert done.bundle and done.bundle.reference().noise == {}
     assert not any("noise" in text for text in told)
+
+
+def places_above(limit: float) -> Program:
+    """Where the input is above a limit: [4,6] -> [N,2], of as many rows as there are."""
+    b = make_model.Builder()
+    x = b.input("x", (4, 6))
+    b.params["limit"] = np.array([limit], np.float32)
+    b.vars["limit"] = Var("limit", "float32", (1,), persistable=True, is_parameter=True)
+    above = b.op(
+        "greater_than",
+        {"X": [x], "Y": ["limit"]},
+        "above",
+        (4, 6),
+        out_dtype="bool",
+        axis=-1,
+        force_cpu=False,
+    )
+    return b.program(
+        b.op("where_index", {"Condition": [above]}, "places", (-1, 2), out_dtype="int64")
+    )
+
+
+def test_a_model_that_finds_nothing_is_unjudged(tmp_path: Path) -> None:
+    """Its files are there, and the advice is to give samples."""
+    folder = make_model.save(places_above(100), tmp_path / "m")
+    done = convert(folder, tmp_path / "b")
+    assert not done and done.bundle is not None and done.report is not None
+    assert done.bundle.check["status"] == "unjudged"
+    assert "give samples on which the model finds something" in done.bundle.check["reason"]
+    assert done.bundle.check["targets"]["x86"] == "unjudged"
+    assert sorted(done.bundle.targets) == ["arm", "x86"]
+    assert done.report.top1_agreement is None
+    found = convert(make_model.save(places_above(0), tmp_path / "n"), tmp_path / "c")
+    assert found and found.bundle and found.bundle.check["targets"]["x86"] == "passed"
+
+
+def test_what_a_network_returns_unchanged_twice_or_without_dimensions(tmp_path: Path) -> None:
+    b = make_model.Builder()
+    x = b.input("x", (-1, 4))
+    y = b.op("relu", {"X": [x]}, "y", (-1, 4))
+    mean = b.op("reduce_mean", {"X": [x]}, "mean", (), dim=[0], keep_dim=False, reduce_all=True)
+    program = b.program(x, y, y, b.param("w", (3,)), mean)
+    done = convert(make_model.save(program, tmp_path / "m"), tmp_path / "b")
+    assert done and done.bundle
+    assert [spec.name for spec in done.bundle.outputs] == ["x", "y", "w", "mean"]
+    samples = done.bundle.read_samples()
+    answered = run(done.bundle.model("x86"), samples)
+    assert len(answered.outputs) == 4
+    for sample, given, relu, weight, average in zip(samples, *answered.outputs.values()):
+        value = sample.feeds["x"]
+        assert np.array_equal(given, value) and np.array_equal(relu, np.maximum(value, 0))
+        assert np.array_equal(weight, b.params["w"]) and average == pytest.approx(value.mean())
 
 
 def test_where_x86_is_wrong_the_bundle_is_for_arm_and_unjudged(tmp_path: Path) -> None:

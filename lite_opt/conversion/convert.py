@@ -136,9 +136,12 @@ def convert(
         operators = len(program.ops)
         changes = tuple(repair(program))
         watch.say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
-        # Under the names that the model gives them, of the types that come.
+        # Under the names that the model gives them, of the types that come; one that a network
+        # returns twice comes once.
         outputs = tuple(
-            replace(spec, dtype=after.dtype) for spec, after in zip(outputs, program.outputs)
+            dict.fromkeys(
+                replace(spec, dtype=after.dtype) for spec, after in zip(outputs, program.outputs)
+            )
         )
         refuse(program, plan.targets)
         models, float_layers = make_models(program, source, chosen, data, plan, watch)

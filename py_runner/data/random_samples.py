@@ -29,7 +29,7 @@ _LENGTH = re.compile(r"(^|[_.]|seq)(len|lens|length|lengths)($|[_.])", re.IGNORE
 @dataclass(frozen=True)
 class Draws:
     """What the integers of inputs stand for: indices `below` a number, and `lengths` of the
-    sequences that another input holds. `lite_opt.model.draws` reads it off a program."""
+    sequences that another input holds."""
 
     below: Mapping[str, int] = field(default_factory=dict)
     lengths: frozenset[str] = frozenset()

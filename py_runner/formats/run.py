@@ -1,7 +1,8 @@
 """What one engine on one device answered to which samples, and how fast: a folder.
 
 RUN/
-  run.json       engine, device, samples with hashes, latency statistics in ms, peak memory
+  run.json       engine, device, samples with hashes, latency statistics in ms, peak memory; of a
+                 reference also "noise", see `Run`
   latency.csv    every measured inference: sample id, repeat, milliseconds
   output_<i>.npy the answers, samples stacked on a new axis 0; where shapes vary between
                  samples, output_<i>/<sample>.npy instead
@@ -97,8 +98,8 @@ class Run:
     `latency_ms[i][r]` is repeat `r` of sample `i`: copy in, inference, copy out.
     `wall_s` is the time of everything: starting the engine, reading the data, warm-up.
     `model` is {name, sha256}; `precision` is the recipe's name. `noise` is, by output, how far the
-    answers move although nothing that matters has changed (lite_opt/judge/noise.py); empty where
-    that was not measured.
+    answers move when the inputs do by one unit in the last place, on the scale of the limits that
+    they are judged by: a bundle's reference has it where a judge had doubts; else it is empty.
     """
 
     engine: str

@@ -13,7 +13,7 @@ from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import LIMITS, MOST_NOISE, Limits, limits_for
 from lite_opt.judge.noise import jittered, noise_of_server
 from lite_opt.views.comparison import html_page, noise_of, verdict
-from py_runner.errors import DataError, EngineError
+from py_runner.errors import DataError, EngineError, UsageError
 from py_runner.formats.run import Run, SampleInfo
 from py_runner.tensors import Sample
 
@@ -98,8 +98,18 @@ def test_chaos_is_neither_right_nor_wrong(noise: float, by: float, outcome: str)
     assert bool(report) == (outcome == "PASSED") and not report.failures
     assert report.to_json()["passed"] == bool(report)
     assert any("chaotic" in text for text in report.unjudged) == (outcome == "UNJUDGED")
+
+
+def test_the_largest_difference_allowed() -> None:
+    assert MOST_NOISE == 1e-2
     assert not any(limits.difference(1.0) for limits in LIMITS.values() if not limits.max_abs_diff)
     assert Limits(0.9, 1e-4).difference(None) == 1e-4
+    assert Limits(0.9, 1e-4).difference(float("nan")) == np.inf
+    assert Limits(0.9, 1e-4, noise_times=0.0).difference(1.0) == 1e-4
+    assert Limits(0.9, 1e-4, noise_times=1e12).difference(1e-12) == 1.0
+    for wrong in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="noise_times is a number, 0 or more"):
+            Limits(0.9, noise_times=wrong)
 
 
 def test_noise_travels_with_a_run(tmp_path: Path) -> None:
@@ -127,8 +137,23 @@ def test_a_detector_that_found_nothing_is_not_right(empty: np.ndarray) -> None:
 
 def test_two_words_for_nothing_are_alike() -> None:
     rows, one = np.empty((0, 6), "float32"), np.array([[-1]], "float32")
-    assert compare(made([rows, BOXES]), made([one, BOXES]))
-    assert verdict(compare(made([rows]), made([one]))).startswith("UNJUDGED")
+    for left, right in ((rows, one), (one, rows)):
+        assert compare(made([left, BOXES]), made([right, BOXES]))
+        assert verdict(compare(made([left]), made([right]))).startswith("UNJUDGED")
+
+
+@pytest.mark.parametrize("nothing", [np.empty((0, 6), "float32"), np.array([[-1]], "float32")])
+def test_what_the_reference_did_not_find_is_too_much(nothing: np.ndarray) -> None:
+    report = compare(made([nothing]), made([BOXES]))
+    told = "9 rows (boxes, say) against 0 of the reference for 's0'"
+    assert report.failures == (f"output 'out': {told}",) and report.unjudged == ()
+
+
+def test_rows_of_scores_that_differ_in_number_are_not_ranked() -> None:
+    scores = np.full((4, 5), 0.2, "float32")
+    report = compare(made([scores, scores]), made([scores, scores[:3]]))
+    assert report.outputs[0].kind == "probabilities" and report.top1_agreement is None
+    assert compare(made([scores]), made([scores + 0])).outputs[0].misshapen == ()
 
 
 @pytest.mark.parametrize(
@@ -157,9 +182,14 @@ def test_other_shapes_are_of_other_models() -> None:
             compare(made([BOXES]), made([other]))
     with pytest.raises(DataError, match="different models"):
         compare(made([BOXES, BOXES[:3]]), made([flat, flat[:3]]))
-    # Where they vary, any of them is an answer.
-    report = compare(made([BOXES, BOXES[:, :3]]), made([BOXES, BOXES[:, :4]]))
-    assert "shape [9, 4] against [9, 3] of the reference for 's1'" in report.failures[0]
+    # Where they vary, in either, any of them is an answer.
+    for shape in (BOXES[:, :3], BOXES):
+        report = compare(made([BOXES, shape]), made([BOXES, BOXES[:, :4]]))
+        told = f"shape [9, 4] against [9, {shape.shape[1]}] of the reference for 's1'"
+        assert told in report.failures[0]
+    # A number of rows that is chaos is wrong all the same.
+    chaos = compare(made([BOXES], {"out": 1.0}), made([BOXES[:3]]))
+    assert chaos.failures and not chaos.unjudged
 
 
 def test_an_answer_that_is_not_finite_says_so_whatever_its_shape() -> None:
@@ -194,6 +224,20 @@ def test_noise_is_the_largest_that_the_server_makes() -> None:
             raise EngineError("oneDNN segfaults on it")
         return answer(given, device)
 
-    assert noise_of_server(samples, made(MAPS), answer) == {"out": pytest.approx(5e-4)}
+    assert noise_of_server(samples, made(MAPS), answer) == {"out": pytest.approx(5e-4, rel=1e-3)}
     assert fed == [("cpu", False), ("cpu+onednn", True)]
-    assert noise_of_server(samples, made(MAPS), dies) == {"out": pytest.approx(2e-4)}
+    assert noise_of_server(samples, made(MAPS), dies) == {"out": pytest.approx(2e-4, rel=1e-3)}
+    by["cpu+onednn"] = 1.01 * MOST_NOISE  # wrong kernels are no noise
+    assert noise_of_server(samples, made(MAPS), answer) == {"out": pytest.approx(2e-4, rel=1e-3)}
+    by["cpu"] = 7.0  # but chaos is
+    assert noise_of_server(samples, made(MAPS), answer) == {"out": 1.0}
+
+
+def test_what_cannot_be_compared_is_no_noise() -> None:
+    whole = made([np.arange(6).reshape(1, 6)])
+    assert noise_of_server([], whole, lambda fed, device: whole) == {}
+    other = made([np.zeros(4, "float32")])
+    assert noise_of_server([], made([BOXES]), lambda fed, device: other) == {}
+    # Boxes that come and go with the last bit are chaos.
+    fewer = made([BOXES[:8]])
+    assert noise_of_server([], made([BOXES]), lambda fed, device: fewer) == {"out": 1.0}

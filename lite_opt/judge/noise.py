@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from lite_opt.judge.compare import compare
+from lite_opt.judge.limits import MOST_NOISE
 from py_runner.errors import DataError, EngineError
 from py_runner.formats.run import Run
 from py_runner.tensors import Sample
@@ -39,13 +40,14 @@ def noise_of_server(
     """The largest difference that `reference`, the answers to `samples`, has from the server's
     answers to the same samples jittered, and from those with other kernels.
 
-    `answer` runs the model of the reference on samples, on a device of the server engine. A device
-    on which it dies says nothing (oneDNN does on some models). Infinite where the number of values
-    changes. Outputs of integers have none: they are equal or another answer.
+    `answer` runs the model of the reference on samples, on a device of the server engine. Other
+    kernels on which it dies say nothing (oneDNN does on some models), nor do those that are off by
+    more than MOST_NOISE: these are wrong. At most 1, also where the number of values changes.
+    Outputs of integers have none: they are equal or another answer.
     """
     moved = [jittered(sample, seed) for seed, sample in enumerate(samples)]
     noise: dict[str, float] = {}
-    for fed, device in ((moved, "cpu"), (samples, "cpu+onednn")):
+    for fed, device, most in ((moved, "cpu", 1.0), (samples, "cpu+onednn", MOST_NOISE)):
         try:
             other = answer(fed, device)
             # As if it had been fed the same: that it was not is the experiment.
@@ -53,7 +55,7 @@ def noise_of_server(
         except (EngineError, DataError):
             continue
         for output, values in zip(report.outputs, reference.outputs.values()):
-            if np.issubdtype(values[0].dtype, np.floating):
-                largest = max(noise.get(output.name, 0.0), output.max_probability_diff)
-                noise[output.name] = largest
+            found = min(1.0, output.max_probability_diff)
+            if np.issubdtype(values[0].dtype, np.floating) and found <= most:
+                noise[output.name] = max(noise.get(output.name, 0.0), found)
     return noise

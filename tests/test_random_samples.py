@@ -81,6 +81,12 @@ def test_the_smallest_table_decides() -> None:
     assert draws_of(b.program(hot)).below == {"ids": 4}
 
 
+def test_a_class_is_below_the_depth_of_its_one_hot() -> None:
+    b = make_model.Builder()
+    hot = b.op("one_hot_v2", {"X": [b.input("ids", (-1,), "int32")]}, "hot", (-1, 5), depth=5)
+    assert draws_of(b.program(hot)).below == {"ids": 5}
+
+
 def test_what_is_known_only_when_the_model_runs_has_a_first_element() -> None:
     b = make_model.Builder()
     x, at = b.input("x", (-1, 4)), b.input("at", (2,), "int64")
@@ -107,6 +113,17 @@ def test_lengths_are_those_of_the_other_inputs() -> None:
             [specs[0], TensorSpec(names, "int64", (300,))], count=1, draws=given
         )
         assert set(sample.feeds[names].tolist()) == set(range(1, 7))
+
+
+def test_lengths_are_those_of_the_shortest() -> None:
+    specs = [
+        TensorSpec("n", "int64", (300,)),
+        *(TensorSpec(f"x{side}", "float32", (1, side)) for side in (5, 3, 4)),
+    ]
+    (sample,) = random_samples(specs, count=1, draws=Draws({}, frozenset({"n"})))
+    assert set(sample.feeds["n"].tolist()) == {1, 2, 3}
+    (same,) = random_samples(specs, count=1, draws=Draws({}, frozenset({"n"})), seed=0)
+    assert all(np.array_equal(sample.feeds[name], same.feeds[name]) for name in same.feeds)
 
 
 def test_inputs_of_detectors_fit_each_other() -> None:

@@ -65,7 +65,7 @@ class OutputDifference:
     sqnr_db: float
     response: float | None
     not_finite: int
-    misshapen: tuple[str, ...] = ()
+    misshapen: tuple[str, ...]
     noise: float | None = None
     limit: float | None = None
 
@@ -227,9 +227,20 @@ def _difference(
     if not_finite or len(misshapen) == len(pairs):
         first = next((i for i, (_, r) in zip(ids, pairs) if not np.isfinite(r).all()), ids[0])
         nothing = OutputDifference(
-            name, kind, np.inf, np.inf, np.inf, 0.0, 0.0, first, -np.inf, None, not_finite
+            name,
+            kind,
+            np.inf,
+            np.inf,
+            np.inf,
+            0.0,
+            0.0,
+            first,
+            -np.inf,
+            None,
+            not_finite,
+            misshapen,
         )
-        return replace(nothing, misshapen=misshapen), []
+        return nothing, []
     if misshapen:
         alike = [i for i, id_ in enumerate(ids) if id_ not in set(misshapen)]
         ids, pairs = [ids[i] for i in alike], [pairs[i] for i in alike]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lite_opt.conversion.source import Source
@@ -13,7 +13,7 @@ from py_runner.data.dataset import Dataset, dataset
 from py_runner.data.image import ImageSpec
 from py_runner.data.image_text import image_spec
 from py_runner.data.labels import check_labels, read_labels
-from py_runner.data.random_samples import random_samples
+from py_runner.data.random_samples import Draws, random_samples
 from py_runner.errors import UsageError
 from py_runner.files.folder import temporary_folder
 from py_runner.formats.bundle import Bundle
@@ -35,6 +35,7 @@ class Subject:
     image: ImageSpec | None
     labels: Sequence[str] | None
     own: Bundle | None = None
+    draws: Draws = field(default_factory=Draws)
 
     def samples(
         self,
@@ -60,7 +61,9 @@ class Subject:
             )
         own = self.own.read_samples() if self.own else []
         if not own or shapes:
-            own = random_samples(self.model.inputs, image=self.image, shapes=shapes)
+            own = random_samples(
+                self.model.inputs, image=self.image, shapes=shapes, draws=self.draws
+            )
         return own[:limit]
 
 
@@ -98,7 +101,7 @@ def opened(
     source = Source.of(load(path, params=params), image=image, labels=labels)
     with temporary_folder() as temporary:
         model = source.model(temporary)
-        yield Subject(model, engine or "paddle", source.image, source.labels)
+        yield Subject(model, engine or "paddle", source.image, source.labels, draws=source.draws)
 
 
 def _of_bundle(

@@ -165,6 +165,17 @@ def test_limits_follow_the_precision_of_the_candidate() -> None:
     assert limits_for("unheard-of") == LIMITS["fp32"]
 
 
+def test_the_limits_are_those_that_were_measured() -> None:
+    assert {
+        "fp32": Limits(0.99999, 1e-4, None, 8.0),
+        "fp16": Limits(0.999, None, None, 8.0),
+        "int16-weights": Limits(0.99999, None, None, 8.0),
+        "int8-weights": Limits(0.999, None, None, 8.0),
+        "int8": Limits(0.99, None, 1.0, 8.0),
+    } == LIMITS
+    assert LayerLimits(1.0, 2.0) == LayerLimits(1.0, 2.0, 10.0)
+
+
 def test_limits_that_are_just_held() -> None:
     labels = [int(row.argmax()) for row in LOGITS]
     other = LOGITS + RANDOM.normal(0, 1, LOGITS.shape).astype("float32")
@@ -186,7 +197,7 @@ def test_limits_that_are_just_held() -> None:
 
 def test_a_limit_of_zero_is_a_limit() -> None:
     assert Limits(0.5) == Limits(0.5, None, None)
-    assert limits_for("fp32", cosine=0.0, max_abs_diff=0.0) == Limits(0.0, 0.0, None)
+    assert limits_for("fp32", cosine=0.0, max_abs_diff=0.0) == Limits(0.0, 0.0, None, 0.0)
     assert layer_limits_for("int8") == LAYER_LIMITS["int8"] != LAYER_LIMITS["fp32"]
     assert layer_limits_for("unheard-of") == LAYER_LIMITS["fp32"]
 
@@ -327,8 +338,10 @@ def test_runs_that_cannot_be_compared() -> None:
         compare(run, made(LOGITS, samples=altered))
     with pytest.raises(DataError, match="shape"):
         compare(run, made(LOGITS[:, :, :40]))
-    with pytest.raises(DataError, match="outputs"):
-        compare(run, made(LOGITS, outputs={"a": list(LOGITS), "b": list(LOGITS)}))
+    two = made(LOGITS, outputs={"a": list(LOGITS), "b": list(LOGITS)})
+    for pair in ((run, two), (two, run)):
+        with pytest.raises(DataError, match="outputs"):
+            compare(*pair)
 
 
 def test_a_subset_is_compared_with_a_warning() -> None:
@@ -366,7 +379,10 @@ def test_a_run_against_itself_warns() -> None:
 def test_limits_that_are_none_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=f"the limit {next(iter(wrong))} is a number"):
         limits_for("fp32", **wrong)
-    for edge in ({"cosine": 1.0}, {"cosine": -1.0}, {"max_abs_diff": 0.0}, {"top1_drop": 100.0}):
+    for edge in (
+        {"cosine": 1.0}, {"cosine": -1.0}, {"max_abs_diff": 0.0}, {"max_abs_diff": 7.0},
+        {"top1_drop": 100.0}, {"top1_drop": -100.0},
+    ):  # fmt: skip
         limits_for("int8", **edge)
     with pytest.raises(UsageError, match="alone_db is a number"):
         LayerLimits(float("nan"), 1.0)

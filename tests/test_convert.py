@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from lite_opt.conversion import convert as conversion
 from lite_opt.conversion.convert import convert
 from lite_opt.demo.packages import ocr_model
 from lite_opt.demo.text_lines import write_text_lines
-from lite_opt.model.program import Program
+from lite_opt.judge.compare import compare
+from lite_opt.judge.limits import MOST_NOISE
+from lite_opt.model.program import Program, Var
 from lite_opt.passes.rule import Change
 from py_runner.data.random_samples import random_samples
 from py_runner.errors import ConvertError, DataError, ModelError, UsageError
@@ -81,6 +84,133 @@ def test_wrong_numbers_leave_no_bundle(
     assert list(tmp_path.iterdir()) == []
     unchecked = convert(model, tmp_path / "wrong.bundle", check=False)
     assert unchecked.bundle and unchecked.bundle.check["status"] == "skipped"
+
+
+def cancelling(offset: float) -> Program:
+    """A network whose answers are small differences of large numbers, so that it amplifies the
+    rounding of any engine: [N,3,8,8] -> [N,8,16,16]."""
+    b = make_model.Builder()
+    shape = (-1, 8, 16, 16)
+    x = b.op(
+        "bilinear_interp_v2", {"X": [b.input("x", (-1, 3, 8, 8))]}, "twice", (-1, 3, 16, 16),
+        out_h=16, out_w=16, out_d=-1, scale=[2.0, 2.0], interp_method="bilinear",
+        data_layout="NCHW", align_corners=False, align_mode=0,
+    )  # fmt: skip
+    for index, channels in enumerate((3, 8, 8)):
+        weight = b.param(f"w{index}", (8, channels, 3, 3), 1.5)
+        x = b.op("tanh", {"X": [b.conv2d(x, weight, f"c{index}", shape)]}, f"a{index}", shape)
+    far = b.op("scale", {"X": [x]}, "far", shape, scale=1.0, bias=offset, bias_after_scale=True)
+    mixed = b.conv2d(far, b.param("mix", (8, 8, 1, 1)), "mixed", shape, padding=0)
+    mean = b.op(
+        "reduce_mean", {"X": [mixed]}, "mean", (-1, 8, 1, 1), dim=[2, 3], keep_dim=True,
+        reduce_all=False,
+    )  # fmt: skip
+    return b.program(b.op("elementwise_sub", {"X": [mixed], "Y": [mean]}, "out", shape, axis=-1))
+
+
+def test_a_model_is_judged_by_its_own_noise(tmp_path: Path) -> None:
+    folder = make_model.save(cancelling(3000.0), tmp_path / "m")
+    done = convert(folder, tmp_path / "b")
+    assert done and done.bundle and done.report
+    (output,) = done.report.outputs
+    assert output.max_probability_diff > 1e-4 and output.cosine > 0.999999
+    assert output.noise and 2e-5 < output.noise < MOST_NOISE
+    assert output.limit == 8 * output.noise > output.max_probability_diff
+    (said,) = done.bundle.check["outputs"]
+    assert said["limit"] == output.limit
+    reference = done.bundle.reference()
+    assert reference.noise == {output.name: output.noise}
+    # Whoever runs the bundle judges by the same.
+    assert compare(reference, run(done.bundle.model("x86"), done.bundle.read_samples()))
+
+
+def _one_weight(program: Program) -> list[Change]:
+    weight = program.params["w1"].copy()
+    weight[3, 2, 1, 1] *= -1
+    program.set_param("w1", weight)
+    return []
+
+
+def _swapped_channels(program: Program) -> list[Change]:
+    program.set_param("w1", program.params["w1"][[1, 0, *range(2, 8)]])
+    return []
+
+
+def _half_a_pixel(program: Program) -> list[Change]:
+    (resize,) = (op for op in program.ops if op.type == "bilinear_interp_v2")
+    resize.set("align_mode", 1)
+    return []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [_one_weight, _swapped_channels, _half_a_pixel])
+def test_noise_excuses_no_fault(
+    fault: Callable[[Program], list[Change]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "repair", fault)
+    folder = make_model.save(cancelling(3000.0), tmp_path / "m")
+    done = convert(folder, tmp_path / "b")
+    assert done.bundle is None and done.report is not None
+    assert any("relative difference" in text for text in done.report.failures)
+
+
+def test_noise_of_a_quiet_model_is_not_measured(model: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    done = convert(model, tmp_path / "b", watch=Watch(say=told.append))
+    assert done.bundle and done.bundle.reference().noise == {}
+    assert not any("noise" in text for text in told)
+
+
+def places_above(limit: float) -> Program:
+    """Where the input is above a limit: [4,6] -> [N,2], of as many rows as there are."""
+    b = make_model.Builder()
+    x = b.input("x", (4, 6))
+    b.params["limit"] = np.array([limit], np.float32)
+    b.vars["limit"] = Var("limit", "float32", (1,), persistable=True, is_parameter=True)
+    above = b.op(
+        "greater_than",
+        {"X": [x], "Y": ["limit"]},
+        "above",
+        (4, 6),
+        out_dtype="bool",
+        axis=-1,
+        force_cpu=False,
+    )
+    return b.program(
+        b.op("where_index", {"Condition": [above]}, "places", (-1, 2), out_dtype="int64")
+    )
+
+
+def test_a_model_that_finds_nothing_is_unjudged(tmp_path: Path) -> None:
+    """Its files are there, and the advice is to give samples."""
+    folder = make_model.save(places_above(100), tmp_path / "m")
+    done = convert(folder, tmp_path / "b")
+    assert not done and done.bundle is not None and done.report is not None
+    assert done.bundle.check["status"] == "unjudged"
+    assert "give samples on which the model finds something" in done.bundle.check["reason"]
+    assert done.bundle.check["targets"]["x86"] == "unjudged"
+    assert sorted(done.bundle.targets) == ["arm", "x86"]
+    assert done.report.top1_agreement is None
+    found = convert(make_model.save(places_above(0), tmp_path / "n"), tmp_path / "c")
+    assert found and found.bundle and found.bundle.check["targets"]["x86"] == "passed"
+
+
+def test_what_a_network_returns_unchanged_twice_or_without_dimensions(tmp_path: Path) -> None:
+    b = make_model.Builder()
+    x = b.input("x", (-1, 4))
+    y = b.op("relu", {"X": [x]}, "y", (-1, 4))
+    mean = b.op("reduce_mean", {"X": [x]}, "mean", (), dim=[0], keep_dim=False, reduce_all=True)
+    program = b.program(x, y, y, b.param("w", (3,)), mean)
+    done = convert(make_model.save(program, tmp_path / "m"), tmp_path / "b")
+    assert done and done.bundle
+    assert [spec.name for spec in done.bundle.outputs] == ["x", "y", "w", "mean"]
+    samples = done.bundle.read_samples()
+    answered = run(done.bundle.model("x86"), samples)
+    assert len(answered.outputs) == 4
+    for sample, given, relu, weight, average in zip(samples, *answered.outputs.values()):
+        value = sample.feeds["x"]
+        assert np.array_equal(given, value) and np.array_equal(relu, np.maximum(value, 0))
+        assert np.array_equal(weight, b.params["w"]) and average == pytest.approx(value.mean())
 
 
 def test_where_x86_is_wrong_the_bundle_is_for_arm_and_unjudged(tmp_path: Path) -> None:

@@ -99,6 +99,24 @@ def test_doubts_are_told_as_they_are(right: Report) -> None:
     assert check["status"] == "passed" and check["engine"] == "lite v2"
 
 
+def test_what_found_nothing_is_unjudged_and_keeps_its_files(right: Report) -> None:
+    """It is no engine's fault."""
+    empty = replace(right, unjudged=("output 'out' is empty",))
+    x86 = Verdict("lite v2", empty, doubt="output 'out' is empty")
+    check = said(Verdicts(x86=x86))
+    assert check["status"] == "unjudged" and check["reason"] == "output 'out' is empty"
+    assert check["targets"] == {"arm": "not run: no ARM engine here", "x86": "unjudged"}
+    check = said(Verdicts(x86=x86, simulation=replace(x86, engine="paddle 3")), "int8")
+    assert check["reason"] == "output 'out' is empty"
+    assert check["targets"]["arm"] == "not run: no ARM engine here"
+    # An int8 model may find nothing where its fp32 twin does.
+    check = said(Verdicts(x86=Verdict("lite v2", right), simulation=x86), "int8")
+    assert check["status"] == "unjudged"
+    assert not x86.fails and not Verdict("lite v2", right).fails
+    assert Verdict("", None, doubt="died").fails
+    assert Verdict("", replace(empty, failures=("wrong",)), doubt="wrong").fails
+
+
 def test_a_verdict_is_true_only_if_it_was_made(right: Report) -> None:
     assert Verdict("", right)
     assert not Verdict("", right, doubt="why")

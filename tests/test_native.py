@@ -230,7 +230,10 @@ def _numbers(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("change", ["none", "noise", "much", "stuck", "constant", "labels", "zero"])
+@pytest.mark.parametrize(
+    "change",
+    ["none", "noise", "much", "stuck", "constant", "labels", "zero", "loud", "chaos", "rows"],
+)
 def test_the_verdict_is_that_of_compare(
     change: str, native: Native, copy: Path, tmp_path: Path
 ) -> None:
@@ -244,12 +247,16 @@ def test_the_verdict_is_that_of_compare(
         "constant": lambda i, v: values[0],
         "labels": lambda i, v: v,
         "zero": lambda i, v: np.zeros_like(v),
+        "loud": lambda i, v: v,
+        "chaos": lambda i, v: v + random.normal(0, 2e-4, v.shape).astype("float32"),
+        "rows": lambda i, v: np.concatenate([v, v]) if i else v,
     }[change]
     outputs = {name: [np.ascontiguousarray(changed(i, v)) for i, v in enumerate(values)]}
     samples = reference.samples
     if change == "labels":
         samples = tuple(replace(s, label=5 if i else 3) for i, s in enumerate(samples))
-    reference = replace(reference, outputs=outputs, samples=samples)
+    noise = {"loud": {name: 1e-3}, "chaos": {name: 0.5}}.get(change, {})
+    reference = replace(reference, outputs=outputs, samples=samples, noise=noise)
     shutil.rmtree(copy / "reference")
     (copy / "reference").mkdir()
     reference.write(copy / "reference")
@@ -276,6 +283,7 @@ def test_limits_are_those_of_the_recipes(native: Native, copy: Path) -> None:
             "cosine": wanted.cosine,
             "max_abs_diff": wanted.max_abs_diff,
             "top1_drop": wanted.top1_drop,
+            "noise_times": wanted.noise_times,
         }
 
 

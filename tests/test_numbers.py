@@ -13,6 +13,7 @@ from lite_opt.judge.numbers import (
     Spread,
     centred,
     decibels,
+    found_nothing,
     kind_of,
     noise_of,
     softmax,
@@ -50,6 +51,28 @@ def row(*values: float) -> np.ndarray:
 )
 def test_what_kind_an_output_is(value: np.ndarray, kind: str) -> None:
     assert kind_of([np.asarray(value)]) == kind
+
+
+@pytest.mark.parametrize(
+    ("value", "nothing"),
+    [
+        (np.empty((0, 6)), True),
+        (np.empty((2, 0)), True),
+        (row(-1), True),
+        (row(-1.5), False),
+        (row(0), False),
+        (row(-1, -1), False),
+        (np.array([-1.0]), False),
+        (np.array(-1.0), False),
+        (np.array([[[-1.0]]]), False),
+    ],
+)
+def test_what_a_detector_answers_that_found_nothing(value: np.ndarray, nothing: bool) -> None:
+    assert found_nothing(value) == nothing
+
+
+def test_without_a_row_nothing_is_a_probability() -> None:
+    assert kind_of([np.empty((0, 6), np.float32)] * 2) == "tensor"
 
 
 def test_every_sample_decides_what_kind_an_output_is() -> None:

@@ -53,6 +53,19 @@ def test_a_run_is_read_as_it_was_saved(tmp_path: Path, shapes: list[tuple[int, .
     run.save(tmp_path / "r", force=True)
 
 
+def test_answers_of_several_types_keep_theirs(tmp_path: Path) -> None:
+    values = [np.ones((1, 2), dtype) for dtype in (np.float32, np.int64, np.float32)]
+    opened = Run.open(made(outputs={"out": values}).save(tmp_path / "r"))
+    assert [v.dtype for v in opened.outputs["out"]] == [v.dtype for v in values]
+
+
+def test_every_sample_has_a_latency(tmp_path: Path) -> None:
+    path = made().save(tmp_path / "r") / "latency.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:5]))
+    with pytest.raises(ModelError, match="not every sample has a latency"):
+        Run.open(path.parent)
+
+
 def test_a_run_holds_every_sample_once() -> None:
     with pytest.raises(UsageError, match="holds no samples"):
         made("")
@@ -115,7 +128,9 @@ def test_statistics_of_latencies() -> None:
         ({"model": {"name": "net"}}, "'model.sha256' is missing"),
         ({"outputs": [{"name": "out", "dtype": "float32", "shape": [1.5]}]}, "'outputs.shape'"),
         ({"outputs": [{"name": "o", "dtype": "int8", "shape": [1, 2]}]}, "does not hold the 3"),
+        ({"samples": [{"id": "a", "sha256": "x", "label": 1}]}, "does not hold the 1 samples"),
         ({"threads": "1"}, "'threads' is not of its type"),
+        ({"noise": {"out": "much"}}, "'noise.out' is not of its type"),
     ],
 )
 def test_a_damaged_manifest_names_its_field(

@@ -98,15 +98,21 @@ void print_report(const json& report) {
   for (const json& failure : report["failures"]) {
     std::cout << "FAILED: " << failure.get<std::string>() << "\n";
   }
+  for (const json& reason : report["unjudged"]) {
+    std::cout << "UNJUDGED: " << reason.get<std::string>() << "\n";
+  }
 }
 
 void print_verdict(const std::string& bundle, const json& info, const json& report,
                    const json& summary) {
-  std::cout << (report["passed"].get<bool>() ? "passed" : "failed") << ": " << bundle << " ("
-            << info["precision"].get<std::string>() << ") on " << info["machine"].get<std::string>()
-            << ", Paddle Lite " << info["engine"].get<std::string>() << ", "
-            << report["samples"].dump() << " samples, p50 "
-            << text_of("%.2f ms", summary["latency"]["p50_ms"].get<double>()) << "\n";
+  const char* outcome = report["passed"].get<bool>() ? "passed"
+                        : report["failures"].empty() ? "unjudged"
+                                                     : "failed";
+  std::cout << outcome << ": " << bundle << " (" << info["precision"].get<std::string>() << ") on "
+            << info["machine"].get<std::string>() << ", Paddle Lite "
+            << info["engine"].get<std::string>() << ", " << report["samples"].dump()
+            << " samples, p50 " << text_of("%.2f ms", summary["latency"]["p50_ms"].get<double>())
+            << "\n";
 }
 
 void print_bench_head() {

@@ -91,7 +91,13 @@ std::optional<Limits> parse_limits(const json& recipe) {
   const json& limits = recipe["limits"];
   const auto cosine = real_or_null(limits, "cosine");
   if (!cosine) throw_type("cosine", "a number");
-  return Limits{*cosine, real_or_null(limits, "max_abs_diff"), real_or_null(limits, "top1_drop")};
+  Limits parsed{*cosine, real_or_null(limits, "max_abs_diff"), real_or_null(limits, "top1_drop")};
+  if (limits.contains("noise_times")) {
+    const auto times = real_or_null(limits, "noise_times");
+    if (!times) throw_type("noise_times", "a number");
+    parsed.noise_times = *times;
+  }
+  return parsed;
 }
 
 std::vector<TensorSpec> parse_specs(const json& document, const char* name) {

@@ -24,6 +24,8 @@ constexpr double kLeastProbability = 1e-12;
 constexpr double kLeastProbabilityFp16 = 6.1e-5;
 // A candidate whose spread over the samples is below this part of the reference's is stuck.
 constexpr double kLeastResponse = 0.01;
+// A model whose own answers move by more than this says nothing that it could be held to.
+constexpr double kMostNoise = 1e-2;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 using Values = std::vector<double>;
@@ -80,12 +82,19 @@ bool sums_to_one(const Tensor& tensor) {
 Kind kind_of(const std::vector<Tensor>& tensors) {
   const Tensor& first = tensors[0];
   const auto all = [&](auto&& holds) { return std::all_of(tensors.begin(), tensors.end(), holds); };
-  if (first.row < 2 || !first.floating || !all([](const Tensor& t) { return t.row > 0; })) {
+  if (first.row < 2 || !first.floating || !all([](const Tensor& t) { return t.row > 0; }) ||
+      all([](const Tensor& t) { return t.values.empty(); })) {
     return Kind::kTensor;
   }
   if (all(sums_to_one)) return Kind::kProbabilities;
   return all([&](const Tensor& t) { return t.values.size() == first.row; }) ? Kind::kLogits
                                                                             : Kind::kTensor;
+}
+
+// Whether a detector says so: with no row, or with a single -1.
+bool found_nothing(const Tensor& tensor) {
+  return tensor.values.empty() ||
+         (tensor.shape == std::vector<int64_t>{1, 1} && tensor.values[0] == -1);
 }
 
 double dot(const Values& a, const Values& b) {
@@ -163,6 +172,9 @@ struct Difference {
   double sqnr_db = -kInfinity;
   std::optional<double> response;
   size_t not_finite = 0;
+  std::vector<std::string> misshapen;
+  std::optional<double> noise;
+  std::optional<double> limit;
 };
 
 json number(double value) { return std::isfinite(value) ? json(value) : json(); }
@@ -180,7 +192,10 @@ json to_json(const Difference& d) {
           {"worst", d.worst},
           {"sqnr_db", number(d.sqnr_db)},
           {"response", number(d.response)},
-          {"not_finite", d.not_finite}};
+          {"not_finite", d.not_finite},
+          {"misshapen", d.misshapen},
+          {"noise", number(d.noise)},
+          {"limit", number(d.limit)}};
 }
 
 template <typename... Args>
@@ -196,15 +211,71 @@ size_t count_not_finite(const Values& values) {
   return values.size() - static_cast<size_t>(std::count_if(values.begin(), values.end(), finite));
 }
 
-Difference difference(const std::string& name, const std::vector<std::string>& ids,
-                      const std::vector<Tensor>& left, const std::vector<Tensor>& right,
-                      double least_probability, std::vector<std::string>& warnings) {
+bool same_rows(const Tensor& a, const Tensor& b) {
+  return a.shape.size() == b.shape.size() && !a.shape.empty() &&
+         std::equal(a.shape.begin() + 1, a.shape.end(), b.shape.begin() + 1);
+}
+
+bool vary(const std::vector<Tensor>& tensors) {
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [&](const Tensor& t) { return t.shape != tensors[0].shape; });
+}
+
+// The places of the samples to which a candidate answered a tensor of another shape. Throws Error
+// where no data explain that: these are different models.
+std::vector<size_t> of_other_shape(const std::string& name, const std::vector<std::string>& ids,
+                                   const std::vector<Tensor>& left,
+                                   const std::vector<Tensor>& right) {
+  std::vector<size_t> wrong;
+  const bool varies = vary(left) || vary(right);
   for (size_t i = 0; i < ids.size(); ++i) {
-    if (left[i].shape != right[i].shape) {
+    const bool nothing = found_nothing(left[i]) || found_nothing(right[i]);
+    if (left[i].shape == right[i].shape || (found_nothing(left[i]) && found_nothing(right[i]))) {
+      continue;
+    }
+    if (left[i].shape.size() != right[i].shape.size() ||
+        !(varies || nothing || same_rows(left[i], right[i]))) {
       throw Error("output '" + name + "' of sample '" + ids[i] + "' has the shape " +
                   describe("", right[i].shape) + ", and the reference has " +
                   describe("", left[i].shape) + ": these are runs of different models");
     }
+    wrong.push_back(i);
+  }
+  return wrong;
+}
+
+std::string plain(const std::vector<int64_t>& shape) {
+  std::string text;
+  for (const int64_t side : shape) text += (text.empty() ? "" : ", ") + std::to_string(side);
+  return "[" + text + "]";
+}
+
+// What is said of the first of the samples whose answers have another shape, and of how many more.
+std::string misshapen(const std::string& name, const std::string& id, const Tensor& left,
+                      const Tensor& right, size_t more) {
+  const auto rows = [](const Tensor& t) {
+    return std::to_string(found_nothing(t) ? 0 : t.shape.front());
+  };
+  const bool counted = same_rows(left, right) || found_nothing(left) || found_nothing(right);
+  return "output '" + name + "': " +
+         (counted ? rows(right) + " rows (boxes, say) against " + rows(left)
+                  : "shape " + plain(right.shape) + " against " + plain(left.shape)) +
+         " of the reference for '" + id + "'" +
+         (more != 0 ? ", and other numbers for " + std::to_string(more) + " more" : "");
+}
+
+// The samples at these places are left out.
+template <typename T>
+void leave_out(std::vector<T>& values, const std::vector<size_t>& places) {
+  for (auto place = places.rbegin(); place != places.rend(); ++place) {
+    values.erase(values.begin() + static_cast<ptrdiff_t>(*place));
+  }
+}
+
+Difference difference(const std::string& name, std::vector<std::string> ids,
+                      std::vector<Tensor> left, std::vector<Tensor> right, double least_probability,
+                      std::vector<std::string>& warnings) {
+  for (size_t i = 0; i < ids.size(); ++i) {
     if (count_not_finite(left[i].values) != 0) {
       throw Error("the reference's output '" + name + "' of sample '" + ids[i] +
                   "' is not finite: convert the model again");
@@ -218,11 +289,17 @@ Difference difference(const std::string& name, const std::vector<std::string>& i
     if (bad != 0 && d.not_finite == 0) d.worst = ids[i];
     d.not_finite += bad;
   }
-  if (d.not_finite != 0) {
+  const auto wrong = of_other_shape(name, ids, left, right);
+  for (const size_t i : wrong) d.misshapen.push_back(ids[i]);
+  if (d.not_finite != 0 || wrong.size() == ids.size()) {
+    if (d.not_finite == 0) d.worst = ids[0];
     d.max_abs_diff = d.mean_abs_diff = d.max_probability_diff = kInfinity;
     d.cosine = d.cosine_min = 0;
     return d;
   }
+  leave_out(ids, wrong);
+  leave_out(left, wrong);
+  leave_out(right, wrong);
   std::array<double, 3> sums = {0, 0, 0};
   double total = 0;
   double noise = 0;
@@ -234,7 +311,7 @@ Difference difference(const std::string& name, const std::vector<std::string>& i
   for (size_t i = 0; i < ids.size(); ++i) {
     const Values& a = left[i].values;
     const Values& b = right[i].values;
-    if (a.empty()) continue;
+    if (found_nothing(left[i]) && found_nothing(right[i])) continue;
     d.max_abs_diff = std::max(d.max_abs_diff, most_apart(a, b));
     for (size_t k = 0; k < a.size(); ++k) {
       total += std::abs(a[k] - b[k]);
@@ -287,19 +364,37 @@ void judge(const Difference& d, const Limits& limits, std::vector<std::string>& 
                        " values are NaN or Inf, first in '" + d.worst + "'");
     return;
   }
+  if (std::isinf(d.max_abs_diff)) return;  // no two answers of the same shape
   if (d.cosine < limits.cosine) {
     failures.push_back(output + formatted(": cosine %.6f is below %g", d.cosine, limits.cosine) +
                        ", worst for '" + d.worst + "'");
   }
-  if (limits.max_abs_diff && d.max_probability_diff > *limits.max_abs_diff) {
+  if (d.limit && d.max_probability_diff > *d.limit) {
     const char* what = d.kind == Kind::kTensor ? "relative difference" : "max |dp|";
-    failures.push_back(
-        output + ": " + what +
-        formatted(" %.2e is above %g", d.max_probability_diff, *limits.max_abs_diff));
+    failures.push_back(output + ": " + what +
+                       formatted(" %.2e is above %.3g", d.max_probability_diff, *d.limit));
   }
   if (d.response && *d.response < kLeastResponse) {
     failures.push_back(output + " does not move when the input does");
   }
+}
+
+// Why the output was not judged, where nothing was there to judge; "" where it was.
+std::string unjudged(const Difference& d, const std::vector<Tensor>& left,
+                     const std::vector<Tensor>& right, const Limits& limits) {
+  const std::string output = "output '" + d.name + "'";
+  if (std::all_of(left.begin(), left.end(), found_nothing) &&
+      std::all_of(right.begin(), right.end(), found_nothing)) {
+    return output + " is empty for every sample: give samples on which the model finds something";
+  }
+  const auto allowed = limits.difference(d.noise);
+  if (!limits.max_abs_diff || !allowed || !std::isinf(*allowed)) return "";
+  if (!(d.max_probability_diff > *limits.max_abs_diff) || std::isinf(d.max_probability_diff)) {
+    return "";
+  }
+  return output + ": differs by " + formatted("%.2e", d.max_probability_diff) +
+         ", and the reference's own answer moves by " + formatted("%.2e", *d.noise) +
+         " with the last bit of its input: a model that chaotic cannot be judged on these samples";
 }
 
 // Indices of the largest values of a row, largest first, ties by the lower index, NaN last.
@@ -378,14 +473,18 @@ Ranking rank(const std::vector<std::string>& ids, const std::vector<std::optiona
 
 Limits limits_for(const std::string& precision) {
   static const std::map<std::string, Limits> kLimits = {
-      {"fp32", {0.99999, 1e-4, std::nullopt}},
-      {"fp16", {0.999, std::nullopt, std::nullopt}},
-      {"int16-weights", {0.99999, std::nullopt, std::nullopt}},
-      {"int8-weights", {0.999, std::nullopt, std::nullopt}},
+      {"fp32", {0.99999, 1e-4}},           {"fp16", {0.999}},
+      {"int16-weights", {0.99999}},        {"int8-weights", {0.999}},
       {"int8", {0.99, std::nullopt, 1.0}},
   };
   const auto found = kLimits.find(precision);
   return found != kLimits.end() ? found->second : kLimits.at("fp32");
+}
+
+std::optional<double> Limits::difference(std::optional<double> noise) const {
+  if (!max_abs_diff || !noise || noise_times == 0) return max_abs_diff;
+  if (!(*noise <= kMostNoise)) return kInfinity;
+  return std::max(*max_abs_diff, noise_times * *noise);
 }
 
 json compare(const Run& reference, const Run& candidate, const Limits& limits) {
@@ -416,6 +515,7 @@ json compare(const Run& reference, const Run& candidate, const Limits& limits) {
   }
   std::vector<std::string> warnings;
   std::vector<std::string> failures;
+  std::vector<std::string> nothing_judged;
   const size_t most = std::max(reference.samples.size(), candidate.samples.size());
   if (pairs.size() < most) {
     warnings.push_back("only " + std::to_string(pairs.size()) + " of " + std::to_string(most) +
@@ -432,17 +532,29 @@ json compare(const Run& reference, const Run& candidate, const Limits& limits) {
       left.push_back(tensor(reference.outputs[o].values[r]));
       right.push_back(tensor(candidate.outputs[o].values[c]));
     }
-    const Difference d =
-        difference(reference.outputs[o].name, ids, left, right, least_probability, warnings);
+    const std::string& name = reference.outputs[o].name;
+    Difference d = difference(name, ids, left, right, least_probability, warnings);
+    const auto noise = reference.noise.find(name);
+    if (noise != reference.noise.end()) d.noise = noise->second;
+    d.limit = limits.difference(d.noise);
+    if (d.limit && std::isinf(*d.limit)) d.limit.reset();
     outputs.push_back(to_json(d));
+    if (!d.misshapen.empty()) {
+      const auto first = std::find(ids.begin(), ids.end(), d.misshapen[0]) - ids.begin();
+      failures.push_back(misshapen(name, d.misshapen[0], left[static_cast<size_t>(first)],
+                                   right[static_cast<size_t>(first)], d.misshapen.size() - 1));
+    }
     judge(d, limits, failures);
-    if (!ranking && d.kind != Kind::kTensor) ranking = rank(ids, labels, left, right);
+    const std::string why = unjudged(d, left, right, limits);
+    if (!why.empty()) nothing_judged.push_back(why);
+    if (!ranking && d.kind != Kind::kTensor && d.misshapen.empty())
+      ranking = rank(ids, labels, left, right);
   }
   if (limits.top1_drop && ranking && ranking->drop && *ranking->drop > *limits.top1_drop) {
     failures.push_back(formatted("top-1 accuracy falls by %.2f points, and %g are allowed",
                                  *ranking->drop, *limits.top1_drop));
   }
-  return {{"passed", failures.empty()},
+  return {{"passed", failures.empty() && nothing_judged.empty()},
           {"samples", pairs.size()},
           {"outputs", std::move(outputs)},
           {"top1_agreement", ranking ? ranking->top1_agreement : json()},
@@ -452,9 +564,11 @@ json compare(const Run& reference, const Run& candidate, const Limits& limits) {
           {"limits",
            {{"cosine", limits.cosine},
             {"max_abs_diff", number(limits.max_abs_diff)},
-            {"top1_drop", number(limits.top1_drop)}}},
+            {"top1_drop", number(limits.top1_drop)},
+            {"noise_times", limits.noise_times}}},
           {"failures", failures},
-          {"warnings", warnings}};
+          {"warnings", warnings},
+          {"unjudged", nothing_judged}};
 }
 
 }  // namespace lite_run

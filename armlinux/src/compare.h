@@ -12,8 +12,13 @@ namespace lite_run {
 // How far a run may be from its reference; see lite_opt/judge/limits.py.
 struct Limits {
   double cosine = 0;
-  std::optional<double> max_abs_diff;
-  std::optional<double> top1_drop;
+  std::optional<double> max_abs_diff = std::nullopt;
+  std::optional<double> top1_drop = std::nullopt;
+  double noise_times = 8.0;
+
+  // The largest difference allowed of an output with this noise; none for no limit, infinite where
+  // no difference means anything.
+  std::optional<double> difference(std::optional<double> noise) const;
 };
 
 // The limits of a precision, of fp32 where it is unknown: LIMITS of lite_opt/judge/limits.py.

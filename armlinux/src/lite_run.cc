@@ -230,8 +230,10 @@ int lr_check(lr_session* session, const char** report) {
     *report = session->report_text.c_str();
     const bool passed = judged["passed"].get<bool>();
     std::string failures;
-    for (const json& failure : judged["failures"]) {
-      failures += (failures.empty() ? "" : "; ") + failure.get<std::string>();
+    for (const char* why : {"failures", "unjudged"}) {
+      for (const json& text : judged[why]) {
+        failures += (failures.empty() ? "" : "; ") + text.get<std::string>();
+      }
     }
     return passed ? LR_OK : failed(LR_FAILED, failures.c_str());
   });

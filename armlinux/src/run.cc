@@ -175,6 +175,7 @@ Run Run::open(const std::string& path) {
           {entry.at("name").get<std::string>(),
            read_output(path, index++, !entry.at("shape").is_null(), run.samples.size())});
     }
+    if (document.contains("noise")) document["noise"].get_to(run.noise);
     return run;
   } catch (const json::exception&) {
     throw Error(manifest + ": damaged: a field is missing or of a wrong type; copy it again");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -39,12 +40,15 @@ struct Run {
   std::vector<SampleInfo> samples;
   std::vector<Output> outputs;
   std::vector<std::vector<double>> latency_ms;
+  // By output, how far its answers move by themselves; lite_opt measures it of references.
+  std::map<std::string, double> noise;
 
   // Everything but the arrays, as run.json has it.
   nlohmann::json summary() const;
   // Write a Run folder, whole or not at all. Throws Error (kUsage) where `path` is taken.
   void save(const std::string& path, bool force) const;
-  // Read samples and outputs of a Run folder; the other fields stay as they are. Throws Error.
+  // Read samples, outputs and noise of a Run folder; the other fields stay as they are. Throws
+  // Error.
   static Run open(const std::string& path);
 };
 

@@ -40,8 +40,9 @@ def command(
 ) -> bool:
     """Judge one run against another: does the edge say what the server says?
 
-    Exits 1 where a limit is broken, or where the candidate lacks samples of its reference. The
-    default limits follow from the candidate's precision.
+    Exits 1 where a limit is broken, where the candidate lacks samples of its reference, or where
+    nothing could be judged: a detector that found nothing. The default limits follow from the
+    candidate's precision, and from the reference's own noise where a bundle's reference has it.
 
     \b
     Examples:

@@ -8,6 +8,7 @@ A conversion whose numbers are wrong leaves no bundle.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -135,9 +136,12 @@ def convert(
         operators = len(program.ops)
         changes = tuple(repair(program))
         watch.say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
-        # Under the names that the model gives them, of the types that come.
+        # Under the names that the model gives them, of the types that come; one that a network
+        # returns twice comes once.
         outputs = tuple(
-            replace(spec, dtype=after.dtype) for spec, after in zip(outputs, program.outputs)
+            dict.fromkeys(
+                replace(spec, dtype=after.dtype) for spec, after in zip(outputs, program.outputs)
+            )
         )
         refuse(program, plan.targets)
         models, float_layers = make_models(program, source, chosen, data, plan, watch)
@@ -172,18 +176,20 @@ def _write(
         bundle = replace(bundle, outputs=outputs, repairs=tuple(map(str, changes)))
         verdicts = Verdicts()
         if data.judged:
-            reference = _reference(source, data, kept, folder, bundle, watch)
+            reference = _reference(source, data, bundle, watch)
+            _keep(reference.first(kept), folder)
             bundle = replace(bundle, samples=save_samples(folder, data.judged[:kept]))
         if plan.check:
             case = Case(source, models, data.judged, kept, reference, watch)
             verdicts = Verdicts(
                 simulation=judges.simulation(case), x86=judges.x86(case, folder, bundle, doubt)
             )
-            if verdicts.x86 is not None and verdicts.x86.doubt:
+            if verdicts.x86 is not None and verdicts.x86.fails:
                 (folder / "model.x86.nb").unlink(missing_ok=True)
                 bundle = replace(bundle, targets={"arm": bundle.targets["arm"]})
             _sign(bundle, folder, verdicts, models, data)
             verdicts = replace(verdicts, board=judges.board(case, folder, bundle))
+            _keep(replace(reference.first(kept), noise=case.measured), folder)
         _sign(bundle, folder, verdicts, models, data)
     return verdicts
 
@@ -194,14 +200,16 @@ def _sign(bundle: Bundle, folder: Path, verdicts: Verdicts, models: Models, data
     replace(bundle, check=check).write(folder)
 
 
-def _reference(
-    source: Source, data: Material, kept: int, folder: Path, bundle: Bundle, watch: Watch
-) -> Run:
-    """What the unrepaired model answers on the server engine; the bundle keeps a part."""
+def _reference(source: Source, data: Material, bundle: Bundle, watch: Watch) -> Run:
+    """What the unrepaired model answers on the server engine."""
     watch.say("running the source model on the server engine")
     with temporary_folder() as temporary:
         model = source.model(temporary, sha256=bundle.source["sha256"])
-        reference = run(model, data.judged, engine="paddle")
+        return run(model, data.judged, engine="paddle")
+
+
+def _keep(reference: Run, folder: Path) -> None:
+    """Write the reference of a bundle, in the place of one that knew less of its noise."""
+    shutil.rmtree(folder / "reference", ignore_errors=True)
     (folder / "reference").mkdir()
-    reference.first(kept).write(folder / "reference")
-    return reference
+    reference.write(folder / "reference")

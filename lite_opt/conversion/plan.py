@@ -131,7 +131,9 @@ class Material:
                 warnings.append("judged on the samples of the calibration: give more, or --samples")
             judged = (data.held_out or data.calibration)[:count]
         elif plan.check:
-            judged = random_samples(source.inputs, count=count, image=source.image, shapes=shapes)
+            judged = random_samples(
+                source.inputs, count=count, image=source.image, shapes=shapes, draws=source.draws
+            )
         return cls(data.calibration, data.held_out, judged, tuple(warnings))
 
     @classmethod

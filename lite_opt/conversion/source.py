@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from lite_opt.model.draws import draws_of
 from lite_opt.model.load import load, save
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.passes.half import computes_in_half, widen_half
@@ -13,6 +14,7 @@ from py_runner.data.image import ImageSpec
 from py_runner.data.image_text import image_spec
 from py_runner.data.inference_yml import UnsupportedError, read_image, read_label_list
 from py_runner.data.labels import check_labels, read_labels
+from py_runner.data.random_samples import Draws
 from py_runner.tensors import Model, TensorSpec
 
 __all__ = ["Source"]
@@ -22,6 +24,7 @@ __all__ = ["Source"]
 class Source:
     """A source model with what lies beside it: how to preprocess, and the names of the classes.
 
+    draws: what random integers have to be to mean something to it.
     half: whether it computes in half floats. The server has few kernels for these on a CPU, and
     other numbers where it has them: there it runs with the same weights in float32.
     """
@@ -33,6 +36,7 @@ class Source:
     precision: str = "fp32"
     warning: str = ""
     half: bool = False
+    draws: Draws = field(default_factory=Draws)
 
     @classmethod
     def of(
@@ -74,6 +78,7 @@ class Source:
             "int8" if is_quantized(program) else "fp32",
             warning,
             half,
+            draws_of(program),
         )
 
     @property

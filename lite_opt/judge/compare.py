@@ -6,15 +6,16 @@ class scores are compared as centred logits, and the output has to move when the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lite_opt.judge.limits import Limits, limits_for
-from lite_opt.judge.numbers import Energies, Gaps, Spread, centred, kind_of, softmax
+from lite_opt.judge.numbers import Energies, Gaps, Spread, centred, found_nothing, kind_of, softmax
 from lite_opt.judge.ranking import Ranking, rank
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
@@ -46,6 +47,11 @@ class OutputDifference:
     infinite where they are equal). `response`
     is the candidate's spread over the samples divided by the reference's, None for one sample
     or varying shapes. `not_finite` counts NaN and Inf in the candidate.
+
+    Samples to which the two answered tensors of different shape are in `misshapen`, and in no
+    figure but those: without any other, they are the worst there are. `noise` is what the
+    reference says of itself (`Run.noise`), and `limit` what `max_probability_diff` was held
+    against, None for nothing.
     """
 
     name: str
@@ -59,11 +65,18 @@ class OutputDifference:
     sqnr_db: float
     response: float | None
     not_finite: int
+    misshapen: tuple[str, ...]
+    noise: float | None = None
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
 class Report:
     """The verdict on a candidate run. `bool(report)` is whether it holds all limits.
+
+    `unjudged` says what the runs do not tell: of an output without values, or one that moves
+    by itself more than any limit. Without failures, a report is then no verdict either way, and
+    false all the same: nothing was shown.
 
     Top-1 agreement is the share of samples for which both runs put the same class first (in
     every row, for sequences); top-5 agreement the share for which the reference's first class
@@ -82,9 +95,10 @@ class Report:
     limits: Limits
     failures: tuple[str, ...]
     warnings: tuple[str, ...]
+    unjudged: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return not self.failures
+        return not self.failures and not self.unjudged
 
     def to_json(self) -> dict[str, Any]:
         """All of it, with the verdict as "passed"."""
@@ -102,8 +116,10 @@ def compare(
     Args:
         limits: the defaults are those of the candidate's precision, see `limits.limits_for`.
 
+    What the reference's own noise explains is no failure (`Limits.noise_times`).
+
     Raises DataError where the runs have no sample in common, were fed different tensors under
-    one id, or have outputs of different number or shape.
+    one id, or have outputs of different number or of shapes that no data explain.
     """
     if limits is None:
         limits = limits_for(candidate.precision)
@@ -119,16 +135,21 @@ def compare(
     labels = [reference.samples[r].label for r, _ in pairs]
     least = _LEAST_PROBABILITY.get(candidate.precision, _LEAST_PROBABILITY_FP32)
     failures = [] if common else _lacks(reference, candidate)
-    outputs = []
+    outputs, unjudged = [], []
     ranking: Ranking | None = None
     # Names differ between engines; the order of the outputs does not.
     for (name, left), right in zip(reference.outputs.items(), candidate.outputs.values()):
         aligned = [(left[r], right[c]) for r, c in pairs]
         difference, notes = _difference(name, ids, aligned, least)
+        noise = reference.noise.get(name)
+        allowed = limits.difference(noise)
+        limit = None if allowed is None or math.isinf(allowed) else allowed
+        difference = replace(difference, noise=noise, limit=limit)
         outputs.append(difference)
         warnings += notes
-        failures += _failures(difference, limits)
-        if ranking is None and difference.kind != "tensor":
+        failures += [*_misshapen(difference, aligned, ids), *_failures(difference, limits)]
+        unjudged += _unjudged(difference, aligned, limits)
+        if ranking is None and difference.kind != "tensor" and not difference.misshapen:
             ranking = rank(aligned, labels)
     drop = ranking.accuracy["drop"] if ranking and ranking.accuracy else None
     if limits.top1_drop is not None and drop is not None and drop > limits.top1_drop:
@@ -147,6 +168,7 @@ def compare(
         limits=limits,
         failures=tuple(failures),
         warnings=tuple(warnings),
+        unjudged=tuple(unjudged),
     )
 
 
@@ -196,27 +218,37 @@ def _is_same(a: Run, b: Run) -> bool:
 def _difference(
     name: str, ids: Sequence[str], pairs: Sequence[tuple[_Array, _Array]], least: float
 ) -> tuple[OutputDifference, list[str]]:
-    for id_, (left, right) in zip(ids, pairs):
-        if left.shape != right.shape:
-            raise DataError(
-                f"output '{name}' of sample '{id_}' has shape {list(left.shape)} in one run and "
-                f"{list(right.shape)} in the other: these runs are of different models"
-            )
+    for id_, (left, _) in zip(ids, pairs):
         if not np.isfinite(left).all():
             raise DataError(f"the reference's output '{name}' of sample '{id_}' is not finite")
     kind = kind_of([left for left, _ in pairs])
     not_finite = sum(int(np.count_nonzero(~np.isfinite(right))) for _, right in pairs)
-    if not_finite:
-        first = next(i for i, (_, right) in zip(ids, pairs) if not np.isfinite(right).all())
+    misshapen = _of_other_shape(name, ids, pairs)
+    if not_finite or len(misshapen) == len(pairs):
+        first = next((i for i, (_, r) in zip(ids, pairs) if not np.isfinite(r).all()), ids[0])
         nothing = OutputDifference(
-            name, kind, np.inf, np.inf, np.inf, 0.0, 0.0, first, -np.inf, None, not_finite
+            name,
+            kind,
+            np.inf,
+            np.inf,
+            np.inf,
+            0.0,
+            0.0,
+            first,
+            -np.inf,
+            None,
+            not_finite,
+            misshapen,
         )
         return nothing, []
+    if misshapen:
+        alike = [i for i, id_ in enumerate(ids) if id_ not in set(misshapen)]
+        ids, pairs = [ids[i] for i in alike], [pairs[i] for i in alike]
     energies, gaps, probabilities = Energies(), Gaps(), Gaps()
     spreads = Spread(), Spread()
     worst, cosine_min = ids[0], np.inf
     for id_, (left, right) in zip(ids, pairs):
-        if left.size == 0:
+        if found_nothing(left) and found_nothing(right):
             continue
         gaps.add(left.astype(np.float64), right.astype(np.float64))
         if kind == "logits":
@@ -241,8 +273,77 @@ def _difference(
         sqnr_db=energies.sqnr_db,
         response=response,
         not_finite=0,
+        misshapen=misshapen,
     )
     return difference, notes
+
+
+def _of_other_shape(
+    name: str, ids: Sequence[str], pairs: Sequence[tuple[_Array, _Array]]
+) -> tuple[str, ...]:
+    """The samples to which a candidate answered a tensor of another shape.
+
+    That is an answer where shapes depend on the data, as of boxes that were found: where they vary
+    between samples, or differ in the number of rows. Otherwise these are different models, and a
+    DataError.
+    """
+    wrong = [
+        n
+        for n, (left, right) in enumerate(pairs)
+        if left.shape != right.shape and not (found_nothing(left) and found_nothing(right))
+    ]
+    vary = any(len({run[side].shape for run in pairs}) > 1 for side in (0, 1))
+    for n in wrong:
+        left, right = pairs[n]
+        depends = vary or found_nothing(left) or found_nothing(right)
+        if left.ndim != right.ndim or not (depends or left.shape[1:] == right.shape[1:]):
+            raise DataError(
+                f"output '{name}' of sample '{ids[n]}' has shape {list(left.shape)} in one run and "
+                f"{list(right.shape)} in the other: these runs are of different models"
+            )
+    return tuple(ids[n] for n in wrong)
+
+
+def _misshapen(
+    difference: OutputDifference, pairs: Sequence[tuple[_Array, _Array]], ids: Sequence[str]
+) -> list[str]:
+    """What is said of samples whose answers have another shape."""
+    if not difference.misshapen:
+        return []
+    first = difference.misshapen[0]
+    left, right = pairs[list(ids).index(first)]
+    if left.shape[1:] == right.shape[1:] or found_nothing(left) or found_nothing(right):
+        counts = [0 if found_nothing(value) else len(value) for value in (right, left)]
+        what = f"{counts[0]} rows (boxes, say) against {counts[1]} of the reference"
+    else:
+        what = f"shape {list(right.shape)} against {list(left.shape)} of the reference"
+    more = len(difference.misshapen) - 1
+    also = f", and other numbers for {more} more" if more else ""
+    return [f"output '{difference.name}': {what} for '{first}'{also}"]
+
+
+def _unjudged(
+    difference: OutputDifference, pairs: Sequence[tuple[_Array, _Array]], limits: Limits
+) -> list[str]:
+    """Why the output was not judged, where nothing was there to judge."""
+    name = difference.name
+    if all(found_nothing(left) and found_nothing(right) for left, right in pairs):
+        return [
+            f"output '{name}' is empty for every sample: give samples on which the model finds "
+            "something"
+        ]
+    allowed = limits.difference(difference.noise)
+    if (
+        limits.max_abs_diff is not None
+        and allowed == math.inf
+        and limits.max_abs_diff < difference.max_probability_diff < math.inf
+    ):
+        return [
+            f"output '{name}': differs by {difference.max_probability_diff:.2e}, and the "
+            f"reference's own answer moves by {difference.noise:.2e} with the last bit of its "
+            "input: a model that chaotic cannot be judged on these samples"
+        ]
+    return []
 
 
 def _response(
@@ -265,17 +366,19 @@ def _failures(difference: OutputDifference, limits: Limits) -> list[str]:
         return [
             f"output '{name}': {difference.not_finite} values are NaN or Inf, first in '{worst}'"
         ]
+    if math.isinf(difference.max_abs_diff):
+        return []  # no two answers of the same shape: `_misshapen` has said it
     failures = []
     if difference.cosine < limits.cosine:
         failures.append(
             f"output '{name}': cosine {difference.cosine:.6f} is below {limits.cosine:g}, worst "
             f"for '{worst}'"
         )
-    if limits.max_abs_diff is not None and difference.max_probability_diff > limits.max_abs_diff:
+    if difference.limit is not None and difference.max_probability_diff > difference.limit:
         what = "relative difference" if difference.kind == "tensor" else "max |dp|"
         failures.append(
             f"output '{name}': {what} {difference.max_probability_diff:.2e} is above "
-            f"{limits.max_abs_diff:g}"
+            f"{difference.limit:.3g}"
         )
     if difference.response is not None and difference.response < _LEAST_RESPONSE:
         failures.append(f"output '{name}' does not move when the input does")

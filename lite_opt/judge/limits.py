@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 
 from py_runner.errors import UsageError
 
-__all__ = ["LAYER_LIMITS", "LIMITS", "LayerLimits", "Limits", "layer_limits_for", "limits_for"]
+__all__ = [
+    "LAYER_LIMITS",
+    "LIMITS",
+    "MOST_NOISE",
+    "LayerLimits",
+    "Limits",
+    "layer_limits_for",
+    "limits_for",
+]
+
+# A model whose own answers move by more than this, on the scale of `max_abs_diff`, when its input
+# moves by one unit in the last place, says nothing that an engine could be held to.
+MOST_NOISE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -19,6 +31,8 @@ class Limits:
         max_abs_diff: largest difference of probabilities (of other outputs: relative to the
             largest magnitude in the reference), or None for no limit.
         top1_drop: largest loss of top-1 accuracy in percentage points, or None for no limit.
+        noise_times: so many times the reference's own noise (`Run.noise`) are allowed where that is
+            more than `max_abs_diff`; 0 for never.
 
     Raises UsageError for a limit that is no finite number of its range.
     """
@@ -26,18 +40,29 @@ class Limits:
     cosine: float
     max_abs_diff: float | None = None
     top1_drop: float | None = None
+    noise_times: float = 8.0
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("cosine", -1.0, 1.0),
             ("max_abs_diff", 0.0, math.inf),
             ("top1_drop", -100.0, 100.0),
+            ("noise_times", 0.0, math.inf),
         ):
             value = getattr(self, name)
             # Not "value < least": NaN is less than nothing, and would let everything pass.
             if value is not None and not (math.isfinite(value) and least <= value <= most):
                 span = f"{least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
                 raise UsageError(f"the limit {name} is a number, {span}, not {value}")
+
+    def difference(self, noise: float | None) -> float | None:
+        """The largest difference allowed of an output with this noise; None for no limit, infinite
+        where the noise is more than MOST_NOISE: no difference then means anything."""
+        if self.max_abs_diff is None or noise is None or self.noise_times == 0:
+            return self.max_abs_diff
+        if not noise <= MOST_NOISE:
+            return math.inf
+        return max(self.max_abs_diff, self.noise_times * noise)
 
 
 # By precision; from conversions that were measured to be right on real models.
@@ -51,9 +76,16 @@ LIMITS: dict[str, Limits] = {
 
 
 def limits_for(precision: str, **overrides: float | None) -> Limits:
-    """The limits of a precision (of fp32 where it is unknown), with those given replaced."""
+    """The limits of a precision (of fp32 where it is unknown), with those given replaced.
+
+    A `max_abs_diff` that is given is meant: noise does not raise it unless `noise_times` is given
+    as well.
+    """
     limits = LIMITS.get(precision, LIMITS["fp32"])
-    return replace(limits, **{k: v for k, v in overrides.items() if v is not None})
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if "max_abs_diff" in given:
+        given = {"noise_times": 0.0, **given}
+    return replace(limits, **given)
 
 
 @dataclass(frozen=True)

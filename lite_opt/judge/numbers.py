@@ -19,6 +19,7 @@ __all__ = [
     "Spread",
     "centred",
     "decibels",
+    "found_nothing",
     "kind_of",
     "noise_of",
     "softmax",
@@ -33,9 +34,13 @@ _LEAST_SUM, _MOST_OFF_ONE = -1e-6, 1e-3
 
 def kind_of(values: Sequence[_Array]) -> str:
     """What an output is, by its arrays, one a sample: "probabilities" where every row of the last
-    axis sums to 1, "logits" where each is one row of scores, else "tensor"."""
+    axis sums to 1, "logits" where each is one row of scores, else "tensor", as without a row."""
     classes = values[0].shape[-1] if values[0].ndim else 0
-    if classes < 2 or not np.issubdtype(values[0].dtype, np.floating):
+    if (
+        classes < 2
+        or not any(v.size for v in values)
+        or not np.issubdtype(values[0].dtype, np.floating)
+    ):
         return "tensor"
     if all(
         v.min(initial=0) >= _LEAST_SUM
@@ -44,6 +49,11 @@ def kind_of(values: Sequence[_Array]) -> str:
     ):
         return "probabilities"
     return "logits" if all(v.size == classes for v in values) else "tensor"
+
+
+def found_nothing(value: _Array) -> bool:
+    """Whether a detector says so: with no row, or with a single -1, as Paddle's multiclass_nms."""
+    return value.size == 0 or (value.shape == (1, 1) and bool(value[0, 0] == -1))
 
 
 def centred(value: _Array, kind: str, least: float) -> _Vector:

@@ -12,7 +12,7 @@ from lite_opt.views.templates import filled
 if TYPE_CHECKING:
     from lite_opt.judge.compare import OutputDifference, Report
 
-__all__ = ["about", "html_page", "rows_of", "tables", "verdict", "view"]
+__all__ = ["about", "html_page", "noise_of", "rows_of", "tables", "verdict", "view"]
 
 _SHOWN = 20  # of those that disagree
 
@@ -20,6 +20,7 @@ _SHOWN = 20  # of those that disagree
 def view(report: Report) -> Iterator[Item]:
     """All of it; of the samples that disagree the first."""
     yield from tables(report)
+    yield from noise_of(report)
     if report.disagreeing:
         names = ", ".join(report.disagreeing[:_SHOWN])
         more = len(report.disagreeing) - _SHOWN
@@ -32,6 +33,17 @@ def tables(report: Report, of: str = "") -> Iterator[Item]:
     """The tables of `rows_of`; `of` says what they are of, where that is not plain."""
     for title, (header, rows) in rows_of(report).items():
         yield table(f"{of}: {title.lower()}" if of else title, header, rows)
+
+
+def noise_of(report: Report) -> Iterator[str]:
+    """A sentence for each output whose limit follows from the reference's own noise."""
+    for output in report.outputs:
+        if output.noise is None or output.limit in (None, report.limits.max_abs_diff):
+            continue
+        yield (
+            f"output '{output.name}': limit {output.limit:.1e}: {report.limits.noise_times:g} x "
+            f"the reference's own noise of {output.noise:.1e}"
+        )
 
 
 def about(run: Mapping[str, Any]) -> str:
@@ -85,6 +97,8 @@ def verdict(report: Report) -> str:
     """The outcome in one line."""
     if report:
         return f"PASSED on {report.samples} samples"
+    if not report.failures:
+        return f"UNJUDGED on {report.samples} samples: " + "; ".join(report.unjudged)
     return f"FAILED on {report.samples} samples: " + "; ".join(report.failures)
 
 
@@ -98,5 +112,6 @@ def html_page(report: Report) -> str:
         report=report,
         verdict=verdict(report),
         tables=rows_of(report),
+        notes=list(noise_of(report)),
         limits=", ".join(limits),
     )

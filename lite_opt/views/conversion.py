@@ -72,6 +72,7 @@ def _self_check(report: Report) -> Iterator[Item]:
     judge = comparison.about(report.candidate)
     header, rows = comparison.rows_of(report)["Differences"]
     yield table(f"Self-check: server against {judge}", header, rows)
+    yield from comparison.noise_of(report)
     if report.top1_agreement is not None:
         yield f"top-1 agreement {percent(report.top1_agreement)} of {report.samples} samples"
 

@@ -1,7 +1,8 @@
 """What one engine on one device answered to which samples, and how fast: a folder.
 
 RUN/
-  run.json       engine, device, samples with hashes, latency statistics in ms, peak memory
+  run.json       engine, device, samples with hashes, latency statistics in ms, peak memory; of a
+                 reference also "noise", see `Run`
   latency.csv    every measured inference: sample id, repeat, milliseconds
   output_<i>.npy the answers, samples stacked on a new axis 0; where shapes vary between
                  samples, output_<i>/<sample>.npy instead
@@ -79,6 +80,7 @@ class _Manifest:
     latency: dict[str, Any]
     outputs: tuple[_OutputInfo, ...]
     samples: tuple[SampleInfo, ...]
+    noise: dict[str, float] = field(default_factory=dict)
 
 
 # The fields that a Run and its manifest have alike.
@@ -95,7 +97,9 @@ class Run:
     `outputs` maps an output's name to one array a sample, in the order of `samples`;
     `latency_ms[i][r]` is repeat `r` of sample `i`: copy in, inference, copy out.
     `wall_s` is the time of everything: starting the engine, reading the data, warm-up.
-    `model` is {name, sha256}; `precision` is the recipe's name.
+    `model` is {name, sha256}; `precision` is the recipe's name. `noise` is, by output, how far the
+    answers move when the inputs do by one unit in the last place, on the scale of the limits that
+    they are judged by: a bundle's reference has it where a judge had doubts; else it is empty.
     """
 
     engine: str
@@ -112,6 +116,7 @@ class Run:
     peak_memory_bytes: int
     wall_s: float
     created: str
+    noise: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ids = [s.id for s in self.samples]
@@ -133,6 +138,7 @@ class Run:
             **{name: getattr(self, name) for name in _PLAIN},
             "model": self.model,
             "latency": self.latency,
+            **({"noise": self.noise} if self.noise else {}),
             "outputs": [
                 {
                     "name": name,
@@ -185,6 +191,7 @@ class Run:
             return cls(
                 **{name: getattr(about, name) for name in _PLAIN},
                 model=asdict(about.model),
+                noise=about.noise,
                 samples=about.samples,
                 outputs=outputs,
                 latency_ms=_read_latency(path / "latency.csv", about.samples),
@@ -242,6 +249,10 @@ class Run:
             peak_memory_bytes=max(r.peak_memory_bytes for r in runs),
             wall_s=sum(r.wall_s for r in runs),
             created=max(r.created for r in runs),
+            noise={
+                name: max(r.noise[name] for r in runs if name in r.noise)
+                for name in dict.fromkeys(n for r in runs for n in r.noise)
+            },
         )
 
 

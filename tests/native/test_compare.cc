@@ -117,6 +117,70 @@ TEST_CASE("runs that cannot be compared are refused") {
   CHECK_THROWS_AS(judged(broken, answered(kRows)), Error);
 }
 
+TEST_CASE("the reference's own noise raises the limit, or leaves nothing to judge") {
+  const auto wide = [](float value) {
+    Run run = answered(kRows);
+    run.outputs[0].values[0] = row({value, 1, 0, -1, 2, 0.5F});
+    run.outputs[0].values[0].shape = {2, 3};
+    return run;
+  };
+  Run reference = wide(3);
+  for (size_t i = 1; i < 3; ++i) reference.outputs[0].values[i].shape = {2, 3};
+  Run candidate = wide(3.004F);  // 8e-4 of the largest, 5
+  for (size_t i = 1; i < 3; ++i) candidate.outputs[0].values[i].shape = {2, 3};
+  CHECK(fails_with(judged(reference, candidate), "is above 0.0001"));
+  reference.noise["y"] = 0.9e-4;
+  CHECK(fails_with(judged(reference, candidate), "is above 0.00072"));
+  reference.noise["y"] = 1.1e-4;
+  CHECK(judged(reference, candidate)["passed"] == true);
+  CHECK(judged(reference, candidate)["outputs"][0]["limit"].get<double>() ==
+        doctest::Approx(8.8e-4));
+  reference.noise["y"] = 1.01e-2;
+  auto report = judged(reference, candidate);
+  CHECK(report["passed"] == false);
+  CHECK(report["failures"].empty());
+  CHECK(report["unjudged"].dump().find("chaotic") != std::string::npos);
+  CHECK(report["outputs"][0]["limit"].is_null());
+  CHECK(judged(reference, reference)["passed"] == true);
+  Limits limits = lite_run::limits_for("fp32");
+  limits.noise_times = 0;
+  report = lite_run::compare(reference, candidate, limits);
+  CHECK(fails_with(report, "is above 0.0001"));
+}
+
+TEST_CASE("what a detector did not find is not judged, and what it found too much is wrong") {
+  const auto boxes = [](const std::vector<int64_t>& counts) {
+    Run run;
+    run.precision = "fp32";
+    run.outputs.push_back({"y", {}});
+    for (const int64_t count : counts) {
+      run.samples.push_back({"s" + std::to_string(run.samples.size()), "hash", std::nullopt});
+      Array array = count < 0 ? row({-1}) : row(std::vector<float>(static_cast<size_t>(count * 6)));
+      if (count >= 0) array.shape = {count, 6};
+      run.outputs[0].values.push_back(array);
+      run.latency_ms.push_back({1});
+    }
+    return run;
+  };
+  for (const int64_t none : {0, -1}) {
+    const auto report = judged(boxes({0, 0}), boxes({none, none}));
+    CHECK(report["passed"] == false);
+    CHECK(report["failures"].empty());
+    CHECK(report["unjudged"][0] ==
+          "output 'y' is empty for every sample: give samples on which the model finds something");
+    CHECK(judged(boxes({0, 2}), boxes({none, 2}))["passed"] == true);
+    const auto lost = judged(boxes({3}), boxes({none}));
+    CHECK(lost["failures"] == nlohmann::json({"output 'y': 0 rows (boxes, say) against 3 of the "
+                                              "reference for 's0'"}));
+  }
+  CHECK(judged(boxes({0}), boxes({0}))["outputs"][0]["kind"] == "tensor");
+  const auto more = judged(boxes({2, 3, 1}), boxes({2, 4, 2}));
+  CHECK(more["failures"] ==
+        nlohmann::json({"output 'y': 4 rows (boxes, say) against 3 of the reference for 's1', and "
+                        "other numbers for 1 more"}));
+  CHECK(more["outputs"][0]["misshapen"] == nlohmann::json({"s1", "s2"}));
+}
+
 TEST_CASE("samples that only one run has are left out, and it is said") {
   const auto report = judged(answered(kRows), answered({kRows[0], kRows[1]}));
   CHECK(report["samples"] == 2);

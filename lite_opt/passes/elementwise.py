@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
@@ -17,7 +17,14 @@ __all__ = [
     "gelu_by_tanh",
     "maxout_to_max",
     "remainders",
+    "remainders_of_integers",
 ]
+
+# Operators that give nothing negative where nothing negative comes in.
+_KEEP_THE_SIGN = (
+    "slice", "cast", "concat", "stack", "elementwise_add", "elementwise_mul",
+    "elementwise_floordiv", "elementwise_mod", "reshape2", "squeeze2", "unsqueeze2",
+)  # fmt: skip
 
 # What lite/kernels/host/cast_compute.cc converts, from and to; x86 has kernels of its own besides.
 _CASTS = {
@@ -64,6 +71,53 @@ def remainders(op: Op, site: Site) -> Iterator[str]:
         chain("elementwise_sub", x.name, chain("elementwise_mul", quotient, y.name))
     chain.end()
     yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+@rule(
+    ops=("elementwise_mod", "elementwise_floordiv"),
+    because="of integers, lite/backends/arm/math/elementwise.cc and x86's floordiv round towards 0",
+)
+def remainders_of_integers(op: Op, site: Site) -> Iterator[str]:
+    """x % y -> (x % y + y) % y, x // y -> (x - x % y) // y, which is the same whether a kernel
+    rounds down or towards 0. What is never negative, such as sizes, stays."""
+    chain = Chain(op, site)
+    x, y = chain.var(), chain.var("Y")
+    if x.dtype not in ("int32", "int64") or op.get("axis", -1) != -1 or _rounds_down(op, site):
+        return
+    if all(_never_negative(name, site.producers) for name in (x.name, y.name)):
+        return
+    rest = chain("elementwise_mod", x.name, y.name)
+    rest = chain("elementwise_mod", chain("elementwise_add", rest, y.name), y.name)
+    if op.type == "elementwise_floordiv":
+        chain("elementwise_floordiv", chain("elementwise_sub", x.name, rest), y.name)
+    chain.end()
+    yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+def _rounds_down(op: Op, site: Site) -> bool:
+    """Whether an operator is one of those that remainders_of_integers makes."""
+    maker, y = site.producers.get(op.inputs["X"][0]), op.inputs["Y"][0]
+    if op.type == "elementwise_floordiv":
+        rest = site.producers.get((maker.input("Y") if maker else "") or "")
+        is_rest = rest is not None and rest.type == "elementwise_mod"
+        return is_rest and maker is not None and maker.type == "elementwise_sub"
+    adders = [*([maker] if maker else []), *site.readers(op)]
+    return any(adder.type == "elementwise_add" and adder.input("Y") == y for adder in adders)
+
+
+def _never_negative(name: str, producers: Mapping[str, Op], depth: int = 8) -> bool:
+    """Whether a variable is put together from sizes and positive constants."""
+    op = producers.get(name)
+    if op is None or not depth:
+        return False
+    if op.type in ("shape", "size"):
+        return True
+    if op.type == "fill_constant":
+        return not op.inputs.get("ValueTensor") and float(op.get("value", -1)) >= 0
+    if op.type not in _KEEP_THE_SIGN:
+        return False
+    names = [n for names in op.inputs.values() for n in names]
+    return all(_never_negative(n, producers, depth - 1) for n in names)
 
 
 @rule(

@@ -21,10 +21,17 @@ from lite_opt.passes.elementwise import (
     gelu_by_tanh,
     maxout_to_max,
     remainders,
+    remainders_of_integers,
 )
 from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
-from lite_opt.passes.indexing import argmin_to_argmax, picks_by_one_hot, picks_by_select
+from lite_opt.passes.indexing import (
+    argmin_to_argmax,
+    backward_slices,
+    picks_by_one_hot,
+    picks_by_select,
+    select_to_gather,
+)
 from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffles_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_in_4d
@@ -48,6 +55,8 @@ RULES: tuple[Rule, ...] = (
     einsum_to_matmul,
     stack_to_matmul,
     picks_by_select,
+    backward_slices,
+    select_to_gather,
     picks_by_one_hot,
     argmin_to_argmax,
     shuffles_to_transpose,
@@ -57,6 +66,7 @@ RULES: tuple[Rule, ...] = (
     gelu_by_tanh,
     maxout_to_max,
     remainders,
+    remainders_of_integers,
     bits_of_bool,
     broadcast_where,
     silu_to_swish,

@@ -112,6 +112,15 @@ def selections(paddle: Any, x: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 5, 6)})
+def backwards(paddle: Any, x: Any) -> list[Any]:
+    i = (x * 10).astype("int64")
+    return [
+        x[:, ::-1], x[:, ::-2, 1:5:2], x[:, 3:0:-1, ::-1], x[:, -2:-5:-2], x[:, :, 4::-3],
+        x[::-1], i[:, ::-1], i.astype("int32")[:, ::-1, ::2],
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 8, 6, 4)})
 def shuffles(paddle: Any, x: Any) -> list[Any]:
     f = paddle.nn.functional

@@ -58,7 +58,8 @@ def backward_slices(op: Op, site: Site) -> Iterator[str]:
     forwards stays."""
     chain = Chain(op, site)
     x, names = chain.var("Input"), ("axes", "starts", "ends", "strides")
-    if len(op.inputs) > 1 or op.get("decrease_axis") or x.dtype == "bool":
+    given = [slot for slot, names in op.inputs.items() if names]
+    if len(given) > 1 or op.get("decrease_axis") or x.dtype == "bool":
         return
     parts = list(zip(*(op.get(name) for name in names)))
     forward = [part for part in parts if part[3] > 0]

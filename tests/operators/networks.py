@@ -169,6 +169,56 @@ def deviations(paddle: Any, x: Any) -> list[Any]:
     return [x.std(axis=1), x.var(axis=2), paddle.numel(x).astype("float32") * 0.5]
 
 
+@network(lambda: {"x": np.stack([normal(4, 6) + 1, -np.abs(normal(4, 6))])})
+def branches(paddle: Any, x: Any) -> list[Any]:
+    total = x.sum()
+    count = paddle.full([1], 1, "int64")
+    flag = paddle.full([1], False)
+    fixed = paddle.full([1], 3.0)
+    same = x[:, :, 0] * 2
+    if total > 0:
+        y = x * 2
+        count = count + 3
+        flag = x[0, 0, :1] > -9
+        if x[0, 0, 0] > 0:
+            y = y - 1
+    else:
+        y = (0 - x).sqrt()
+    same = same + 1 if fixed > 2 else same - 1
+    return [y, count, flag.astype("int32"), same]
+
+
+@network(lambda: {"x": normal(2, 4, 6)})
+def loops(paddle: Any, x: Any) -> list[Any]:
+    i = paddle.zeros([1], "int64")
+    y = x
+    while i < 3:
+        y = paddle.nn.functional.relu(y) + x[:, i.astype("int32")[0]].unsqueeze(1)
+        j = paddle.full([], 0.5)
+        while j < 1:
+            y = y * j
+            j = j + 0.25
+        if x.sum() > 0:
+            y = y + 1
+        i += 1
+    rows = []
+    for n in range(paddle.full([1], 4, "int32")):
+        rows.append(x[:, n] * 2)
+    return [y, i.astype("float32"), paddle.concat(rows, axis=-1)]
+
+
+@network(lambda: {"x": normal(2, 4, 6)})
+def endless(paddle: Any, x: Any) -> list[Any]:
+    while x.sum() < 5:
+        x = x + 1
+    return [x]
+
+
+@network(lambda: {"x": normal(1, 4, 6)})
+def unlike(paddle: Any, x: Any) -> list[Any]:
+    return [x[:, 1:] if x.sum() > 0 else x]
+
+
 def export(name: str, folder: Path) -> None:
     """Export a network, and write its inputs and answers."""
     import paddle

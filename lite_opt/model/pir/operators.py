@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lite_opt.model.pir.control import CONTROL
 from lite_opt.model.pir.kinds import (
     MalformedError,
     UnsupportedError,
@@ -374,6 +375,7 @@ BUILTIN: dict[str, Code] = {
     "shadow_output": _fetch,
 }
 CODE: dict[str, Code] = {
+    **CONTROL,
     "data": _data,
     "feed": _data,
     "fetch": _fetch,

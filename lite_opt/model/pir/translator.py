@@ -60,16 +60,24 @@ class Translator:
     """Translates operators in order. `values` maps an id of the file to what it stands for.
 
     `finish`: older operator's type -> what completes one that was made by its row.
+    `translate`: translates any operator of the file, for those that have others inside.
+    `largest_key`: the largest id of a value in the file.
     """
 
-    def __init__(self, finish: Mapping[str, Finish]) -> None:
+    def __init__(
+        self,
+        finish: Mapping[str, Finish],
+        translate: Callable[[Translator, PirOp], None],
+        largest_key: int = 0,
+    ) -> None:
         self._finish = finish
+        self._translate = translate
+        self._largest_key = largest_key
         self.values: dict[int, Value] = {0: Value(reason="a null operand")}
         self.vars: dict[str, Var] = {}
         self.feeds: list[Op] = []
         self.ops: list[Op] = []
         self.fetches: dict[int, tuple[str, Value]] = {}
-        self._made = 0
         # 64-bit integer variable -> one of 32 bits with the same numbers, or its constant.
         self._narrow: dict[str, str] = {}
         self._wide_constants: dict[str, Value] = {}
@@ -90,8 +98,12 @@ class Translator:
 
     def new_key(self) -> int:
         """An id for a value that the file does not have."""
-        self._made -= 1
-        return self._made
+        self._largest_key += 1
+        return self._largest_key
+
+    def translate(self, op: PirOp) -> None:
+        """Translate one operator of the file."""
+        self._translate(self, op)
 
     def type_of(self, name: str) -> TensorType:
         return TensorType(self.vars[name].dtype, self.vars[name].shape)

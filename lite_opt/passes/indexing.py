@@ -14,6 +14,7 @@ from py_runner.tensors import DTYPE_NUMBERS
 __all__ = [
     "argmin_to_argmax",
     "backward_slices",
+    "masks_by_places",
     "picks_by_one_hot",
     "picks_by_select",
     "select_to_gather",
@@ -39,7 +40,7 @@ def picks_by_select(op: Op, site: Site) -> Iterator[str]:
     if op.type == "repeat_interleave":
         x, axis, times = chain.var(), op.get("dim", 0), op.get("Repeats", 1)
         axis %= len(x.shape)
-        if x.shape[axis] < 0 or op.input("RepeatsTensor") or x.dtype == "bool":
+        if x.shape[axis] < 0 or op.input("RepeatsTensor"):
             return
         index = [place for place in range(x.shape[axis]) for _ in range(times)]
         _select(chain, x.name, axis, index, chain.out.shape)
@@ -59,7 +60,7 @@ def backward_slices(op: Op, site: Site) -> Iterator[str]:
     chain = Chain(op, site)
     x, names = chain.var("Input"), ("axes", "starts", "ends", "strides")
     given = [slot for slot, names in op.inputs.items() if names]
-    if len(given) > 1 or op.get("decrease_axis") or x.dtype == "bool":
+    if len(given) > 1 or op.get("decrease_axis"):
         return
     parts = list(zip(*(op.get(name) for name in names)))
     forward = [part for part in parts if part[3] > 0]
@@ -129,6 +130,22 @@ def _diagonal(chain: Chain, op: Op, x: Var) -> bool:
     name = chain.reshape(name, (*rest, high * wide))
     _select(chain, name, len(rest), index, (*rest, len(index)))
     return True
+
+
+@rule(ops=("masked_select",), because="lite/kernels has none for it")
+def masks_by_places(op: Op, site: Site) -> Iterator[str]:
+    """masked_select -> where_index of the mask, and gather_nd of these places."""
+    chain = Chain(op, site, slot="Y")
+    mask = chain.var("Mask")
+    if mask.shape != chain.var().shape:
+        return
+    places = chain(
+        "where_index", mask.name, slots=("Condition", "Y", "Out"), dtype="int64",
+        shape=(-1, len(mask.shape)),
+    )  # fmt: skip
+    chain("gather_nd", chain.var().name, places, slots=("X", "Index", "Out"))
+    chain.end()
+    yield "became where_index and gather_nd"
 
 
 @rule(ops=("arg_min",), because="lite/kernels has arg_max only")

@@ -11,7 +11,7 @@ from lite_opt.passes.attributes import (
     narrow_integers,
     plain_values,
 )
-from lite_opt.passes.casts import bool_outputs
+from lite_opt.passes.casts import bool_outputs, truths_by_numbers
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
 from lite_opt.passes.elementwise import (
@@ -28,6 +28,7 @@ from lite_opt.passes.half import widen_half
 from lite_opt.passes.indexing import (
     argmin_to_argmax,
     backward_slices,
+    masks_by_places,
     picks_by_one_hot,
     picks_by_select,
     select_to_gather,
@@ -54,9 +55,11 @@ RULES: tuple[Rule, ...] = (
     products_to_matmul,
     einsum_to_matmul,
     stack_to_matmul,
+    truths_by_numbers,
     picks_by_select,
     backward_slices,
     select_to_gather,
+    masks_by_places,
     picks_by_one_hot,
     argmin_to_argmax,
     shuffles_to_transpose,

@@ -121,6 +121,27 @@ def backwards(paddle: Any, x: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 4, 6)})
+def truths(paddle: Any, x: Any) -> list[Any]:
+    m, n = x > 0, x < 0.5
+    moved = [
+        m[:, 1:3], m[:, ::2], m[:, ::-1], paddle.concat([m, n], axis=1), m.transpose([0, 2, 1]),
+        m.reshape([-1, 24]), m.unsqueeze(1), paddle.any(m, axis=1), paddle.all(n, axis=[1, 2]),
+        m[:, :1].expand([-1, 4, 6]), paddle.stack([m, n], axis=1), m.tile([1, 2, 1]),
+        paddle.roll(m, 1, axis=1), *paddle.split(m, 2, axis=1), paddle.where(m, n, m), m[:, 0],
+        paddle.index_select(m, paddle.to_tensor([2, 0]), axis=1), paddle.flip(m, [2]), *m.unbind(2),
+    ]  # fmt: skip
+    return [y.astype("float32") for y in moved]
+
+
+@network(lambda: {"x": np.abs(normal(2, 4, 6))})
+def masks(paddle: Any, x: Any) -> list[Any]:
+    y = x.clone()
+    y[x > 1] = -0.5
+    whole = (x * 10).astype("int64")
+    return [x[x >= 0] * 2, paddle.masked_select(whole, x >= 0).astype("float32"), y]
+
+
 @network(lambda: {"x": normal(2, 8, 6, 4)})
 def shuffles(paddle: Any, x: Any) -> list[Any]:
     f = paddle.nn.functional

@@ -44,6 +44,7 @@ from lite_opt.passes.resizes import uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
+from lite_opt.passes.stored import narrow_double, stored_otherwise
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
 
 __all__ = ["RULES", "repair"]
@@ -51,6 +52,8 @@ __all__ = ["RULES", "repair"]
 RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
+    narrow_double,
+    stored_otherwise,
     activations_by_others,
     products_to_matmul,
     einsum_to_matmul,

@@ -12,6 +12,7 @@ from py_runner.tensors import DTYPE_NUMBERS, DTYPES
 
 __all__ = [
     "bits_of_bool",
+    "broadcast_comparisons",
     "broadcast_where",
     "casts_in_steps",
     "gelu_by_tanh",
@@ -129,6 +130,54 @@ def bits_of_bool(op: Op, site: Site) -> Iterator[str]:
     if site.program.var(op.inputs["X"][0]).dtype == "bool":
         op.type = op.type.replace("bitwise", "logical")
         yield f"replaced by {op.type}"
+
+
+_COMPARISONS = (
+    "equal", "not_equal", "less_than", "less_equal", "greater_than", "greater_equal",
+)  # fmt: skip
+
+
+@rule(
+    ops=_COMPARISONS,
+    because="lite/kernels/host/compare_compute.cc reads past the shape of an operand of fewer "
+    "dimensions, and does not broadcast operands of equally many elements",
+)
+def broadcast_comparisons(op: Op, site: Site) -> Iterator[str]:
+    """Operands get equally many dimensions; where both are smaller than the result, one of them is
+    expanded."""
+    chain = Chain(op, site)
+    x, y, out = chain.var().shape, chain.var("Y").shape, chain.out.shape
+    if x == y or math.prod(y) == 1 or (len(y) < len(x) and y == x[-len(y) :]):
+        return
+    told = []
+    for slot in ("X", "Y"):
+        var = chain.var(slot)
+        if len(var.shape) < len(out):
+            shape = (1,) * (len(out) - len(var.shape)) + var.shape
+            kind = "unsqueeze2" if var.shape else "reshape2"  # Lite's scalars are of shape [1]
+            op.inputs[slot] = [chain(kind, var.name, shape=shape, dtype=var.dtype)]
+            if var.shape:
+                chain.ops[-1].set("axes", list(range(len(out) - len(var.shape))))
+            else:
+                chain.ops[-1].set("shape", list(shape))
+            told.append(f"{slot} got the shape {list(shape)}")
+    if out not in (chain.var().shape, chain.var("Y").shape):
+        told += [f"{slot} expanded" for slot in ("X", "Y") if _expand(chain, op, slot)][:1]
+    if told:
+        site.replace(*chain.ops, op)
+        yield " and ".join(told)
+
+
+def _expand(chain: Chain, op: Op, slot: str) -> bool:
+    """Give an operand the shape of the result; False where its dynamic sizes are not known."""
+    var, out = chain.var(slot), chain.out.shape
+    if out in (chain.var().shape, chain.var("Y").shape):
+        return False
+    if var.dtype == "bool" or any(d == -1 and size != -1 for d, size in zip(out, var.shape)):
+        return False
+    op.inputs[slot] = [chain("expand_v2", var.name, dtype=var.dtype)]
+    chain.ops[-1].set("shape", list(out))
+    return True
 
 
 @rule(ops=("gelu",), because="the kernels ignore `approximate`: 2e-4 of the largest value off")

@@ -11,11 +11,12 @@ from lite_opt.passes.attributes import (
     narrow_integers,
     plain_values,
 )
-from lite_opt.passes.casts import bool_outputs, truths_by_numbers
+from lite_opt.passes.casts import bool_outputs, logic_by_numbers, truths_by_numbers
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
 from lite_opt.passes.elementwise import (
     bits_of_bool,
+    broadcast_comparisons,
     broadcast_where,
     casts_in_steps,
     gelu_by_tanh,
@@ -74,6 +75,8 @@ RULES: tuple[Rule, ...] = (
     remainders,
     remainders_of_integers,
     bits_of_bool,
+    logic_by_numbers,
+    broadcast_comparisons,
     broadcast_where,
     silu_to_swish,
     narrow_integers,

@@ -134,6 +134,18 @@ def truths(paddle: Any, x: Any) -> list[Any]:
     return [y.astype("float32") for y in moved]
 
 
+@network(lambda: {"x": normal(2, 4, 6)})
+def logic(paddle: Any, x: Any) -> list[Any]:
+    m, row, column = x > 0, x[0, :1] > 0, x[:, :, :1] < 1
+    made = [
+        m & row, row & m, m | column, column | m, row ^ column, ~row & m,
+        paddle.logical_and(m, m[:, 0].unsqueeze(1)), x > x[0, 0], x[0, 0] < x, x == x[:, :1],
+        x[:, :1] != x, x[:, :, :1] >= x[0, :1], x[0, 0, 0] < x, x[0, 0] <= x[:, :, :1],
+        x[:, :, :4][:, :, :, None] > x[:, 0, :4][:, None, None, :], x[0, :, :1] >= x[0, :1, :4],
+    ]  # fmt: skip
+    return [y.astype("float32") for y in made]
+
+
 @network(lambda: {"x": np.abs(normal(2, 4, 6))})
 def masks(paddle: Any, x: Any) -> list[Any]:
     y = x.clone()

@@ -39,7 +39,12 @@ from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_
 from lite_opt.passes.norms import norms_in_4d
 from lite_opt.passes.observers import drop_constant_observers
 from lite_opt.passes.pads import pads_by_depth, pads_of_a_value
-from lite_opt.passes.products import einsum_to_matmul, products_to_matmul, stack_to_matmul
+from lite_opt.passes.products import (
+    broadcast_stacks,
+    einsum_to_matmul,
+    products_to_matmul,
+    stack_to_matmul,
+)
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
@@ -59,6 +64,7 @@ RULES: tuple[Rule, ...] = (
     products_to_matmul,
     einsum_to_matmul,
     stack_to_matmul,
+    broadcast_stacks,
     truths_by_numbers,
     picks_by_select,
     backward_slices,

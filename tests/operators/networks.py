@@ -94,6 +94,20 @@ def products(paddle: Any, x: Any, y: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 4, 6)})
+def stacks(paddle: Any, x: Any) -> list[Any]:
+    z, w = x.transpose([0, 2, 1]), paddle.to_tensor(normal(3, 6, 4, seed=2))
+    x3, z3 = x.unsqueeze(1).tile([1, 3, 1, 1]), z.unsqueeze(1).tile([1, 3, 1, 1])
+    return [
+        paddle.matmul(x[:1], z), paddle.matmul(x[0], z3), paddle.matmul(x[0, 0], z),
+        paddle.matmul(x.unsqueeze(1), z3), paddle.matmul(x3, z.unsqueeze(1)), paddle.matmul(x3, z3),
+        paddle.matmul(x.unsqueeze(1), w), paddle.matmul(w, x.unsqueeze(1)),
+        paddle.matmul(x3, w[0]), paddle.matmul(x.unsqueeze(1), w, True, True),
+        paddle.matmul(x3.transpose([1, 0, 2, 3]), z), paddle.matmul(x, z[0, :, 0]),
+        paddle.matmul(x[0, 0], z3), paddle.matmul(x3[:, :, :, :4], z3[:, :1, :4], True, False),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 4, 6), "y": np.random.default_rng(0).integers(0, 4, (2, 4, 3))})
 def picks(paddle: Any, x: Any, y: Any) -> list[Any]:
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lite_opt.model.program import Program
-from lite_opt.passes.activations import activations_by_others, silu_to_swish
+from lite_opt.passes.activations import activations_by_others, sign_of_integers, silu_to_swish
 from lite_opt.passes.arithmetic import expand_bases, powers_to_products, smallest_by_negation
 from lite_opt.passes.attributes import (
     drop_callstack,
@@ -61,6 +61,7 @@ RULES: tuple[Rule, ...] = (
     narrow_double,
     stored_otherwise,
     activations_by_others,
+    sign_of_integers,
     products_to_matmul,
     einsum_to_matmul,
     stack_to_matmul,

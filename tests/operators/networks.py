@@ -64,9 +64,22 @@ def logarithms(paddle: Any, x: Any) -> list[Any]:
     return [paddle.log2(y), paddle.log10(y), paddle.log1p(y), paddle.expm1(x), paddle.tan(x * 0.3)]
 
 
-@network(lambda: {"x": np.array([[1, np.nan, np.inf, 0], [np.nan, 0, 1, 2]], "float32")})
+@network(_x)
+def hyperbolics(paddle: Any, x: Any) -> list[Any]:
+    small = x * 0.12
+    return [
+        paddle.sinh(x), paddle.cosh(x), paddle.asinh(x), paddle.acosh(x.abs() + 1),
+        paddle.atanh(small), paddle.sign((x * 3).astype("int64")).astype("float32"),
+        paddle.sign((x * 3).astype("int32")),
+    ]  # fmt: skip
+
+
+@network(
+    lambda: {"x": np.array([[1, np.nan, np.inf, 0], [np.nan, -np.inf, 3.4028234e38, 2]], "float32")}
+)
 def isnan(paddle: Any, x: Any) -> list[Any]:
-    return [paddle.isnan(x).astype("float32")]
+    found = [paddle.isnan(x), paddle.isinf(x), paddle.isfinite(x)]
+    return [y.astype("float32") for y in found]
 
 
 def _pair() -> Inputs:

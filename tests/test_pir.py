@@ -772,9 +772,9 @@ def test_damaged_files_are_refused_in_words(data: bytes, words: str) -> None:
         (_file(_op("2.yield", [1], (9, SPEC))), "yield .* is not translated yet"),
         (_file(_op("3.my_op", [1], (9, SPEC))), "3.my_op: custom operators"),
         (
-            _file(_op("1.fft_r2c", [1], (3, _type("c64")), struct_name=_text("/Net/")),
+            _file(_op("1.fft_c2c", [1], (3, _type("c64")), struct_name=_text("/Net/")),
                   _op("1.unheard", [3], (9, SPEC)), _op("0.constant", [], (4, SPEC))),
-            r"pd_op.fft_r2c \(%3 -> complex64\[2, 3\]\) in layer /Net/ is not translated yet; "
+            r"pd_op.fft_c2c \(%3 -> complex64\[2, 3\]\) in layer /Net/ is not translated yet; "
             r"pd_op.unheard .*; builtin.constant",
         ),
         (_file(_op("1.relu", [0], (9, SPEC))), "operand 0 is a null operand"),

@@ -279,6 +279,20 @@ def unlike(paddle: Any, x: Any) -> list[Any]:
     return [x[:, 1:] if x.sum() > 0 else x]
 
 
+@network(lambda: {"x": normal(2, 4, 9)})
+def spectra(paddle: Any, x: Any) -> list[Any]:
+    last, first = paddle.fft.rfft(x), paddle.fft.rfft(x, axis=1, norm="ortho")
+    return [
+        last.abs(), last.real(), first.imag(), paddle.as_real(last.transpose([0, 2, 1])[:, 1:]),
+        paddle.fft.rfft(x[:, :, :8], n=6, norm="forward").abs(), x.abs(),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 4, 9)})
+def phases(paddle: Any, x: Any) -> list[Any]:
+    return [paddle.fft.rfft(x) * 2]
+
+
 def export(name: str, folder: Path) -> None:
     """Export a network, and write its inputs and answers."""
     import paddle

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lite_opt.model.pir.control import CONTROL
+from lite_opt.model.pir.fourier import FOURIER
 from lite_opt.model.pir.kinds import (
     MalformedError,
     UnsupportedError,
@@ -394,6 +395,7 @@ BUILTIN: dict[str, Code] = {
 }
 CODE: dict[str, Code] = {
     **CONTROL,
+    **FOURIER,
     "data": _data,
     "feed": _data,
     "fetch": _fetch,

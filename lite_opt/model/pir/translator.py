@@ -44,7 +44,8 @@ class Value:
 
     A constant has no variable until an operator needs it as a tensor. `known` holds the elements
     of a shape as far as they are known: a number, or the value and axis that it is the size of;
-    `parts` are the one-element tensors that it was put together from.
+    `parts` are the one-element tensors that it was put together from. A complex value is a `pair`
+    of its real and its imaginary part.
     """
 
     type: TensorType = _NO_TYPE
@@ -53,6 +54,7 @@ class Value:
     known: list[int | tuple[Value, int]] | None = None
     items: list[Value] | None = None
     parts: list[Value] | None = None
+    pair: tuple[Value, Value] | None = None
     reason: str = ""  # why it cannot be read, for outputs that are not translated
 
 
@@ -142,6 +144,10 @@ class Translator:
                 if value.type.dtype == "int64":
                     self._wide_constants[value.name] = value
             return value.name
+        if value.pair is not None:
+            raise UnsupportedError(
+                f"{op}: cannot compute with complex numbers: take their real, imag or abs before"
+            )
         if value.name is None:
             self.fail(op, "an operand is a vector where one tensor is expected")
         return value.name

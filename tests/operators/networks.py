@@ -236,8 +236,10 @@ def branches(paddle: Any, x: Any) -> list[Any]:
     flag = paddle.full([1], False)
     fixed = paddle.full([1], 3.0)
     same = x[:, :, 0] * 2
+    mask = x > 1
     if total > 0:
         y = x * 2
+        mask = x < 0.5
         count = count + 3
         flag = x[0, 0, :1] > -9
         if x[0, 0, 0] > 0:
@@ -245,7 +247,7 @@ def branches(paddle: Any, x: Any) -> list[Any]:
     else:
         y = (0 - x).sqrt()
     same = same + 1 if fixed > 2 else same - 1
-    return [y, count, flag.astype("int32"), same]
+    return [y, count, flag.astype("int32"), same, mask.astype("float32")]
 
 
 @network(lambda: {"x": normal(2, 4, 6)})

@@ -92,9 +92,10 @@ def _choose(t: Translator, op: PirOp, mask: str, yes: Value, no: Value) -> Value
     held = type_.dtype if type_.dtype in _CHOSEN else "int32"
     if held != type_.dtype:
         names = [t.cast(name, type_, held) for name in names]
-    out = t.add_var(f"where_{op.key}.tmp_0", replace(type_, dtype=held))
+    chosen = replace(type_, dtype=held)
+    out = t.add_var(f"where_{op.key}.tmp_0", chosen)
     t.emit("where", {"Condition": [mask], "X": [names[0]], "Y": [names[1]]}, {"Out": [out]})
-    return Value(type_, out if held == type_.dtype else t.cast(out, type_, type_.dtype))
+    return Value(type_, out if held == type_.dtype else t.cast(out, chosen, type_.dtype))
 
 
 def _while(t: Translator, op: PirOp) -> None:

@@ -673,6 +673,24 @@ def test_an_output_that_is_an_input_by_its_own_name_is_refused() -> None:
 
 RELU = _op("1.relu", [1], (9, _type()))
 SPEC = _type()
+_YIELD = _op("2.yield", [1])
+
+
+def _branch(*blocks: list[Any], kind: str = "1.if", args: int = 0) -> dict[str, Any]:
+    """A branch or loop with these blocks, whose condition is %1."""
+    names = [{"#": -1 - n, "TT": SPEC} for n in range(args)]
+    regions = [{"#": "r", "blocks": [{"#": "b", "args": names, "ops": ops}]} for ops in blocks]
+    return {**_op(kind, [1] * (args or 2), (9, SPEC)), "regions": regions}
+
+
+def _endless(condition: int) -> dict[str, Any]:
+    """A loop that goes on while a value that it does not change is true."""
+    loop = _branch([_op("2.yield", [condition, -1])], kind="1.while", args=1)
+    return {**loop, "I": [{"%": condition}, {"%": 1}]}
+
+
+def _nested(depth: int) -> dict[str, Any]:
+    return _branch([_nested(depth - 1)] if depth else [], [])
 
 
 @pytest.mark.parametrize(
@@ -697,8 +715,15 @@ SPEC = _type()
         (_file(RELU, program={"regions": [{"blocks": [{"ops": [7]}]}]}), "'#' should be a str"),
         (_file(_op("1.relu", [8], (9, SPEC))), r"%8 is not defined before"),
         (_file(_op("1.relu", [9], (9, SPEC))), r"%9 is not defined before"),
-        (_file(_op("1.relu", [-1], (9, SPEC))), "-1 is not the id"),
+        (_file(_op("1.relu", [-1], (9, SPEC))), "operand %-1 is not defined before"),
         (_file(_op("1.relu", [2**63], (9, SPEC))), "is not the id"),
+        (_file({**_op("1.if", [1], (9, SPEC)), "regions": [{}]}), "'blocks' should be a list"),
+        (_file(_op("1.while", [1], (9, SPEC))), "'regions' should be a list"),
+        (_file(_branch([_YIELD])), "has 1 blocks"),
+        (_file(_branch([_YIELD], [])), "a block of it does not end in a yield"),
+        (_file(_branch([_YIELD], [_op("2.yield", [])])), "unlike numbers of values"),
+        (_file(_branch([_YIELD], kind="1.while")), "does not take what the loop is given"),
+        (_file(_nested(40)), "blocks in blocks"),
         (_file(_op("1.relu", [1], (1, SPEC))), "%1 is defined twice"),
         (_file(_op("1.relu", [1], (0, SPEC))), "%0 is defined twice or not at all"),
         (_file(_op("1.relu", [], (9, SPEC))), "has 0 operands"),
@@ -740,19 +765,21 @@ def test_damaged_files_are_refused_in_words(data: bytes, words: str) -> None:
     ("data", "words"),
     [
         (
-            _file({**_op("1.if", [1], (9, SPEC)), "regions": [{}]}),
-            r"pd_op.if \(%9 -> float32\[2, 3\]\): control flow",
+            _file({**_op("1.pylayer", [1], (9, SPEC)), "regions": [{}]}),
+            r"pd_op.pylayer \(%9 -> float32\[2, 3\]\): control flow",
         ),
-        (_file(_op("1.while", [1], (9, SPEC))), "pd_op.while .* control flow"),
-        (_file(_op("2.yield", [1], (9, SPEC))), "control flow"),
+        (_file(_op("2.stack_create", [1], (9, SPEC))), "control flow"),
+        (_file(_op("2.yield", [1], (9, SPEC))), "yield .* is not translated yet"),
         (_file(_op("3.my_op", [1], (9, SPEC))), "3.my_op: custom operators"),
         (
-            _file(_op("1.fft_r2c", [1], (3, _type("c64")), struct_name=_text("/Net/")),
+            _file(_op("1.fft_c2c", [1], (3, _type("c64")), struct_name=_text("/Net/")),
                   _op("1.unheard", [3], (9, SPEC)), _op("0.constant", [], (4, SPEC))),
-            r"pd_op.fft_r2c \(%3 -> complex64\[2, 3\]\) in layer /Net/ is not translated yet; "
+            r"pd_op.fft_c2c \(%3 -> complex64\[2, 3\]\) in layer /Net/ is not translated yet; "
             r"pd_op.unheard .*; builtin.constant",
         ),
         (_file(_op("1.relu", [0], (9, SPEC))), "operand 0 is a null operand"),
+        (_file(_full(3, {"D": 1.0}), _endless(3)), r"pd_op.while .* more than 1024 rounds"),
+        (_file(_endless(1)), r"pd_op.while .* runs depends on data"),
         (_file(_op("1.relu", [1], (9, {"#": "1.t_tensor_array", "D": []}))), "has no output|dense"),
         (_file(_op("1.squeeze", [1, 1], (9, SPEC))), "'axes' must be a constant"),
     ],

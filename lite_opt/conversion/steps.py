@@ -13,7 +13,8 @@ from lite_opt.conversion.plan import Material, Plan
 from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
-from lite_opt.lite.optimizer import Optimizer
+from lite_opt.lite.optimizer import NoKernelError, Optimizer
+from lite_opt.lite.refusals import advice_for
 from lite_opt.lite.targets import cannot
 from lite_opt.model.load import save, stage
 from lite_opt.model.program import ModelFiles, Program
@@ -186,6 +187,8 @@ def make_target(
     program, recipe = models.of(target)
     try:
         nb, checksums = optimizer.run(files, target, out, recipe=recipe)
+    except NoKernelError as error:
+        raise ConvertError(_without_kernel(program, error)) from None
     except ConvertError as error:
         named = {m[1] or m[2] for m in re.finditer(r"'(\w+)'|found for (\w+)", str(error))}
         layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
@@ -208,6 +211,18 @@ def make_target(
         calib=nb.calib_count,
         weights=dict(nb.weight_bytes_by_dtype),
         precision=recipe.name,
+    )
+
+
+def _without_kernel(program: Program, error: NoKernelError) -> str:
+    """Which operators, in which layers, and what to do about the first."""
+    layers = [f"{op.type} in layer '{op.layer}'" for op in program.ops if op.type in error.types]
+    layers = layers or [f"operator {name}" for name in error.types]
+    more = f" and {len(layers) - 5} more" if len(layers) > 5 else ""
+    kinds = list(dict.fromkeys(advice_for(name) for name in error.types))
+    return (
+        f"{program.files.model}: {', '.join(layers[:5])}{more} cannot run on {error.target}: "
+        f"Paddle Lite has no kernel for {', '.join(error.types)} there; {'; '.join(kinds)}"
     )
 
 

@@ -20,7 +20,7 @@ from py_runner.files.faults import check_room
 from py_runner.files.process import Child, how_it_ended, last_words
 from py_runner.formats.nb import NbFile, read_nb
 
-__all__ = ["Optimizer", "optimize"]
+__all__ = ["NoKernelError", "Optimizer", "optimize"]
 
 # The optimizer takes seconds; only a hang reaches this.
 _TIME_LIMIT_S = 1800.0
@@ -33,6 +33,8 @@ _MALLOC = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
 # The memory it may map: for itself, and for each byte of the model.
 _OWN_BYTES, _OF_PARAMS = 4 << 30, 32
 
+# How the optimizer says that it has no kernel at all for operators.
+_NO_KERNEL = re.compile(r"unsupported ops are: '([^']+)'|[Nn]o kernels? found for (\w+)")
 # A pattern in the optimizer's last words -> what it means and what to do.
 _ADVICE: tuple[tuple[str, str], ...] = (
     (
@@ -75,6 +77,14 @@ _UNKNOWN = (
 )
 
 
+class NoKernelError(ConvertError):
+    """A target has no kernel for operators of these types, whatever their attributes."""
+
+    def __init__(self, target: str, types: list[str]) -> None:
+        self.target, self.types = target, types
+        super().__init__(f"Paddle Lite has no kernel for {', '.join(types)} on {target}")
+
+
 class Optimizer:
     """The optimizer in a child that is started at once and told what to do later.
 
@@ -102,8 +112,8 @@ class Optimizer:
         Its checksums are computed while it is written: the optimizer appends, and never goes back
         (BinaryFileWriter in Paddle Lite's lite/core/model/base/io.cc).
 
-        Raises ConvertError where the optimizer dies, hangs, writes nothing, or another target's
-        file; OSError where the disk is full.
+        Raises NoKernelError where operators have none; ConvertError where the optimizer dies,
+        hangs, writes nothing, or another target's file; OSError where the disk is full.
         """
         config = {
             "model": str(files.model),
@@ -129,6 +139,10 @@ class Optimizer:
             explained = lite.explain(ended)
             if explained != ended:
                 raise EngineError(f"{explained}: {last_words(log)}")
+            without = _NO_KERNEL.search(log.decode("utf-8", "replace"))
+            if without is not None:
+                types = re.findall(r"\w+", without[1] or without[2])
+                raise NoKernelError(target, sorted(set(types)))
             raise ConvertError(_why(target, returncode, log))
         try:
             made = read_nb(out)

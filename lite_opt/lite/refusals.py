@@ -13,7 +13,24 @@ from dataclasses import dataclass
 from lite_opt.model.program import Op, Program
 from py_runner.errors import ConvertError
 
-__all__ = ["LIMITS", "Limit", "reasons", "refuse"]
+__all__ = ["LIMITS", "Limit", "advice_for", "reasons", "refuse"]
+
+_OUTSIDE = "replace that layer in the network, or compute it outside, and export again"
+# Operators that no kernel of any target computes -> what to do instead.
+_INSTEAD: dict[str, str] = {
+    **dict.fromkeys(
+        ("conv3d", "pool3d", "conv3d_transpose", "trilinear_interp_v2", "max_pool3d_with_index"),
+        "Paddle Lite computes in two dimensions: put the depth into the batch or the channels "
+        "(a 3-D kernel is then a sum of 2-D ones), or run this part on the server",
+    ),
+    "masked_select": "give the mask the shape of what it selects from, by paddle.expand",
+    "einsum": "write it as transpose and matmul",
+}
+
+
+def advice_for(type_: str) -> str:
+    """What to do about an operator for which a target has no kernel."""
+    return _INSTEAD.get(type_, _OUTSIDE)
 
 
 @dataclass(frozen=True)

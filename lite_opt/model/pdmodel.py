@@ -173,7 +173,8 @@ def _read_var(var: Any) -> Var:
     if var.type.type == DENSE_TENSOR:
         tensor = var.type.lod_tensor.tensor
         result.dtype = DTYPES[tensor.data_type]
-        result.shape = tuple(tensor.dims)
+        # Paddle 2 computes with -1: a dynamic side times 2 is written as -2.
+        result.shape = tuple(max(d, -1) for d in tensor.dims)
         result.lod_level = var.type.lod_tensor.lod_level
     else:
         result.other = var.type.SerializeToString()

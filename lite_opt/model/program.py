@@ -243,8 +243,6 @@ class Program:
         if name is None:
             raise ModelError(f"{self.files.model}: a feed or fetch operator names no variable")
         var = self.var(name)
-        if any(d < -1 for d in var.shape):
-            raise ModelError(f"{self.files.model}: damaged: '{name}' has the shape {var.shape}")
         return TensorSpec(name, var.dtype, var.shape)
 
     @property

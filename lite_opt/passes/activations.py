@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
+from py_runner.tensors import DTYPE_NUMBERS
 
-__all__ = ["activations_by_others", "silu_to_swish"]
+__all__ = ["activations_by_others", "sign_of_integers", "silu_to_swish"]
 
 
 def _brelu(c: Chain, x: str, op: Op) -> None:
@@ -110,13 +111,61 @@ def _isnan(c: Chain, x: str, op: Op) -> None:
     c("logical_not", same)
 
 
+def _half_of(combine: str) -> Callable[[Chain, str, Op], None]:
+    """(exp(x) + exp(-x)) / 2, or the difference."""
+
+    def compose(c: Chain, x: str, op: Op) -> None:
+        c.scale(c(combine, c("exp", x), c("exp", c.scale(x, -1.0))), 0.5)
+
+    return compose
+
+
+def _asinh(c: Chain, x: str, op: Op) -> None:
+    """sign(x) * log(|x| + sqrt(x^2 + 1))."""
+    size = c("abs", x)
+    root = c("sqrt", c.scale(c("elementwise_mul", x, x), 1.0, 1.0))
+    _sign(c, x, op)
+    sign = c.ops[-1].outputs["Out"][0]
+    c("elementwise_mul", sign, c("log", c("elementwise_add", size, root)))
+
+
+def _acosh(c: Chain, x: str, op: Op) -> None:
+    """log(x + sqrt(x^2 - 1))."""
+    root = c("sqrt", c.scale(c("elementwise_mul", x, x), 1.0, -1.0))
+    c("log", c("elementwise_add", x, root))
+
+
+def _atanh(c: Chain, x: str, op: Op) -> None:
+    """(log(1 + x) - log(1 - x)) / 2."""
+    above, below = c("log", c.scale(x, 1.0, 1.0)), c("log", c.scale(x, -1.0, 1.0))
+    c.scale(c("elementwise_sub", above, below), 0.5)
+
+
+def _against_the_largest(compare: str) -> Callable[[Chain, str, Op], None]:
+    """|x| against the largest float that is finite."""
+
+    def compose(c: Chain, x: str, op: Op) -> None:
+        size = c("abs", x, dtype="float32")
+        most = c("fill_any_like", size, dtype="float32", value=3.4028234663852886e38)
+        c.ops[-1].set("dtype", DTYPE_NUMBERS["float32"])
+        c(compare, size, most, axis=-1, force_cpu=False)
+
+    return compose
+
+
 _SELU = 1.0507009873554805
 _COMPOSED: dict[str, Callable[[Chain, str, Op], None]] = {
+    "acosh": _acosh,
+    "asinh": _asinh,
+    "atanh": _atanh,
     "brelu": _brelu,
     "celu": _celu,
     "ceil": _ceil,
+    "cosh": _half_of("elementwise_add"),
     "expm1": _expm1,
     "hard_shrink": _hard_shrink,
+    "isfinite_v2": _against_the_largest("less_equal"),
+    "isinf_v2": _against_the_largest("greater_than"),
     "isnan_v2": _isnan,
     "log10": _log_of(0.43429448190325176),
     "log1p": _log1p,
@@ -125,6 +174,7 @@ _COMPOSED: dict[str, Callable[[Chain, str, Op], None]] = {
     "round": _round,
     "selu": _selu,
     "sign": _sign,
+    "sinh": _half_of("elementwise_sub"),
     "softshrink": _soft_shrink,
     "softsign": _softsign,
     "stanh": _stanh,
@@ -148,6 +198,21 @@ def activations_by_others(op: Op, site: Site) -> Iterator[str]:
     _COMPOSED[op.type](chain, chain.var().name, op)
     chain.end()
     yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+@rule(ops=("sign",), because="lite/kernels has it for floats only")
+def sign_of_integers(op: Op, site: Site) -> Iterator[str]:
+    """sign(x) of integers -> x as a float, between -1 and 1."""
+    chain = Chain(op, site)
+    x = chain.var()
+    if x.dtype not in ("int32", "int64"):
+        return
+    number, kind = DTYPE_NUMBERS["float32"], DTYPE_NUMBERS[x.dtype]
+    name = chain("cast", x.name, dtype="float32", in_dtype=kind, out_dtype=number)
+    name = chain("clip", name, dtype="float32", min=-1.0, max=1.0)
+    chain("cast", name, in_dtype=number, out_dtype=kind)
+    chain.end()
+    yield "became clip between two casts"
 
 
 @rule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
@@ -12,12 +12,20 @@ from py_runner.tensors import DTYPE_NUMBERS, DTYPES
 
 __all__ = [
     "bits_of_bool",
+    "broadcast_comparisons",
     "broadcast_where",
     "casts_in_steps",
     "gelu_by_tanh",
     "maxout_to_max",
     "remainders",
+    "remainders_of_integers",
 ]
+
+# Operators that give nothing negative where nothing negative comes in.
+_KEEP_THE_SIGN = (
+    "slice", "cast", "concat", "stack", "elementwise_add", "elementwise_mul",
+    "elementwise_floordiv", "elementwise_mod", "reshape2", "squeeze2", "unsqueeze2",
+)  # fmt: skip
 
 # What lite/kernels/host/cast_compute.cc converts, from and to; x86 has kernels of its own besides.
 _CASTS = {
@@ -67,6 +75,53 @@ def remainders(op: Op, site: Site) -> Iterator[str]:
 
 
 @rule(
+    ops=("elementwise_mod", "elementwise_floordiv"),
+    because="of integers, lite/backends/arm/math/elementwise.cc and x86's floordiv round towards 0",
+)
+def remainders_of_integers(op: Op, site: Site) -> Iterator[str]:
+    """x % y -> (x % y + y) % y, x // y -> (x - x % y) // y, which is the same whether a kernel
+    rounds down or towards 0. What is never negative, such as sizes, stays."""
+    chain = Chain(op, site)
+    x, y = chain.var(), chain.var("Y")
+    if x.dtype not in ("int32", "int64") or op.get("axis", -1) != -1 or _rounds_down(op, site):
+        return
+    if all(_never_negative(name, site.producers) for name in (x.name, y.name)):
+        return
+    rest = chain("elementwise_mod", x.name, y.name)
+    rest = chain("elementwise_mod", chain("elementwise_add", rest, y.name), y.name)
+    if op.type == "elementwise_floordiv":
+        chain("elementwise_floordiv", chain("elementwise_sub", x.name, rest), y.name)
+    chain.end()
+    yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+def _rounds_down(op: Op, site: Site) -> bool:
+    """Whether an operator is one of those that remainders_of_integers makes."""
+    maker, y = site.producers.get(op.inputs["X"][0]), op.inputs["Y"][0]
+    if op.type == "elementwise_floordiv":
+        rest = site.producers.get((maker.input("Y") if maker else "") or "")
+        is_rest = rest is not None and rest.type == "elementwise_mod"
+        return is_rest and maker is not None and maker.type == "elementwise_sub"
+    adders = [*([maker] if maker else []), *site.readers(op)]
+    return any(adder.type == "elementwise_add" and adder.input("Y") == y for adder in adders)
+
+
+def _never_negative(name: str, producers: Mapping[str, Op], depth: int = 8) -> bool:
+    """Whether a variable is put together from sizes and positive constants."""
+    op = producers.get(name)
+    if op is None or not depth:
+        return False
+    if op.type in ("shape", "size"):
+        return True
+    if op.type == "fill_constant":
+        return not op.inputs.get("ValueTensor") and float(op.get("value", -1)) >= 0
+    if op.type not in _KEEP_THE_SIGN:
+        return False
+    names = [n for names in op.inputs.values() for n in names]
+    return all(_never_negative(n, producers, depth - 1) for n in names)
+
+
+@rule(
     ops=("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"),
     because="libraries older than v2.13 lack bitwise_and, and lite/kernels has no bitwise_or",
 )
@@ -75,6 +130,54 @@ def bits_of_bool(op: Op, site: Site) -> Iterator[str]:
     if site.program.var(op.inputs["X"][0]).dtype == "bool":
         op.type = op.type.replace("bitwise", "logical")
         yield f"replaced by {op.type}"
+
+
+_COMPARISONS = (
+    "equal", "not_equal", "less_than", "less_equal", "greater_than", "greater_equal",
+)  # fmt: skip
+
+
+@rule(
+    ops=_COMPARISONS,
+    because="lite/kernels/host/compare_compute.cc reads past the shape of an operand of fewer "
+    "dimensions, and does not broadcast operands of equally many elements",
+)
+def broadcast_comparisons(op: Op, site: Site) -> Iterator[str]:
+    """Operands get equally many dimensions; where both are smaller than the result, one of them is
+    expanded."""
+    chain = Chain(op, site)
+    x, y, out = chain.var().shape, chain.var("Y").shape, chain.out.shape
+    if x == y or math.prod(y) == 1 or (len(y) < len(x) and y == x[-len(y) :]):
+        return
+    told = []
+    for slot in ("X", "Y"):
+        var = chain.var(slot)
+        if len(var.shape) < len(out):
+            shape = (1,) * (len(out) - len(var.shape)) + var.shape
+            kind = "unsqueeze2" if var.shape else "reshape2"  # Lite's scalars are of shape [1]
+            op.inputs[slot] = [chain(kind, var.name, shape=shape, dtype=var.dtype)]
+            if var.shape:
+                chain.ops[-1].set("axes", list(range(len(out) - len(var.shape))))
+            else:
+                chain.ops[-1].set("shape", list(shape))
+            told.append(f"{slot} got the shape {list(shape)}")
+    if out not in (chain.var().shape, chain.var("Y").shape):
+        told += [f"{slot} expanded" for slot in ("X", "Y") if _expand(chain, op, slot)][:1]
+    if told:
+        site.replace(*chain.ops, op)
+        yield " and ".join(told)
+
+
+def _expand(chain: Chain, op: Op, slot: str) -> bool:
+    """Give an operand the shape of the result; False where its dynamic sizes are not known."""
+    var, out = chain.var(slot), chain.out.shape
+    if out in (chain.var().shape, chain.var("Y").shape):
+        return False
+    if var.dtype == "bool" or any(d == -1 and size != -1 for d, size in zip(out, var.shape)):
+        return False
+    op.inputs[slot] = [chain("expand_v2", var.name, dtype=var.dtype)]
+    chain.ops[-1].set("shape", list(out))
+    return True
 
 
 @rule(ops=("gelu",), because="the kernels ignore `approximate`: 2e-4 of the largest value off")

@@ -11,14 +11,23 @@ from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 from py_runner.tensors import DTYPE_NUMBERS
 
-__all__ = ["argmin_to_argmax", "picks_by_one_hot", "picks_by_select"]
+__all__ = [
+    "argmin_to_argmax",
+    "backward_slices",
+    "masks_by_places",
+    "picks_by_one_hot",
+    "picks_by_select",
+    "select_to_gather",
+]
+
+_FAR = 1 << 30  # a bound of a slice beyond this is that of an open end
 
 
-def _select(chain: Chain, x: str, axis: int, index: list[int], shape: tuple[int, ...]) -> None:
+def _select(chain: Chain, x: str, axis: int, index: list[int], shape: tuple[int, ...]) -> str:
     """x at these places of an axis."""
     name = chain.site.program.new_name(f"{chain.out.name}.index")
     chain.site.program.set_param(name, np.array(index, np.int64))
-    chain("index_select", x, name, slots=("X", "Index", "Out"), shape=shape, dim=axis)
+    return chain("index_select", x, name, slots=("X", "Index", "Out"), shape=shape, dim=axis)
 
 
 @rule(
@@ -31,7 +40,7 @@ def picks_by_select(op: Op, site: Site) -> Iterator[str]:
     if op.type == "repeat_interleave":
         x, axis, times = chain.var(), op.get("dim", 0), op.get("Repeats", 1)
         axis %= len(x.shape)
-        if x.shape[axis] < 0 or op.input("RepeatsTensor") or x.dtype == "bool":
+        if x.shape[axis] < 0 or op.input("RepeatsTensor"):
             return
         index = [place for place in range(x.shape[axis]) for _ in range(times)]
         _select(chain, x.name, axis, index, chain.out.shape)
@@ -39,6 +48,73 @@ def picks_by_select(op: Op, site: Site) -> Iterator[str]:
         return
     chain.end()
     yield "became an index_select"
+
+
+@rule(
+    ops=("strided_slice",),
+    because="lite/operators/strided_slice_op.cc refuses steps that go backwards",
+)
+def backward_slices(op: Op, site: Site) -> Iterator[str]:
+    """x[::-1] of a float -> flip, other slices that go backwards -> index_select; what goes
+    forwards stays."""
+    chain = Chain(op, site)
+    x, names = chain.var("Input"), ("axes", "starts", "ends", "strides")
+    given = [slot for slot, names in op.inputs.items() if names]
+    if len(given) > 1 or op.get("decrease_axis"):
+        return
+    parts = list(zip(*(op.get(name) for name in names)))
+    forward = [part for part in parts if part[3] > 0]
+    shape = list(x.shape)
+    last = x.name
+    for axis, start, end, step in parts:
+        if step > 0:
+            continue
+        size = shape[axis]
+        index = _backwards(size, start, end, step)
+        if index == list(range(size))[::-1] and (size < 0 or x.dtype == "float32"):
+            last = chain("flip", last, shape=tuple(shape), axis=[axis])
+            continue
+        if size < 0:
+            return
+        shape[axis] = len(index)
+        last = _select(chain, last, axis, index, tuple(shape))
+    if not chain.ops:
+        return
+    if forward:
+        made = Op("strided_slice", {"Input": [last]}, {}, dict(op.attrs))
+        for at, name in enumerate(names):
+            made.set(name, [part[at] for part in forward])
+        made.set("infer_flags", [1] * len(forward))
+        made.outputs["Out"] = [chain.out.name]
+        chain.ops.append(made)
+    chain.end()
+    yield f"became {' '.join(made.type for made in chain.ops)}"
+
+
+@rule(
+    ops=("index_select",),
+    because="libraries older than v2.13 have no kernel for int64 (index_select_compute.cc)",
+)
+def select_to_gather(op: Op, site: Site) -> Iterator[str]:
+    """index_select of int64 -> gather along the same axis, which knows every type."""
+    x = site.program.var(op.inputs["X"][0])
+    if x.dtype != "int64":
+        return
+    axis = op.get("dim", 0) % len(x.shape)
+    op.type, op.attrs = "gather", {}
+    op.set("axis", axis)
+    yield "replaced by gather"
+
+
+def _backwards(size: int, start: int, end: int, step: int) -> list[int]:
+    """The places that such a slice takes. As in phi/kernels/funcs/strided_slice.h, an end of -1
+    stands before the first place. Of a dynamic size (-1) it is [] where all are taken."""
+    if size < 0:
+        everything = step == -1 and (start == -1 or start >= _FAR) and (end == -1 or end <= -_FAR)
+        return [] if everything else [-1]
+    start = start + size if start < 0 else min(start, size - 1)
+    end = -1 if end == -1 or end < -size else end + size if end < 0 else end
+    return list(range(start, end, step))
 
 
 def _diagonal(chain: Chain, op: Op, x: Var) -> bool:
@@ -54,6 +130,22 @@ def _diagonal(chain: Chain, op: Op, x: Var) -> bool:
     name = chain.reshape(name, (*rest, high * wide))
     _select(chain, name, len(rest), index, (*rest, len(index)))
     return True
+
+
+@rule(ops=("masked_select",), because="lite/kernels has none for it")
+def masks_by_places(op: Op, site: Site) -> Iterator[str]:
+    """masked_select -> where_index of the mask, and gather_nd of these places."""
+    chain = Chain(op, site, slot="Y")
+    mask = chain.var("Mask")
+    if mask.shape != chain.var().shape:
+        return
+    places = chain(
+        "where_index", mask.name, slots=("Condition", "Y", "Out"), dtype="int64",
+        shape=(-1, len(mask.shape)),
+    )  # fmt: skip
+    chain("gather_nd", chain.var().name, places, slots=("X", "Index", "Out"))
+    chain.end()
+    yield "became where_index and gather_nd"
 
 
 @rule(ops=("arg_min",), because="lite/kernels has arg_max only")

@@ -10,8 +10,9 @@ import numpy as np
 from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
+from py_runner.tensors import DTYPE_NUMBERS
 
-__all__ = ["einsum_to_matmul", "products_to_matmul", "stack_to_matmul"]
+__all__ = ["broadcast_stacks", "einsum_to_matmul", "products_to_matmul", "stack_to_matmul"]
 
 
 def _matmul(chain: Chain, x: str, y: str, shape: tuple[int, ...]) -> str:
@@ -156,3 +157,84 @@ def stack_to_matmul(op: Op, site: Site) -> Iterator[str]:
     chain.transpose(chain.reshape(product, (n, m, p, q)), [2, 0, 1, 3])
     chain.end()
     yield f"{p} matrices became one"
+
+
+@rule(
+    ops=("matmul_v2",),
+    because="lite/kernels/{arm,x86}/matmul_v2_compute.cc pair stacks of matrices one by one, and "
+    "take a vector on the left of a stack for one on the left of a matrix",
+)
+def broadcast_stacks(op: Op, site: Site) -> Iterator[str]:
+    """Stacks of matrices of unlike shapes: one that is a single matrix becomes that, others are
+    spread by adding zeros of the other's shape."""
+    chain = Chain(op, site)
+    x, y = chain.var().shape, chain.var("Y").shape
+    if len(x) == 1 and len(y) > 2:
+        yield from _vector_times_stack(chain, op)
+        return
+    if min(len(x), len(y)) <= 2 or _stack(x) == _stack(y):
+        return
+    for slot, shape, other in (("X", x, y), ("Y", y, x)):
+        if set(shape[:-2]) == {1} and len(shape) <= len(other) and min(shape) > 0:
+            op.inputs[slot] = [chain.reshape(chain.var(slot).name, shape[-2:])]
+            site.replace(*chain.ops, op)
+            yield f"{slot} became one matrix"
+            return
+    rank = max(len(x), len(y))
+    aligned = {slot: _aligned(chain, slot, rank) for slot in ("X", "Y")}
+    # Paddle writes the stack of the operand of more dimensions, even where that is 1.
+    pairs = zip(*(site.program.var(aligned[slot]).shape[:-2] for slot in ("X", "Y")))
+    batch = tuple(b if a == 1 else a if b == 1 else max(a, b) for a, b in pairs)
+    chain.out.shape = (*batch, *chain.out.shape[-2:])
+    for slot, partner in (("X", "Y"), ("Y", "X")):
+        own = site.program.var(aligned[slot]).shape
+        if own[:-2] != batch:
+            zeros = _zeros(chain, aligned[partner])
+            whole = (*batch, *own[-2:])
+            op.inputs[slot] = [chain("elementwise_add", aligned[slot], zeros, shape=whole)]
+        else:
+            op.inputs[slot] = [aligned[slot]]
+    site.replace(*chain.ops, op)
+    yield f"its stacks became {list(batch)}"
+
+
+def _stack(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The dimensions before a matrix, without leading ones."""
+    batch = list(shape[:-2])
+    while batch and batch[0] == 1:
+        del batch[0]
+    return tuple(batch)
+
+
+def _vector_times_stack(chain: Chain, op: Op) -> Iterator[str]:
+    """[K] times [..., K, N] -> [1, K] times it, without the axis of 1."""
+    out = chain.out.shape
+    row = chain.reshape(chain.var().name, (1, chain.var().shape[0]))
+    made = chain("matmul_v2", row, op.inputs["Y"][0], shape=(*out[:-1], 1, out[-1]),
+                 trans_x=False, trans_y=op.get("trans_y", False))  # fmt: skip
+    chain("squeeze2", made, axes=[len(out) - 1])
+    chain.end()
+    yield "its vector became a matrix of one row"
+
+
+def _aligned(chain: Chain, slot: str, rank: int) -> str:
+    var = chain.var(slot)
+    more = rank - len(var.shape)
+    if not more:
+        return var.name
+    shape = (*[1] * more, *var.shape)
+    return chain("unsqueeze2", var.name, shape=shape, axes=list(range(more)))
+
+
+def _zeros(chain: Chain, x: str) -> str:
+    """Zeros of [..., 1, 1] for x of [..., M, N]."""
+    shape = chain.site.program.var(x).shape
+    rank = len(shape)
+    one = chain(
+        "slice", x, slots=("Input", "", "Out"), shape=(*shape[:-2], 1, 1),
+        axes=[rank - 2, rank - 1], starts=[0, 0], ends=[1, 1], infer_flags=[1, 1],
+    )  # fmt: skip
+    chain.ops[-1].set("decrease_axis", [], "INTS")
+    zeros = chain("fill_any_like", one, shape=(*shape[:-2], 1, 1), value=0.0)
+    chain.ops[-1].set("dtype", DTYPE_NUMBERS["float32"])
+    return zeros

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lite_opt.model.program import Program
-from lite_opt.passes.activations import activations_by_others, silu_to_swish
+from lite_opt.passes.activations import activations_by_others, sign_of_integers, silu_to_swish
 from lite_opt.passes.arithmetic import expand_bases, powers_to_products, smallest_by_negation
 from lite_opt.passes.attributes import (
     drop_callstack,
@@ -11,31 +11,46 @@ from lite_opt.passes.attributes import (
     narrow_integers,
     plain_values,
 )
-from lite_opt.passes.casts import bool_outputs
+from lite_opt.passes.casts import bool_outputs, logic_by_numbers, truths_by_numbers
 from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
 from lite_opt.passes.elementwise import (
     bits_of_bool,
+    broadcast_comparisons,
     broadcast_where,
     casts_in_steps,
     gelu_by_tanh,
     maxout_to_max,
     remainders,
+    remainders_of_integers,
 )
 from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
-from lite_opt.passes.indexing import argmin_to_argmax, picks_by_one_hot, picks_by_select
+from lite_opt.passes.indexing import (
+    argmin_to_argmax,
+    backward_slices,
+    masks_by_places,
+    picks_by_one_hot,
+    picks_by_select,
+    select_to_gather,
+)
 from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffles_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_in_4d
 from lite_opt.passes.observers import drop_constant_observers
 from lite_opt.passes.pads import pads_by_depth, pads_of_a_value
-from lite_opt.passes.products import einsum_to_matmul, products_to_matmul, stack_to_matmul
+from lite_opt.passes.products import (
+    broadcast_stacks,
+    einsum_to_matmul,
+    products_to_matmul,
+    stack_to_matmul,
+)
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
+from lite_opt.passes.stored import narrow_double, stored_otherwise
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
 
 __all__ = ["RULES", "repair"]
@@ -43,11 +58,19 @@ __all__ = ["RULES", "repair"]
 RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
+    narrow_double,
+    stored_otherwise,
     activations_by_others,
+    sign_of_integers,
     products_to_matmul,
     einsum_to_matmul,
     stack_to_matmul,
+    broadcast_stacks,
+    truths_by_numbers,
     picks_by_select,
+    backward_slices,
+    select_to_gather,
+    masks_by_places,
     picks_by_one_hot,
     argmin_to_argmax,
     shuffles_to_transpose,
@@ -57,7 +80,10 @@ RULES: tuple[Rule, ...] = (
     gelu_by_tanh,
     maxout_to_max,
     remainders,
+    remainders_of_integers,
     bits_of_bool,
+    logic_by_numbers,
+    broadcast_comparisons,
     broadcast_where,
     silu_to_swish,
     narrow_integers,

@@ -64,9 +64,22 @@ def logarithms(paddle: Any, x: Any) -> list[Any]:
     return [paddle.log2(y), paddle.log10(y), paddle.log1p(y), paddle.expm1(x), paddle.tan(x * 0.3)]
 
 
-@network(lambda: {"x": np.array([[1, np.nan, np.inf, 0], [np.nan, 0, 1, 2]], "float32")})
+@network(_x)
+def hyperbolics(paddle: Any, x: Any) -> list[Any]:
+    small = x * 0.12
+    return [
+        paddle.sinh(x), paddle.cosh(x), paddle.asinh(x), paddle.acosh(x.abs() + 1),
+        paddle.atanh(small), paddle.sign((x * 3).astype("int64")).astype("float32"),
+        paddle.sign((x * 3).astype("int32")),
+    ]  # fmt: skip
+
+
+@network(
+    lambda: {"x": np.array([[1, np.nan, np.inf, 0], [np.nan, -np.inf, 3.4028234e38, 2]], "float32")}
+)
 def isnan(paddle: Any, x: Any) -> list[Any]:
-    return [paddle.isnan(x).astype("float32")]
+    found = [paddle.isnan(x), paddle.isinf(x), paddle.isfinite(x)]
+    return [y.astype("float32") for y in found]
 
 
 def _pair() -> Inputs:
@@ -94,6 +107,20 @@ def products(paddle: Any, x: Any, y: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 4, 6)})
+def stacks(paddle: Any, x: Any) -> list[Any]:
+    z, w = x.transpose([0, 2, 1]), paddle.to_tensor(normal(3, 6, 4, seed=2))
+    x3, z3 = x.unsqueeze(1).tile([1, 3, 1, 1]), z.unsqueeze(1).tile([1, 3, 1, 1])
+    return [
+        paddle.matmul(x[:1], z), paddle.matmul(x[0], z3), paddle.matmul(x[0, 0], z),
+        paddle.matmul(x.unsqueeze(1), z3), paddle.matmul(x3, z.unsqueeze(1)), paddle.matmul(x3, z3),
+        paddle.matmul(x.unsqueeze(1), w), paddle.matmul(w, x.unsqueeze(1)),
+        paddle.matmul(x3, w[0]), paddle.matmul(x.unsqueeze(1), w, True, True),
+        paddle.matmul(x3.transpose([1, 0, 2, 3]), z), paddle.matmul(x, z[0, :, 0]),
+        paddle.matmul(x[0, 0], z3), paddle.matmul(x3[:, :, :, :4], z3[:, :1, :4], True, False),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 4, 6), "y": np.random.default_rng(0).integers(0, 4, (2, 4, 3))})
 def picks(paddle: Any, x: Any, y: Any) -> list[Any]:
     return [
@@ -110,6 +137,48 @@ def selections(paddle: Any, x: Any) -> list[Any]:
         paddle.diagonal(x, offset=-1, axis1=2, axis2=1), paddle.argmin(x, axis=1),
         paddle.argmin(x, axis=-1, keepdim=True, dtype="int32"),
     ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 5, 6)})
+def backwards(paddle: Any, x: Any) -> list[Any]:
+    i = (x * 10).astype("int64")
+    return [
+        x[:, ::-1], x[:, ::-2, 1:5:2], x[:, 3:0:-1, ::-1], x[:, -2:-5:-2], x[:, :, 4::-3],
+        x[::-1], i[:, ::-1], i.astype("int32")[:, ::-1, ::2],
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 4, 6)})
+def truths(paddle: Any, x: Any) -> list[Any]:
+    m, n = x > 0, x < 0.5
+    moved = [
+        m[:, 1:3], m[:, ::2], m[:, ::-1], paddle.concat([m, n], axis=1), m.transpose([0, 2, 1]),
+        m.reshape([-1, 24]), m.unsqueeze(1), paddle.any(m, axis=1), paddle.all(n, axis=[1, 2]),
+        m[:, :1].expand([-1, 4, 6]), paddle.stack([m, n], axis=1), m.tile([1, 2, 1]),
+        paddle.roll(m, 1, axis=1), *paddle.split(m, 2, axis=1), paddle.where(m, n, m), m[:, 0],
+        paddle.index_select(m, paddle.to_tensor([2, 0]), axis=1), paddle.flip(m, [2]), *m.unbind(2),
+    ]  # fmt: skip
+    return [y.astype("float32") for y in moved]
+
+
+@network(lambda: {"x": normal(2, 4, 6)})
+def logic(paddle: Any, x: Any) -> list[Any]:
+    m, row, column = x > 0, x[0, :1] > 0, x[:, :, :1] < 1
+    made = [
+        m & row, row & m, m | column, column | m, row ^ column, ~row & m,
+        paddle.logical_and(m, m[:, 0].unsqueeze(1)), x > x[0, 0], x[0, 0] < x, x == x[:, :1],
+        x[:, :1] != x, x[:, :, :1] >= x[0, :1], x[0, 0, 0] < x, x[0, 0] <= x[:, :, :1],
+        x[:, :, :4][:, :, :, None] > x[:, 0, :4][:, None, None, :], x[0, :, :1] >= x[0, :1, :4],
+    ]  # fmt: skip
+    return [y.astype("float32") for y in made]
+
+
+@network(lambda: {"x": np.abs(normal(2, 4, 6))})
+def masks(paddle: Any, x: Any) -> list[Any]:
+    y = x.clone()
+    y[x > 1] = -0.5
+    whole = (x * 10).astype("int64")
+    return [x[x >= 0] * 2, paddle.masked_select(whole, x >= 0).astype("float32"), y]
 
 
 @network(lambda: {"x": normal(2, 8, 6, 4)})
@@ -158,6 +227,72 @@ def responses(paddle: Any, x: Any) -> list[Any]:
 @network(lambda: {"x": normal(2, 4, 6)})
 def deviations(paddle: Any, x: Any) -> list[Any]:
     return [x.std(axis=1), x.var(axis=2), paddle.numel(x).astype("float32") * 0.5]
+
+
+@network(lambda: {"x": np.stack([normal(4, 6) + 1, -np.abs(normal(4, 6))])})
+def branches(paddle: Any, x: Any) -> list[Any]:
+    total = x.sum()
+    count = paddle.full([1], 1, "int64")
+    flag = paddle.full([1], False)
+    fixed = paddle.full([1], 3.0)
+    same = x[:, :, 0] * 2
+    mask = x > 1
+    if total > 0:
+        y = x * 2
+        mask = x < 0.5
+        count = count + 3
+        flag = x[0, 0, :1] > -9
+        if x[0, 0, 0] > 0:
+            y = y - 1
+    else:
+        y = (0 - x).sqrt()
+    same = same + 1 if fixed > 2 else same - 1
+    return [y, count, flag.astype("int32"), same, mask.astype("float32")]
+
+
+@network(lambda: {"x": normal(2, 4, 6)})
+def loops(paddle: Any, x: Any) -> list[Any]:
+    i = paddle.zeros([1], "int64")
+    y = x
+    while i < 3:
+        y = paddle.nn.functional.relu(y) + x[:, i.astype("int32")[0]].unsqueeze(1)
+        j = paddle.full([], 0.5)
+        while j < 1:
+            y = y * j
+            j = j + 0.25
+        if x.sum() > 0:
+            y = y + 1
+        i += 1
+    rows = []
+    for n in range(paddle.full([1], 4, "int32")):
+        rows.append(x[:, n] * 2)
+    return [y, i.astype("float32"), paddle.concat(rows, axis=-1)]
+
+
+@network(lambda: {"x": normal(2, 4, 6)})
+def endless(paddle: Any, x: Any) -> list[Any]:
+    while x.sum() < 5:
+        x = x + 1
+    return [x]
+
+
+@network(lambda: {"x": normal(1, 4, 6)})
+def unlike(paddle: Any, x: Any) -> list[Any]:
+    return [x[:, 1:] if x.sum() > 0 else x]
+
+
+@network(lambda: {"x": normal(2, 4, 9)})
+def spectra(paddle: Any, x: Any) -> list[Any]:
+    last, first = paddle.fft.rfft(x), paddle.fft.rfft(x, axis=1, norm="ortho")
+    return [
+        last.abs(), last.real(), first.imag(), paddle.as_real(last.transpose([0, 2, 1])[:, 1:]),
+        paddle.fft.rfft(x[:, :, :8], n=6, norm="forward").abs(), x.abs(),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 4, 9)})
+def phases(paddle: Any, x: Any) -> list[Any]:
+    return [paddle.fft.rfft(x) * 2]
 
 
 def export(name: str, folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from operators.exported import check, export
 
-NAMES = ["choices", "elements"]
+NAMES = ["choices", "elements", "logic"]
 
 
 @pytest.fixture(scope="module")

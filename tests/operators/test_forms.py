@@ -153,3 +153,14 @@ def test_outputs_that_are_an_input_a_parameter_or_the_same(
     builder.param("c", (3,))
     folder = make_model.save(builder.program(*outputs), tmp_path / "m")
     assert convert(folder, tmp_path / "out")
+
+
+def test_dynamic_sizes_that_paddle_2_multiplied(tmp_path: Path) -> None:
+    b = make_model.Builder()
+    x = b.input("x", (-1, 4, -1, -1))
+    y = b.op("pixel_shuffle", {"X": [x]}, "y", (-1, 1, -2, -2), upscale_factor=2,
+             data_format="NCHW")  # fmt: skip
+    folder = make_model.save(b.program(y), tmp_path / "m")
+    assert [spec.shape for spec in load(folder).outputs] == [(-1, 1, -1, -1)]
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((2, 4, 3, 5), "float32"))
+    assert convert(folder, tmp_path / "out", samples=tmp_path / "x.npy")

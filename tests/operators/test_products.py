@@ -10,7 +10,7 @@ import pytest
 from lite_opt.conversion.convert import convert
 from operators.exported import check, export
 
-NAMES = ["einsums", "products"]
+NAMES = ["einsums", "products", "stacks"]
 
 
 @pytest.fixture(scope="module")

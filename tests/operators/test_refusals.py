@@ -91,3 +91,17 @@ def test_refused_before_the_engines(tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match="pool2d in layer 'y' cannot run on arm"):
         convert(folder, tmp_path / "m.bundle")
     assert not (tmp_path / "m.bundle").exists()
+
+
+def test_operators_without_a_kernel_are_named(tmp_path: Path) -> None:
+    b = make_model.Builder()
+    x = b.input("x", (1, 2, 4, 6, 6))
+    for name in ("y", "z"):
+        b.op("pool3d", {"X": [x]}, name, (1, 2, 2, 3, 3), **{**FLAT, "ksize": [2, 2, 2],
+             "strides": [2, 2, 2], "paddings": [0, 0, 0], "data_format": "NCDHW"})  # fmt: skip
+    folder = make_model.save(b.program("y", "z"), tmp_path / "m")
+    with pytest.raises(ConvertError) as caught:
+        convert(folder, tmp_path / "m.bundle")
+    words = str(caught.value)
+    assert "pool3d in layer 'y', pool3d in layer 'z' cannot run on arm: Paddle Lite has no" in words
+    assert words.endswith("run this part on the server") and "SIGABRT" not in words

@@ -33,13 +33,15 @@ from typing import Any
 from lite_opt.model.pir.finish import FINISH
 from lite_opt.model.pir.kinds import MalformedError, UnsupportedError
 from lite_opt.model.pir.operators import BUILTIN, CODE, Code
-from lite_opt.model.pir.read import PirOp, load_ops, read_op
+from lite_opt.model.pir.read import PirOp, load_ops, read_op, read_region
 from lite_opt.model.pir.table import Row, rows
 from lite_opt.model.pir.translator import Translator
 from lite_opt.model.program import Graph
 from py_runner.errors import ConvertError, ModelError
 
 __all__ = ["read_pir"]
+
+_MAX_DEPTH = 32
 
 
 def read_pir(path: Path, data: bytes) -> Graph:
@@ -54,10 +56,11 @@ def read_pir(path: Path, data: bytes) -> Graph:
         ModelError: the file is damaged, of an unknown version, or not a PIR model.
         ConvertError: it has operators that are not translated (each is named), or control flow.
     """
-    translator = Translator(FINISH)
     try:
-        for op in _read_ops(load_ops(data)):
-            _translate(translator, op)
+        ops = _read_ops(load_ops(data))
+        translator = Translator(FINISH, _translate, _largest_key(ops))
+        for op in ops:
+            translator.translate(op)
         block = translator.block()
     except MalformedError as error:
         raise ModelError(f"{path}: {error}") from None
@@ -68,23 +71,41 @@ def read_pir(path: Path, data: bytes) -> Graph:
 
 def _read_ops(raw_ops: list[Any]) -> list[PirOp]:
     """All operators; raises UnsupportedError that names every kind that is not translated."""
-    ops = []
     refused: dict[str, str] = {}
-    for raw in raw_ops:
-        try:
-            op = read_op(raw)
-        except UnsupportedError as error:
-            refused.setdefault(raw["#"], str(error))
-            continue
-        if _translation(op) is None:
-            refused.setdefault(raw["#"], f"{op} is not translated yet")
-        ops.append(op)
+    ops = _read_block(raw_ops, refused, 0)
     if refused:
         texts = list(refused.values())
         more = f"; and {len(texts) - 5} more kinds of operators" if len(texts) > 5 else ""
         what = "replace what it names in the network, or compute it outside, and export again"
         raise UnsupportedError(f"{'; '.join(texts[:5])}{more}: {what}")
     return ops
+
+
+def _read_block(raw_ops: list[Any], refused: dict[str, str], depth: int) -> list[PirOp]:
+    """The operators of a block and of those inside it; notes in `refused` what stays."""
+    if depth > _MAX_DEPTH:
+        raise MalformedError(f"blocks in blocks, {depth} deep")
+    ops = []
+    for raw in raw_ops:
+        try:
+            op = read_op(raw)
+        except UnsupportedError as error:
+            refused.setdefault(raw["#"], str(error))
+            continue
+        op.regions = [
+            read_region(region, lambda inner: _read_block(inner, refused, depth + 1))
+            for region in op.raw_regions
+        ]
+        if _translation(op) is None and not (depth and op.name == "yield"):
+            refused.setdefault(raw["#"], f"{op} is not translated yet")
+        ops.append(op)
+    return ops
+
+
+def _largest_key(ops: list[PirOp]) -> int:
+    own = [key for op in ops for key, _ in op.results]
+    inner = [_largest_key(region.ops) for op in ops for region in op.regions]
+    return max([0, *own, *inner])
 
 
 def _translate(translator: Translator, op: PirOp) -> None:

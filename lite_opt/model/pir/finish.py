@@ -24,7 +24,9 @@ def _finish_batch_norm(t: Translator, op: PirOp, made: Op) -> None:
 
 def _finish_cast(t: Translator, op: PirOp, made: Op) -> None:
     made.set("in_dtype", DTYPE_NUMBERS[t.value(op, 0).type.dtype])
-    _fold(t, op, lambda x: x)
+    dtype = t.values[op.key].type.dtype
+    if dtype in ("bool", "int32", "int64", "float32"):
+        _fold(t, op, lambda x: x.astype(dtype))
 
 
 def _finish_reduce(t: Translator, op: PirOp, made: Op) -> None:
@@ -106,23 +108,63 @@ def _know(t: Translator, op: PirOp, known: list[int | tuple[Value, int]]) -> Non
 
 
 def _fold(t: Translator, op: PirOp, compute: Callable[..., Any]) -> None:
-    """Compute with integer constants, such as shapes, here and now."""
+    """Compute with few constants, such as shapes, counters and conditions, here and now."""
     operands = [t.value(op, index) for index in range(len(op.operands))]
+    consts = [v.const for v in operands if v.const is not None and v.const.size <= 64]
     value = t.values[op.key]
-    if value.type.dtype not in ("int32", "int64") or any(
-        v.const is None or v.const.dtype.kind != "i" or v.const.size > 64 for v in operands
-    ):
+    if len(consts) < len(operands) or any(c.dtype.kind not in "ifb" for c in consts):
         return
     with np.errstate(all="ignore"):
-        result = np.asarray(compute(*(v.const for v in operands)))
-    if result.shape == value.type.shape and len(result.shape) <= 1:
-        _know(t, op, result.ravel().tolist())
+        result = np.asarray(compute(*consts))
+    if result.shape != value.type.shape or len(result.shape) > 1:
+        return
+    if value.type.dtype in ("int32", "int64"):
+        if all(c.dtype.kind == "i" for c in consts) or result.dtype.kind == "i":
+            _know(t, op, result.ravel().tolist())
+    elif value.type.dtype in ("bool", "float32"):
+        # Its operator stays, and goes unless something needs it as a tensor.
+        value.const = result.astype(value.type.dtype)
+
+
+def _finish_scale(t: Translator, op: PirOp, made: Op) -> None:
+    bias, after = made.get("bias"), made.get("bias_after_scale")
+
+    def compute(x: Any, scale: Any) -> Any:
+        scale, add = (np.asarray(v).ravel()[0].astype(x.dtype) for v in (scale, np.array(bias)))
+        return (x * scale + add if after else (x + add) * scale).astype(x.dtype)
+
+    _fold(t, op, compute)
+
+
+def _finish_increment(t: Translator, op: PirOp, made: Op) -> None:
+    step = made.get("step")
+    _fold(t, op, lambda x: (x + np.array(step).astype(x.dtype)).astype(x.dtype))
+
+
+def _finish_truth(t: Translator, op: PirOp, made: Op) -> None:
+    _fold(t, op, _TRUTHS[made.type])
 
 
 def _finish_arithmetic(t: Translator, op: PirOp, made: Op) -> None:
     _fold(t, op, ARITHMETIC[made.type])
 
 
+_TRUTHS: dict[str, Callable[..., Any]] = {
+    "less_than": np.less,
+    "less_equal": np.less_equal,
+    "greater_than": np.greater,
+    "greater_equal": np.greater_equal,
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "logical_xor": np.logical_xor,
+    "logical_not": np.logical_not,
+    "bitwise_not": np.bitwise_not,
+    "bitwise_and": np.bitwise_and,
+    "bitwise_or": np.bitwise_or,
+    "assign": np.array,
+}
 _REDUCE = ("max", "min", "sum", "mean", "prod", "all", "any", "amax", "amin")
 _INTERPOLATE = ("nearest", "bilinear", "bicubic", "linear", "trilinear")
 FINISH: dict[str, Finish] = {
@@ -136,5 +178,8 @@ FINISH: dict[str, Finish] = {
     "frobenius_norm": _finish_reduce,
     **{f"reduce_{name}": _finish_reduce for name in _REDUCE},
     **{f"{name}_interp_v2": _finish_interp for name in _INTERPOLATE},
+    "scale": _finish_scale,
+    "increment": _finish_increment,
+    **dict.fromkeys(_TRUTHS, _finish_truth),
     **dict.fromkeys(ARITHMETIC, _finish_arithmetic),
 }

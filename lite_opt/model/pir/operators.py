@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lite_opt.model.pir.control import CONTROL
+from lite_opt.model.pir.fourier import FOURIER
 from lite_opt.model.pir.kinds import (
     MalformedError,
     UnsupportedError,
@@ -290,10 +292,28 @@ def _with_bias(t: Translator, op: PirOp, name: str, attrs: dict[str, Any], axis:
     t.define(op, Value(type_, out))
 
 
+def _index_put(t: Translator, op: PirOp) -> None:
+    """By one mask of the shape of x, and one number: masked_fill."""
+    indices, x, value = t.value(op, 1).items or [], t.value(op, 0).type, t.value(op, 2).type
+    mask = indices[0].type if len(indices) == 1 else value
+    if mask != TensorType("bool", x.shape) or math.prod(value.shape) != 1:
+        raise UnsupportedError(
+            f"{op}: only one number is put, at a mask of the shape of the tensor: use "
+            "paddle.where or paddle.put_along_axis"
+        )
+    if op.attr("accumulate", "bool", False):
+        raise UnsupportedError(f"{op}: with accumulate=True")
+    _fill(t, op, t.tensor(op, indices[0]))
+
+
 def _masked_fill(t: Translator, op: PirOp) -> None:
+    _fill(t, op, t.tensor(op, t.value(op, 1)))
+
+
+def _fill(t: Translator, op: PirOp, mask: str) -> None:
     """where(mask, a tensor of the value, x)."""
     x, type_ = t.tensor(op, t.value(op, 0)), result_type(op)
-    mask, number = t.tensor(op, t.value(op, 1)), _constants(t, PirOp("", op.operands[2:], []), 1)
+    number = _constants(t, PirOp("", op.operands[2:], []), 1)
     filled = t.add_var(f"fill_any_like_{op.key}.tmp_0", t.type_of(x))
     t.emit(
         "fill_any_like",
@@ -374,6 +394,8 @@ BUILTIN: dict[str, Code] = {
     "shadow_output": _fetch,
 }
 CODE: dict[str, Code] = {
+    **CONTROL,
+    **FOURIER,
     "data": _data,
     "feed": _data,
     "fetch": _fetch,
@@ -390,6 +412,7 @@ CODE: dict[str, Code] = {
     "set_value": _set_value,
     "linear_v2": _linear,
     "masked_fill": _masked_fill,
+    "index_put": _index_put,
     "median": _median,
     "conv2d_transpose_bias": _conv_bias,
     "depthwise_conv2d_bias": _conv_bias,

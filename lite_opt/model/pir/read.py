@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -16,12 +17,21 @@ from lite_opt.model.pir.kinds import (
     member,
 )
 
-__all__ = ["PirOp", "TensorType", "load_ops", "read_attribute", "read_op", "result_type"]
+__all__ = [
+    "PirOp",
+    "Region",
+    "TensorType",
+    "load_ops",
+    "read_attribute",
+    "read_op",
+    "read_region",
+    "result_type",
+]
 
 _VERSIONS = range(5)
 # Topology only: the largest of PaddleClas is 4 MB. JSON takes about ten times its size in memory.
 _MAX_BYTES = 256 << 20
-_CONTROL_FLOW = ("if", "while", "pylayer", "select_input", "assert")
+_CONTROL_FLOW = ("pylayer", "select_input", "assert")
 _TYPE_NAMES = {
     "0.t_bool": "bool", "0.t_i16": "int16", "0.t_i32": "int32", "0.t_i64": "int64",
     "0.t_f16": "float16", "0.t_f32": "float32", "0.t_f64": "float64", "0.t_ui8": "uint8",
@@ -133,6 +143,15 @@ def _read_scalar(raw: dict[str, Any]) -> Any:
 
 
 @dataclass
+class Region:
+    """A block inside an operator: the ids that it is given values for, and its operators, of which
+    the last one yields."""
+
+    args: list[int]
+    ops: list[PirOp]
+
+
+@dataclass
 class PirOp:
     """An operator of the file, checked as far as every operator can be."""
 
@@ -141,6 +160,8 @@ class PirOp:
     results: list[tuple[int, TensorType | list[TensorType | None] | None]]
     attrs: dict[str, Any] = field(default_factory=dict)
     is_builtin: bool = False
+    regions: list[Region] = field(default_factory=list)
+    raw_regions: list[Any] = field(default_factory=list)  # as they are in the file
 
     def __str__(self) -> str:
         dialect = "builtin" if self.is_builtin else "pd_op"
@@ -174,9 +195,9 @@ class PirOp:
             raise MalformedError(f"{self}: attribute '{name}': {error}") from None
 
 
-def _id(raw: Any) -> int:
+def _id(raw: Any, *, least: int = 0) -> int:
     number = member(raw, "%", int)
-    if number < 0 or not is_int(number, 64):
+    if number < least or not is_int(number, 64):
         raise MalformedError(f"{brief(number)} is not the id of a value")
     return int(number)
 
@@ -189,20 +210,36 @@ def read_op(raw: Any) -> PirOp:
     dialect, _, name = full_name.partition(".")
     op = PirOp(
         name,
-        [_id(operand) for operand in member(raw, "I", list)],
+        # What a block is given is numbered -1, -2 ...
+        [_id(operand, least=-(1 << 31)) for operand in member(raw, "I", list)],
         [(_id(result), _read_type(result.get("TT"))) for result in member(raw, "O", list)],
         {member(item, "N", str): item.get("AT") for item in member(raw, "A", list)},
         dialect == "0",
     )
+    if dialect == "1" and name in ("if", "while"):
+        op.raw_regions = member(raw, "regions", list)
+        return op
+    if dialect == "2" and name == "yield":
+        return op
     if name in _CONTROL_FLOW or "regions" in raw or dialect == "2":
         raise UnsupportedError(
-            f"{op}: control flow cannot be translated: "
+            f"{op}: control flow of this kind cannot be translated: "
             "export the network so that its graph has no branch or loop that depends on data"
         )
     if dialect not in ("0", "1"):
         name = ascii(full_name)[1:-1][:80]
         raise UnsupportedError(f"operator {name}: custom operators are not translated")
     return op
+
+
+def read_region(raw: Any, read_ops: Callable[[list[Any]], list[PirOp]]) -> Region:
+    """A region of an operator, which has one block; `read_ops` reads its operators."""
+    block = member(member(raw, "blocks", list), 0, dict)
+    if len(raw["blocks"]) != 1:
+        raise MalformedError("a branch or loop has more than one block")
+    arguments = block.get("args") or []
+    keys = [member(argument, "#", int) for argument in arguments]
+    return Region(keys, read_ops(member(block, "ops", list)))
 
 
 def result_type(op: PirOp, index: int = 0) -> TensorType:

@@ -44,7 +44,8 @@ class Value:
 
     A constant has no variable until an operator needs it as a tensor. `known` holds the elements
     of a shape as far as they are known: a number, or the value and axis that it is the size of;
-    `parts` are the one-element tensors that it was put together from.
+    `parts` are the one-element tensors that it was put together from. A complex value is a `pair`
+    of its real and its imaginary part.
     """
 
     type: TensorType = _NO_TYPE
@@ -53,6 +54,7 @@ class Value:
     known: list[int | tuple[Value, int]] | None = None
     items: list[Value] | None = None
     parts: list[Value] | None = None
+    pair: tuple[Value, Value] | None = None
     reason: str = ""  # why it cannot be read, for outputs that are not translated
 
 
@@ -60,16 +62,24 @@ class Translator:
     """Translates operators in order. `values` maps an id of the file to what it stands for.
 
     `finish`: older operator's type -> what completes one that was made by its row.
+    `translate`: translates any operator of the file, for those that have others inside.
+    `largest_key`: the largest id of a value in the file.
     """
 
-    def __init__(self, finish: Mapping[str, Finish]) -> None:
+    def __init__(
+        self,
+        finish: Mapping[str, Finish],
+        translate: Callable[[Translator, PirOp], None],
+        largest_key: int = 0,
+    ) -> None:
         self._finish = finish
+        self._translate = translate
+        self._largest_key = largest_key
         self.values: dict[int, Value] = {0: Value(reason="a null operand")}
         self.vars: dict[str, Var] = {}
         self.feeds: list[Op] = []
         self.ops: list[Op] = []
         self.fetches: dict[int, tuple[str, Value]] = {}
-        self._made = 0
         # 64-bit integer variable -> one of 32 bits with the same numbers, or its constant.
         self._narrow: dict[str, str] = {}
         self._wide_constants: dict[str, Value] = {}
@@ -90,8 +100,12 @@ class Translator:
 
     def new_key(self) -> int:
         """An id for a value that the file does not have."""
-        self._made -= 1
-        return self._made
+        self._largest_key += 1
+        return self._largest_key
+
+    def translate(self, op: PirOp) -> None:
+        """Translate one operator of the file."""
+        self._translate(self, op)
 
     def type_of(self, name: str) -> TensorType:
         return TensorType(self.vars[name].dtype, self.vars[name].shape)
@@ -130,6 +144,10 @@ class Translator:
                 if value.type.dtype == "int64":
                     self._wide_constants[value.name] = value
             return value.name
+        if value.pair is not None:
+            raise UnsupportedError(
+                f"{op}: cannot compute with complex numbers: take their real, imag or abs before"
+            )
         if value.name is None:
             self.fail(op, "an operand is a vector where one tensor is expected")
         return value.name

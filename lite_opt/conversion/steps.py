@@ -14,6 +14,7 @@ from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
 from lite_opt.lite.optimizer import Optimizer
+from lite_opt.lite.refusals import without_kernel
 from lite_opt.lite.targets import cannot
 from lite_opt.model.load import save, stage
 from lite_opt.model.program import ModelFiles, Program
@@ -187,6 +188,9 @@ def make_target(
     try:
         nb, checksums = optimizer.run(files, target, out, recipe=recipe)
     except ConvertError as error:
+        lacking = without_kernel(program, target)
+        if lacking:
+            raise ConvertError(f"{program.files.model}: {lacking}") from None
         named = {m[1] or m[2] for m in re.finditer(r"'(\w+)'|found for (\w+)", str(error))}
         layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
         where = f" (in this model: {', '.join(layers[:5])})" if layers else ""

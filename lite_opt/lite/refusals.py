@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from lite_opt.lite.kernels import supported_ops
 from lite_opt.model.program import Op, Program
-from py_runner.errors import ConvertError
+from py_runner.errors import ConvertError, EngineError
 
-__all__ = ["LIMITS", "Limit", "reasons", "refuse"]
+__all__ = ["LIMITS", "Limit", "reasons", "refuse", "without_kernel"]
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,9 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         ("pad3d", "pad2d"),
         _pads_in_a_circle,
-        "circular padding is not in its kernels",
-        "concatenate slices of the input instead",
+        "circular padding is not in its kernels, and slices take its place only where the sides "
+        "are known",
+        "fix the shape with --input-shape",
         _BOTH,
     ),
     Limit(
@@ -154,3 +156,38 @@ def refuse(program: Program, targets: Collection[str]) -> None:
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ConvertError(f"{program.files.model}: {found[0]}{more}")
+
+
+# What to do about an operator without a kernel, where more can be said than to replace it.
+_INSTEAD = {
+    "masked_select": "what it gives has another size for every input: keep the whole tensor, and "
+    "set what is not selected to a number by paddle.where",
+    "unique": "what it gives has another size for every input: leave it to the program that reads "
+    "the output",
+    "bicubic_interp_v2": "resize by mode='bilinear', or to a size that the network knows",
+    "scatter": "give it a fixed number of rows, or use paddle.where with a mask",
+    "put_along_axis": "put one element a row, or use paddle.where with a mask",
+    "cumprod": "it is computed along an axis of a fixed size: fix it with --input-shape",
+}
+
+
+def without_kernel(program: Program, target: str) -> str:
+    """A sentence on the operators for which Paddle Lite has no kernel at all, "" where it has.
+
+    Asks the optimizer for its list (a second), so ask only once it has refused the program.
+    """
+    try:
+        known = supported_ops(target)
+    except EngineError:
+        return ""
+    missing = [op for op in program.ops if op.type not in known | {"feed", "fetch"}]
+    if not missing:
+        return ""
+    first = missing[0]
+    also = [f"{op.type} ('{op.layer}')" for op in missing[1:4]]
+    others = f"; nor have {', '.join(also)}" if also else ""
+    instead = _INSTEAD.get(first.type, "replace that layer in the network by others")
+    return (
+        f"operator {first.type} (layer '{first.layer}') has no kernel for {target} in Paddle "
+        f"Lite{others}; {instead}, and export again"
+    )

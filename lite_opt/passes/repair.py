@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lite_opt.model.program import Program
-from lite_opt.passes.activations import activations_by_others, silu_to_swish
+from lite_opt.passes.activations import abs_unfused, activations_by_others, silu_to_swish
 from lite_opt.passes.arithmetic import expand_bases, powers_to_products, smallest_by_negation
 from lite_opt.passes.attributes import (
     drop_callstack,
@@ -21,6 +21,7 @@ from lite_opt.passes.elementwise import (
     gelu_by_tanh,
     maxout_to_max,
     remainders,
+    triangles_of_bool,
 )
 from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
@@ -29,11 +30,12 @@ from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffl
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_in_4d
 from lite_opt.passes.observers import drop_constant_observers
-from lite_opt.passes.pads import pads_by_depth, pads_of_a_value
+from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_of_a_value
 from lite_opt.passes.products import einsum_to_matmul, products_to_matmul, stack_to_matmul
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
+from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
@@ -50,6 +52,7 @@ RULES: tuple[Rule, ...] = (
     picks_by_select,
     picks_by_one_hot,
     argmin_to_argmax,
+    scans_by_doubling,
     shuffles_to_transpose,
     pool_over_channels,
     folds_by_others,
@@ -59,6 +62,7 @@ RULES: tuple[Rule, ...] = (
     remainders,
     bits_of_bool,
     broadcast_where,
+    triangles_of_bool,
     silu_to_swish,
     narrow_integers,
     fill_defaults,
@@ -80,9 +84,11 @@ RULES: tuple[Rule, ...] = (
     split_reductions,
     adaptive_by_stride,
     small_depthwise,
+    pads_by_ends,
     pads_by_depth,
     pads_of_a_value,
     fix_reshapes,
+    abs_unfused,
     bool_outputs,
     drop_dead_code,
     add_xshape,

@@ -43,6 +43,7 @@ def activations(paddle: Any, x: Any) -> list[Any]:
     return [
         f.hardtanh(x, -0.3, 0.4), f.celu(x, 0.7), f.selu(x), f.softsign(x), f.softshrink(x, 0.3),
         f.hardshrink(x, 0.4), f.tanhshrink(x), f.log_sigmoid(x * 20), paddle.stanh(x), f.silu(x),
+        (x - 1).abs(), (x * x[:, :1]).abs(), (x + 1).abs() + (x + 1),
     ]  # fmt: skip
 
 
@@ -125,6 +126,38 @@ def folds(paddle: Any, x: Any) -> list[Any]:
         x.norm(p=1, axis=1), x.norm(p=float("inf"), axis=1), x.norm(p=float("-inf"), axis=2),
         paddle.amax(x, axis=-1), paddle.amin(x, axis=1, keepdim=True), x.norm(p=3, axis=2),
         x.norm(p="fro", axis=[1, 2]),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 5, 6)})
+def scans(paddle: Any, x: Any) -> list[Any]:
+    return [
+        paddle.cumprod(x, dim=1), paddle.cumprod(x, dim=-1), paddle.cummax(x, axis=2)[0],
+        paddle.cummin(x, axis=1)[0], paddle.logcumsumexp(x * 40, axis=1),
+        paddle.logcumsumexp(x, axis=-1), paddle.cummax(x[:, :1], axis=1)[0] * 2,
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 5, 5)})
+def triangles(paddle: Any, x: Any) -> list[Any]:
+    mask = paddle.tril(paddle.ones([5, 5], dtype="bool"))
+    return [
+        paddle.where(mask, x[0], x[0] * 0), paddle.triu(x > 0, 1).astype("float32"),
+        paddle.tril((x * 4).astype("int64"), -1),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 3, 6, 7)})
+def circles(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional
+    deep = x.unsqueeze(2).expand([-1, -1, 2, -1, -1]) * 1.0
+    return [
+        f.pad(x, [1, 2, 2, 1], mode="circular"), f.pad(x, [0, 3, 0, 0], mode="circular"),
+        f.pad(deep, [1, 0, 0, 2, 1, 1], mode="circular"),
+        f.pad(x[:, :, 0], [2, 1], mode="circular", data_format="NCL"),
+        f.pad(x, [2, 1, 0, 0], mode="replicate"), f.pad(x, [2, 1, 0, 0], mode="reflect"),
+        f.pad(x, [0, 0, 2, 1], mode="replicate"),
+        f.pad(x, [1, 1, 0, 0], mode="circular", data_format="NHWC"),
     ]  # fmt: skip
 
 

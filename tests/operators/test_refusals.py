@@ -40,7 +40,7 @@ REFUSED = {
                      keep_dim=False, reduce_all=False),
     "average": one("pool2d", {"X": (1, 2, 9, 9)}, (1, 2, 5, 5), paddings=[0, 1, 0, 1],
                    exclusive=False, **FLAT),
-    "circle": one("pad3d", {"X": (1, 2, 1, 5, 6)}, (1, 2, 1, 7, 8), mode="circular",
+    "circle": one("pad3d", {"X": (1, 2, 1, 5, -1)}, (1, 2, 1, 7, -1), mode="circular",
                   paddings=[1, 1, 1, 1, 0, 0], data_format="NCDHW", value=0.0),
     "lengths": one("rnn", {"Input": (5, 1, 4), "SequenceLength": (1,)}, (5, 1, 4), mode="LSTM"),
     "simple": one("rnn", {"Input": (5, 1, 4)}, (5, 1, 4), mode="RNN_TANH"),
@@ -91,3 +91,17 @@ def test_refused_before_the_engines(tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match="pool2d in layer 'y' cannot run on arm"):
         convert(folder, tmp_path / "m.bundle")
     assert not (tmp_path / "m.bundle").exists()
+
+
+def test_operators_without_a_kernel_are_named_with_what_to_do(tmp_path: Path) -> None:
+    b = make_model.Builder()
+    given = {"X": [b.input("x", (2, 4))], "Mask": [b.input("m", (2, 4), "bool")]}
+    b.op("masked_select", given, "y", (-1,), slot="Y")
+    b.op("matrix_rank", {"X": ["x"]}, "z", (1,))
+    folder = make_model.save(b.program("y", "z"), tmp_path / "m")
+    with pytest.raises(ConvertError) as told:
+        convert(folder, tmp_path / "m.bundle", check=False)
+    words = str(told.value)
+    assert "masked_select (layer 'y') has no kernel for arm in Paddle Lite" in words
+    assert "nor have matrix_rank ('z')" in words and "paddle.where" in words
+    assert "last words" not in words

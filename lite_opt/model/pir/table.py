@@ -192,6 +192,9 @@ viterbi_decode             viterbi_decode(Input, Transition, Length) -> Scores, 
 add_n                      sum(X*) -> Out
 cumsum                     cumsum(X, axis:int) -> Out; flatten:bool exclusive:bool reverse:bool
 cumprod                    cumprod(X) -> Out; dim:int exclusive:bool=false reverse:bool=false
+cummax                     cummax(X) -> Out, _; axis:int
+cummin                     cummin(X) -> Out, _; axis:int
+logcumsumexp               logcumsumexp(X) -> Out; axis:int flatten:bool exclusive:bool reverse:bool
 argmax                     arg_max(X, axis:long) -> Out; keepdims:bool flatten:bool dtype:dtype
 argmin                     arg_min(X, axis:long) -> Out; keepdims:bool flatten:bool dtype:dtype
 argsort                    argsort(X) -> Out, Indices; axis:int descending:bool stable:bool=false

@@ -120,6 +120,14 @@ LIMITS: tuple[Limit, ...] = (
         _BOTH,
     ),
     Limit(
+        ("scatter",),
+        lambda op, program: True,
+        "its kernel does not read the tensor that it writes into, and a product takes its place "
+        "only where all shapes are known",
+        "fix the shape with --input-shape, or use paddle.where with a mask",
+        _BOTH,
+    ),
+    Limit(
         ("top_k_v2",),
         _takes_the_smallest,
         "its kernel gives the largest whatever is asked for",
@@ -165,7 +173,6 @@ _INSTEAD = {
     "unique": "what it gives has another size for every input: leave it to the program that reads "
     "the output",
     "bicubic_interp_v2": "resize by mode='bilinear', or to a size that the network knows",
-    "scatter": "give it a fixed number of rows, or use paddle.where with a mask",
     "put_along_axis": "put one element a row, or use paddle.where with a mask",
     "cumprod": "it is computed along an axis of a fixed size: fix it with --input-shape",
 }

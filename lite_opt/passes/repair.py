@@ -25,7 +25,12 @@ from lite_opt.passes.elementwise import (
 )
 from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
-from lite_opt.passes.indexing import argmin_to_argmax, picks_by_one_hot, picks_by_select
+from lite_opt.passes.indexing import (
+    argmin_to_argmax,
+    picks_by_one_hot,
+    picks_by_select,
+    scatter_by_product,
+)
 from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffles_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_in_4d
@@ -51,6 +56,7 @@ RULES: tuple[Rule, ...] = (
     stack_to_matmul,
     picks_by_select,
     picks_by_one_hot,
+    scatter_by_product,
     argmin_to_argmax,
     scans_by_doubling,
     shuffles_to_transpose,

@@ -104,6 +104,19 @@ def picks(paddle: Any, x: Any, y: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 4, 6), "y": np.array([[3, 1, 1], [0, 2, 0]])})
+def scatters(paddle: Any, x: Any, y: Any) -> list[Any]:
+    rows = paddle.to_tensor(normal(3, 6, seed=4))
+    zeros = paddle.zeros([1, 4, 1], dtype="int64")
+    return [
+        paddle.scatter(x[0], y[0], rows), paddle.scatter(x[0], y[0], x[0, :3], overwrite=False),
+        paddle.scatter(x[0].reshape([4, 2, 3]), y[0, :2], rows[:2].reshape([2, 2, 3])),
+        paddle.put_along_axis(x, zeros, 9.0, axis=2),
+        paddle.put_along_axis(x, zeros + 3, 9.0, axis=2, reduce="add"),
+        paddle.put_along_axis(x, paddle.ones([1, 1, 6], dtype="int64"), -2.0, axis=1),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 4, 6)})
 def selections(paddle: Any, x: Any) -> list[Any]:
     return [

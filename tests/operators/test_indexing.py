@@ -8,7 +8,7 @@ import pytest
 
 from operators.exported import check, export
 
-NAMES = ["picks", "selections"]
+NAMES = ["picks", "scatters", "selections"]
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,8 @@ REFUSED = {
                   paddings=[1, 1, 1, 1, 0, 0], data_format="NCDHW", value=0.0),
     "lengths": one("rnn", {"Input": (5, 1, 4), "SequenceLength": (1,)}, (5, 1, 4), mode="LSTM"),
     "simple": one("rnn", {"Input": (5, 1, 4)}, (5, 1, 4), mode="RNN_TANH"),
+    "scatter": one("scatter", {"X": (-1, 4), "Ids": (2,), "Updates": (2, 4)}, (-1, 4),
+                   overwrite=True),
     "smallest": one("top_k_v2", {"X": (2, 5)}, (2, 2), dtype="int64", k=2, axis=-1,
                     largest=False),
     "power": one("elementwise_pow", {"X": (1,), "Y": (-1, 4)}, (-1, 4), axis=-1),

@@ -68,6 +68,14 @@ def _has_lengths(op: Op, program: Program) -> bool:
     return bool(op.inputs.get("SequenceLength"))
 
 
+def _gives_states(op: Op, program: Program) -> bool:
+    """Whether the last states of more than one layer and direction are read."""
+    if op.get("num_layers", 1) == 1 and not op.get("is_bidirec", False):
+        return False
+    states = set(op.outputs.get("State", []))
+    return any(states & set(names) for o in program.ops for names in o.inputs.values())
+
+
 def _is_simple(op: Op, program: Program) -> bool:
     return str(op.get("mode", "")).startswith("RNN")
 
@@ -117,6 +125,21 @@ LIMITS: tuple[Limit, ...] = (
         _is_simple,
         "its kernels know LSTM and GRU only",
         "use paddle.nn.LSTM or paddle.nn.GRU",
+        _BOTH,
+    ),
+    Limit(
+        ("rnn",),
+        _gives_states,
+        "its kernels mix up the last states of several layers or of two directions",
+        "make each layer and direction one of its own, or take a state from the output ([:, -1, "
+        ":n] and, of the other direction, [:, 0, n:], n being the hidden size)",
+        _BOTH,
+    ),
+    Limit(
+        ("deformable_conv",),
+        lambda op, program: op.get("groups", 1) != op.get("deformable_groups", 1),
+        "lite/operators/deformable_conv_op.cc wants as many groups as deformable_groups",
+        "use the same number for both",
         _BOTH,
     ),
     Limit(

@@ -201,6 +201,26 @@ def responses(paddle: Any, x: Any) -> list[Any]:
     return [paddle.nn.functional.local_response_norm(x, 5, alpha=0.1)]
 
 
+@network(lambda: {"x": normal(2, 6, 5, 4)})
+def offsets(paddle: Any, x: Any) -> list[Any]:
+    """Of which test_norms.py computes the answers: Paddle's group_norm itself cancels."""
+    f = paddle.nn.functional
+    high = (x * 4).floor() / 4 + 1000
+    norms = [f.group_norm(high, groups) for groups in (3, 1, 6)]
+    flat = [f.group_norm(high[:, :, 0], 3), f.instance_norm(high[:, :, 0])]
+    return [*norms, f.instance_norm(high), *flat]
+
+
+@network(lambda: {"x": normal(2, 6, 5, 4)})
+def norms(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional
+    size, add = (paddle.to_tensor(normal(6, seed=n)) for n in (1, 2))
+    return [
+        f.group_norm(x, 3, weight=size, bias=add), f.instance_norm(x, weight=size, bias=add),
+        f.group_norm(x[:, :, 0], 2, weight=size), f.instance_norm(x[:, :, 0] * 0.1),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 4, 6)})
 def deviations(paddle: Any, x: Any) -> list[Any]:
     return [x.std(axis=1), x.var(axis=2), paddle.numel(x).astype("float32") * 0.5]

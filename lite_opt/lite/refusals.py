@@ -23,7 +23,13 @@ _INSTEAD: dict[str, str] = {
         "Paddle Lite computes in two dimensions: put the depth into the batch or the channels "
         "(a 3-D kernel is then a sum of 2-D ones), or run this part on the server",
     ),
-    "masked_select": "give the mask the shape of what it selects from, by paddle.expand",
+    "masked_select": "give the mask the shape of what it selects from, by paddle.expand, or keep "
+    "the whole tensor and set what is not selected to a number by paddle.where",
+    "unique": "what it gives has another size for every input: leave it to the program that reads "
+    "the output",
+    "bicubic_interp_v2": "resize by mode='bilinear', or to a size that the network knows",
+    "put_along_axis": "put one element a row, or use paddle.where with a mask",
+    "cumprod": "it is computed along an axis of a fixed size: fix it with --input-shape",
     "einsum": "write it as transpose and matmul",
 }
 
@@ -84,6 +90,14 @@ def _has_lengths(op: Op, program: Program) -> bool:
     return bool(op.inputs.get("SequenceLength"))
 
 
+def _gives_states(op: Op, program: Program) -> bool:
+    """Whether the last states of more than one layer and direction are read."""
+    if op.get("num_layers", 1) == 1 and not op.get("is_bidirec", False):
+        return False
+    states = set(op.outputs.get("State", []))
+    return any(states & set(names) for o in program.ops for names in o.inputs.values())
+
+
 def _is_simple(op: Op, program: Program) -> bool:
     return str(op.get("mode", "")).startswith("RNN")
 
@@ -116,8 +130,9 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         ("pad3d", "pad2d"),
         _pads_in_a_circle,
-        "circular padding is not in its kernels",
-        "concatenate slices of the input instead",
+        "circular padding is not in its kernels, and slices take its place only where the sides "
+        "are known",
+        "fix the shape with --input-shape",
         _BOTH,
     ),
     Limit(
@@ -132,6 +147,29 @@ LIMITS: tuple[Limit, ...] = (
         _is_simple,
         "its kernels know LSTM and GRU only",
         "use paddle.nn.LSTM or paddle.nn.GRU",
+        _BOTH,
+    ),
+    Limit(
+        ("rnn",),
+        _gives_states,
+        "its kernels mix up the last states of several layers or of two directions",
+        "make each layer and direction one of its own, or take a state from the output ([:, -1, "
+        ":n] and, of the other direction, [:, 0, n:], n being the hidden size)",
+        _BOTH,
+    ),
+    Limit(
+        ("deformable_conv",),
+        lambda op, program: op.get("groups", 1) != op.get("deformable_groups", 1),
+        "lite/operators/deformable_conv_op.cc wants as many groups as deformable_groups",
+        "use the same number for both",
+        _BOTH,
+    ),
+    Limit(
+        ("scatter",),
+        lambda op, program: True,
+        "its kernel does not read the tensor that it writes into, and a product takes its place "
+        "only where all shapes are known",
+        "fix the shape with --input-shape, or use paddle.where with a mask",
         _BOTH,
     ),
     Limit(

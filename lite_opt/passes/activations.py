@@ -9,7 +9,7 @@ from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 from py_runner.tensors import DTYPE_NUMBERS
 
-__all__ = ["activations_by_others", "sign_of_integers", "silu_to_swish"]
+__all__ = ["abs_unfused", "activations_by_others", "sign_of_integers", "silu_to_swish"]
 
 
 def _brelu(c: Chain, x: str, op: Op) -> None:
@@ -224,3 +224,23 @@ def silu_to_swish(op: Op, site: Site) -> Iterator[str]:
     op.type = "swish"
     op.set("beta", 1.0)
     yield "replaced by swish"
+
+
+@rule(
+    ops=("abs",),
+    because="elementwise_add_activation_fuse_pass.cc fuses it into a sum, a difference or a "
+    "product, and lite/kernels/x86/elementwise_compute.cc then aborts: unsupported active type",
+)
+def abs_unfused(op: Op, site: Site) -> Iterator[str]:
+    """abs of an elementwise operator's result -> max(x, -x)."""
+    chain = Chain(op, site)
+    x = chain.var()
+    made = site.producers.get(x.name)
+    fused = ("elementwise_add", "elementwise_sub", "elementwise_mul")
+    if x.dtype != "float32" or made is None or made.type not in fused:
+        return
+    if len(site.consumers.get(x.name, [])) > 1:
+        return
+    chain("elementwise_max", x.name, chain.scale(x.name, -1.0))
+    chain.end()
+    yield "became the larger of both signs"

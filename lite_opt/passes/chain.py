@@ -78,6 +78,26 @@ class Chain:
         shape = self.site.program.var(x).shape
         return self("transpose2", x, shape=tuple(shape[i] for i in order), axis=order)
 
+    def slice(self, x: str, axis: int, start: int, end: int) -> str:
+        """x from start up to end along an axis."""
+        shape = list(self.site.program.var(x).shape)
+        shape[axis] = end - start
+        name = self(
+            "slice", x, shape=tuple(shape), slots=("Input", "", "Out"), axes=[axis],
+            starts=[start], ends=[end], infer_flags=[1],
+        )  # fmt: skip
+        self.ops[-1].set("decrease_axis", [], "INTS")
+        return name
+
+    def concat(self, parts: list[str], axis: int) -> str:
+        """Tensors one behind the other along an axis."""
+        shapes = [self.site.program.var(part).shape for part in parts]
+        shape = list(shapes[0])
+        shape[axis] = sum(s[axis] for s in shapes)
+        name = self("concat", parts[0], shape=tuple(shape), axis=axis)
+        self.ops[-1].inputs["X"] = list(parts)
+        return name
+
     def end(self) -> None:
         """Put the chain in the operator's place."""
         last = self.ops[-1]

@@ -19,6 +19,7 @@ __all__ = [
     "maxout_to_max",
     "remainders",
     "remainders_of_integers",
+    "triangles_of_bool",
 ]
 
 # Operators that give nothing negative where nothing negative comes in.
@@ -248,3 +249,23 @@ def broadcast_where(op: Op, site: Site) -> Iterator[str]:
         inputs[slot] = [chain("greater_than", spread, half, dtype="bool", force_cpu=False, axis=-1)]
     site.replace(*chain.ops, Op("where", inputs, op.outputs, op.attrs))
     yield f"{' and '.join(small)} spread to the shape of its result"
+
+
+@rule(
+    ops=("tril_triu",),
+    because="lite/kernels/host/tril_triu_compute.cc knows float32 only, and the optimizer dies of "
+    "a cast that it would need",
+)
+def triangles_of_bool(op: Op, site: Site) -> Iterator[str]:
+    """Of bool and of integers: cast to float32 and back."""
+    chain = Chain(op, site)
+    x = chain.var()
+    if x.dtype not in ("bool", "int32", "int64"):
+        return
+    kind, number = DTYPE_NUMBERS[x.dtype], DTYPE_NUMBERS["float32"]
+    wide = chain("cast", x.name, dtype="float32", in_dtype=kind, out_dtype=number)
+    half = chain("tril_triu", wide, dtype="float32")
+    chain.ops[-1].attrs.update(op.attrs)
+    chain("cast", half, in_dtype=number, out_dtype=kind)
+    chain.end()
+    yield "computed in float32"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "masks_by_places",
     "picks_by_one_hot",
     "picks_by_select",
+    "scatter_by_product",
     "select_to_gather",
 ]
 
@@ -28,6 +30,10 @@ def _select(chain: Chain, x: str, axis: int, index: list[int], shape: tuple[int,
     name = chain.site.program.new_name(f"{chain.out.name}.index")
     chain.site.program.set_param(name, np.array(index, np.int64))
     return chain("index_select", x, name, slots=("X", "Index", "Out"), shape=shape, dim=axis)
+
+
+# Elements of a one_hot: the product with it is no longer cheap beyond.
+_LARGEST = 1 << 22
 
 
 @rule(
@@ -171,12 +177,15 @@ def picks_by_one_hot(op: Op, site: Site) -> Iterator[str]:
     chain = Chain(op, site, slot="Out" if op.type == "index_sample" else "Result")
     x = chain.var("X" if op.type == "index_sample" else "Input")
     index, rank = chain.var("Index"), len(x.shape)
+    if put:
+        op.inputs = {slot: [_before_expand(site, names[0])] for slot, names in op.inputs.items()}
+        index = chain.var("Index")
     axis = (1 if op.type == "index_sample" else op.get("Axis", 0)) % rank
     depth, order = x.shape[axis], [a for a in range(rank) if a != axis] + [axis]
     others = [a for a in order if a != axis]
     if depth < 0 or x.dtype != "float32" or len(index.shape) != rank:
         return
-    if any(x.shape[a] != index.shape[a] for a in others):
+    if any(x.shape[a] != index.shape[a] and not (put and index.shape[a] == 1) for a in others):
         return
     moved = axis != rank - 1
     back = [order.index(a) for a in range(rank)]
@@ -200,6 +209,16 @@ def picks_by_one_hot(op: Op, site: Site) -> Iterator[str]:
     yield f"became {' '.join(made.type for made in chain.ops)}"
 
 
+def _before_expand(site: Site, name: str) -> str:
+    """What a variable was spread out from, along axes that broadcasting spreads as well."""
+    made = site.producers.get(name)
+    if made is None or made.type != "expand_v2":
+        return name
+    source = site.program.var(made.inputs["X"][0]).shape
+    wanted = site.program.var(name).shape
+    return made.inputs["X"][0] if len(source) == len(wanted) or not source else name
+
+
 def _put(chain: Chain, op: Op, x: str, hot: str, last: tuple[int, ...]) -> bool:
     """x + one_hot * (value - x) at one place of each row, or x + one_hot * value."""
     given = chain.var("Value").shape
@@ -216,3 +235,49 @@ def _put(chain: Chain, op: Op, x: str, hot: str, last: tuple[int, ...]) -> bool:
     kept = chain("elementwise_mul", x, chain.scale(place, -1.0, 1.0, shape=size), shape=size)
     chain("elementwise_add", kept, chain("elementwise_mul", place, value, shape=size), shape=size)
     return True
+
+
+@rule(
+    ops=("scatter",),
+    because="lite/kernels/arm/scatter_compute.cc does not read X, and lite/kernels/x86 has none",
+)
+def scatter_by_product(op: Op, site: Site) -> Iterator[str]:
+    """x with rows replaced -> x without these rows, plus one_hot(ids) transposed times updates. Of
+    equal ids the last one counts, or with overwrite=False all of them."""
+    chain = Chain(op, site)
+    x, ids, updates = chain.var(), chain.var("Ids"), chain.var("Updates")
+    if x.dtype != "float32" or -1 in (*x.shape[:1], *ids.shape, *updates.shape) or not ids.shape:
+        return
+    depth, count = x.shape[0], math.prod(ids.shape)
+    if -1 in x.shape or depth * count > _LARGEST:
+        return
+    where = ids.name
+    if len(ids.shape) != 1:
+        where = chain.reshape(where, (count,))
+        site.program.var(where).dtype = ids.dtype
+    hot = chain("one_hot_v2", where, shape=(count, depth), depth=depth, allow_out_of_range=False)
+    chain.ops[-1].set("dtype", DTYPE_NUMBERS["float32"])
+    if op.get("overwrite", True) and count > 1:
+        hot = _last_of_each(chain, hot, count, depth)
+    width = math.prod(x.shape[1:])
+    places = chain.transpose(hot, [1, 0])
+    rows = chain.reshape(updates.name, (count, width))
+    put = chain("matmul_v2", places, rows, shape=(depth, width), trans_x=False, trans_y=False)
+    taken = chain("reduce_sum", places, shape=(depth, 1), dim=[1], keep_dim=True, reduce_all=False)
+    taken = chain("clip", taken, shape=(depth, 1), min=0.0, max=1.0)
+    left = chain.scale(taken, -1.0, 1.0, shape=(depth, 1))
+    flat = chain.reshape(x.name, (depth, width))
+    kept = chain("elementwise_mul", flat, left, shape=(depth, width))
+    chain.reshape(chain("elementwise_add", kept, put, shape=(depth, width)), x.shape)
+    chain.end()
+    yield "became a product with one_hot"
+
+
+def _last_of_each(chain: Chain, hot: str, count: int, depth: int) -> str:
+    """one_hot without the rows that a later one repeats."""
+    name = chain.site.program.new_name(f"{chain.out.name}.later")
+    chain.site.program.set_param(name, np.triu(np.ones((count, count), np.float32), 1))
+    later = chain("matmul_v2", name, hot, shape=(count, depth), trans_x=False, trans_y=False)
+    again = chain("elementwise_mul", later, hot, shape=(count, depth))
+    again = chain("clip", again, shape=(count, depth), min=0.0, max=1.0)
+    return chain("elementwise_sub", hot, again, shape=(count, depth))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lite_opt.model.program import Op
+from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 from lite_opt.passes.shapes import reshape
 
-__all__ = ["norms_in_4d"]
+__all__ = ["norms_about_the_mean", "norms_in_4d"]
 
 
 @rule(
@@ -31,3 +32,45 @@ def norms_in_4d(op: Op, site: Site) -> Iterator[str]:
     # 0 leaves a dimension as it is.
     site.replace(reshape(x, flat_in, [0, 0, 1, -1]), op, reshape(flat_out, y, [0, 0, *shape[2:]]))
     yield f"rank {rank} became 4"
+
+
+@rule(
+    ops=("instance_norm", "group_norm"),
+    because="their kernels (lite/backends/{arm,x86}/math) compute a variance as E[x^2] - E[x]^2, "
+    "of which nothing is left where the mean is large",
+)
+def norms_about_the_mean(op: Op, site: Site) -> Iterator[str]:
+    """A normalisation of x -> of x less the mean, which is the same and has none."""
+    chain = Chain(op, site, slot="Y")
+    x = chain.var()
+    groups = op.get("groups", 1) if op.type == "group_norm" else x.shape[1] if x.shape else 0
+    if len(x.shape) != 4 or x.shape[1] < 1 or _is_centred(op, site):
+        return
+    if op.get("data_layout", "NCHW") not in ("NCHW", "AnyLayout"):
+        return
+    n, c = x.shape[:2]
+    mean = _mean(chain, x.name, (n, c, 1, 1), [2, 3])
+    if groups != c:
+        parts = (n, groups, c // groups)
+        each = chain.reshape(mean, parts)
+        whole = _mean(chain, each, (n, groups, 1), [2])
+        apart = chain("elementwise_sub", each, whole, shape=parts)
+        spread = chain("elementwise_sub", each, apart, shape=parts)  # to every channel of a group
+        mean = chain.reshape(spread, (n, c, 1, 1))
+    centred = chain("elementwise_sub", x.name, mean, shape=x.shape)
+    op.inputs["X"] = [centred]
+    site.replace(*chain.ops, op)
+    yield "of its input less the mean"
+
+
+def _mean(chain: Chain, x: str, shape: tuple[int, ...], dims: list[int]) -> str:
+    return chain("reduce_mean", x, shape=shape, dim=dims, keep_dim=True, reduce_all=False)
+
+
+def _is_centred(op: Op, site: Site) -> bool:
+    """Whether the mean is taken off already, by this rule."""
+    made = site.producers.get(op.inputs["X"][0])
+    if made is None or made.type != "elementwise_sub":
+        return False
+    mean = site.producers.get(made.inputs["Y"][0])
+    return mean is not None and mean.type in ("reduce_mean", "reshape2")

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from lite_opt.model.program import Op, Program
+from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, place, program_rule, rule
 
-__all__ = ["pads_by_depth", "pads_of_a_value"]
+__all__ = ["pads_by_depth", "pads_by_ends", "pads_of_a_value"]
 
 # What pad2d, into which the optimizer fuses, computes as well.
 _MODES_OF_2D = ("constant", "reflect")
@@ -85,3 +86,40 @@ def _is_fused(op: Op, site: Site) -> bool:
         and before.type == "unsqueeze2"
         and [reader.type for reader in after] == ["squeeze2"]
     )
+
+
+@rule(
+    ops=("pad3d",),
+    because="lite/operators/pad3d_op.cc knows no circular mode, and unsqueeze2_pad3d_squeeze2_fuse "
+    "makes of a replicate mode one that pad2d has not",
+)
+def pads_by_ends(op: Op, site: Site) -> Iterator[str]:
+    """A circular padding, and one of the width by its edge -> the ends of the input, joined on to
+    it axis by axis."""
+    chain = Chain(op, site)
+    pads, shape = op.get("paddings"), list(chain.var().shape)
+    mode, circular = op.get("mode"), op.get("mode") == "circular"
+    if op.inputs.get("Paddings") or len(shape) != 5:
+        return
+    if not circular and (mode != "replicate" or any(pads[2:])):
+        return
+    first = 2 if op.get("data_format", "NCDHW") == "NCDHW" else 1
+    axes = (first + 2, first + 1, first)  # of the paddings, two each
+    padded = [(a, b, c) for a, b, c in zip(axes, pads[::2], pads[1::2]) if b or c]
+    for axis, before, after in padded:
+        if min(before, after) < 0 or shape[axis] < (max(before, after) if circular else 1):
+            return
+    if not padded:
+        return
+    x = chain.var().name
+    for axis, before, after in padded:
+        size = shape[axis]
+        if circular:
+            parts = [chain.slice(x, axis, size - before, size)] if before else []
+            parts += [x, *([chain.slice(x, axis, 0, after)] if after else [])]
+        else:
+            parts = [chain.slice(x, axis, 0, 1)] * before if before else []
+            parts += [x, *([chain.slice(x, axis, size - 1, size)] * after if after else [])]
+        x = chain.concat(parts, axis)
+    chain.end()
+    yield f"its ends joined on along {len(padded)} axes"

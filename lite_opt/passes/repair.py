@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from lite_opt.model.program import Program
-from lite_opt.passes.activations import activations_by_others, sign_of_integers, silu_to_swish
+from lite_opt.passes.activations import (
+    abs_unfused,
+    activations_by_others,
+    sign_of_integers,
+    silu_to_swish,
+)
 from lite_opt.passes.arithmetic import expand_bases, powers_to_products, smallest_by_negation
 from lite_opt.passes.attributes import (
     drop_callstack,
@@ -23,6 +28,7 @@ from lite_opt.passes.elementwise import (
     maxout_to_max,
     remainders,
     remainders_of_integers,
+    triangles_of_bool,
 )
 from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
@@ -32,13 +38,14 @@ from lite_opt.passes.indexing import (
     masks_by_places,
     picks_by_one_hot,
     picks_by_select,
+    scatter_by_product,
     select_to_gather,
 )
 from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffles_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
-from lite_opt.passes.norms import norms_in_4d
+from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d
 from lite_opt.passes.observers import drop_constant_observers
-from lite_opt.passes.pads import pads_by_depth, pads_of_a_value
+from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_of_a_value
 from lite_opt.passes.products import (
     broadcast_stacks,
     einsum_to_matmul,
@@ -48,6 +55,7 @@ from lite_opt.passes.products import (
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
+from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.stored import narrow_double, stored_otherwise
@@ -72,7 +80,9 @@ RULES: tuple[Rule, ...] = (
     select_to_gather,
     masks_by_places,
     picks_by_one_hot,
+    scatter_by_product,
     argmin_to_argmax,
+    scans_by_doubling,
     shuffles_to_transpose,
     pool_over_channels,
     folds_by_others,
@@ -85,6 +95,7 @@ RULES: tuple[Rule, ...] = (
     logic_by_numbers,
     broadcast_comparisons,
     broadcast_where,
+    triangles_of_bool,
     silu_to_swish,
     narrow_integers,
     fill_defaults,
@@ -96,6 +107,7 @@ RULES: tuple[Rule, ...] = (
     expand_bases,
     smallest_by_negation,
     norms_in_4d,
+    norms_about_the_mean,
     uneven_bilinear,
     drop_constant_observers,
     fold_bias_reshape,
@@ -106,9 +118,11 @@ RULES: tuple[Rule, ...] = (
     split_reductions,
     adaptive_by_stride,
     small_depthwise,
+    pads_by_ends,
     pads_by_depth,
     pads_of_a_value,
     fix_reshapes,
+    abs_unfused,
     bool_outputs,
     drop_dead_code,
     add_xshape,

@@ -43,6 +43,7 @@ def activations(paddle: Any, x: Any) -> list[Any]:
     return [
         f.hardtanh(x, -0.3, 0.4), f.celu(x, 0.7), f.selu(x), f.softsign(x), f.softshrink(x, 0.3),
         f.hardshrink(x, 0.4), f.tanhshrink(x), f.log_sigmoid(x * 20), paddle.stanh(x), f.silu(x),
+        (x - 1).abs(), (x * x[:, :1]).abs(), (x + 1).abs() + (x + 1),
     ]  # fmt: skip
 
 
@@ -130,6 +131,19 @@ def picks(paddle: Any, x: Any, y: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 4, 6), "y": np.array([[3, 1, 1], [0, 2, 0]])})
+def scatters(paddle: Any, x: Any, y: Any) -> list[Any]:
+    rows = paddle.to_tensor(normal(3, 6, seed=4))
+    zeros = paddle.zeros([1, 4, 1], dtype="int64")
+    return [
+        paddle.scatter(x[0], y[0], rows), paddle.scatter(x[0], y[0], x[0, :3], overwrite=False),
+        paddle.scatter(x[0].reshape([4, 2, 3]), y[0, :2], rows[:2].reshape([2, 2, 3])),
+        paddle.put_along_axis(x, zeros, 9.0, axis=2),
+        paddle.put_along_axis(x, zeros + 3, 9.0, axis=2, reduce="add"),
+        paddle.put_along_axis(x, paddle.ones([1, 1, 6], dtype="int64"), -2.0, axis=1),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 4, 6)})
 def selections(paddle: Any, x: Any) -> list[Any]:
     return [
@@ -197,6 +211,38 @@ def folds(paddle: Any, x: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 5, 6)})
+def scans(paddle: Any, x: Any) -> list[Any]:
+    return [
+        paddle.cumprod(x, dim=1), paddle.cumprod(x, dim=-1), paddle.cummax(x, axis=2)[0],
+        paddle.cummin(x, axis=1)[0], paddle.logcumsumexp(x * 40, axis=1),
+        paddle.logcumsumexp(x, axis=-1), paddle.cummax(x[:, :1], axis=1)[0] * 2,
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 5, 5)})
+def triangles(paddle: Any, x: Any) -> list[Any]:
+    mask = paddle.tril(paddle.ones([5, 5], dtype="bool"))
+    return [
+        paddle.where(mask, x[0], x[0] * 0), paddle.triu(x > 0, 1).astype("float32"),
+        paddle.tril((x * 4).astype("int64"), -1),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 3, 6, 7)})
+def circles(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional
+    deep = x.unsqueeze(2).expand([-1, -1, 2, -1, -1]) * 1.0
+    return [
+        f.pad(x, [1, 2, 2, 1], mode="circular"), f.pad(x, [0, 3, 0, 0], mode="circular"),
+        f.pad(deep, [1, 0, 0, 2, 1, 1], mode="circular"),
+        f.pad(x[:, :, 0], [2, 1], mode="circular", data_format="NCL"),
+        f.pad(x, [2, 1, 0, 0], mode="replicate"), f.pad(x, [2, 1, 0, 0], mode="reflect"),
+        f.pad(x, [0, 0, 2, 1], mode="replicate"),
+        f.pad(x, [1, 1, 0, 0], mode="circular", data_format="NHWC"),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 4, 6), "y": normal(2, 4, 6, seed=1)})
 def choices(paddle: Any, x: Any, y: Any) -> list[Any]:
     both = (x > 0) & (y > 0)
@@ -222,6 +268,26 @@ def elements(paddle: Any, x: Any) -> list[Any]:
 @network(lambda: {"x": normal(2, 6, 5, 4)})
 def responses(paddle: Any, x: Any) -> list[Any]:
     return [paddle.nn.functional.local_response_norm(x, 5, alpha=0.1)]
+
+
+@network(lambda: {"x": normal(2, 6, 5, 4)})
+def offsets(paddle: Any, x: Any) -> list[Any]:
+    """Of which test_norms.py computes the answers: Paddle's group_norm itself cancels."""
+    f = paddle.nn.functional
+    high = (x * 4).floor() / 4 + 1000
+    norms = [f.group_norm(high, groups) for groups in (3, 1, 6)]
+    flat = [f.group_norm(high[:, :, 0], 3), f.instance_norm(high[:, :, 0])]
+    return [*norms, f.instance_norm(high), *flat]
+
+
+@network(lambda: {"x": normal(2, 6, 5, 4)})
+def norms(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional
+    size, add = (paddle.to_tensor(normal(6, seed=n)) for n in (1, 2))
+    return [
+        f.group_norm(x, 3, weight=size, bias=add), f.instance_norm(x, weight=size, bias=add),
+        f.group_norm(x[:, :, 0], 2, weight=size), f.instance_norm(x[:, :, 0] * 0.1),
+    ]  # fmt: skip
 
 
 @network(lambda: {"x": normal(2, 4, 6)})

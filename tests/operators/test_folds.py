@@ -8,7 +8,7 @@ import pytest
 
 from operators.exported import check, export
 
-NAMES = ["folds", "deviations"]
+NAMES = ["folds", "deviations", "scans", "triangles"]
 
 
 @pytest.fixture(scope="module")

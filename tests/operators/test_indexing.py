@@ -8,7 +8,7 @@ import pytest
 
 from operators.exported import check, export
 
-NAMES = ["picks", "selections", "backwards", "truths", "masks"]
+NAMES = ["picks", "scatters", "selections", "backwards", "truths", "masks"]
 
 
 @pytest.fixture(scope="module")

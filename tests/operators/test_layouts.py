@@ -8,7 +8,7 @@ import pytest
 
 from operators.exported import check, export
 
-NAMES = ["shuffles", "responses"]
+NAMES = ["shuffles", "responses", "circles"]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from lite_opt.conversion.convert import convert
 from lite_opt.lite.refusals import reasons
-from lite_opt.model.program import Program
+from lite_opt.model.program import Program, Var
 from lite_opt.passes.repair import repair
 from py_runner.errors import ConvertError
 
@@ -35,15 +35,33 @@ def one(
     return program
 
 
+def states(**attrs: Any) -> Program:
+    """An LSTM whose last state is an output."""
+    b = make_model.Builder()
+    b.op("rnn", {"Input": [b.input("x", (5, 1, 4))]}, "y", (5, 1, 4), mode="LSTM", **attrs)
+    b.ops[-1].outputs["State"] = ["h", "c"]
+    for name in ("h", "c"):
+        b.vars[name] = Var(name, "float32", (attrs["num_layers"], 1, 4))
+    program = b.program("y", "h")
+    repair(program)
+    return program
+
+
 REFUSED = {
     "reduction": one("reduce_mean", {"X": (-1, 2, -1, 3, -1)}, (-1, 2, 3, -1), dim=[2],
                      keep_dim=False, reduce_all=False),
     "average": one("pool2d", {"X": (1, 2, 9, 9)}, (1, 2, 5, 5), paddings=[0, 1, 0, 1],
                    exclusive=False, **FLAT),
-    "circle": one("pad3d", {"X": (1, 2, 1, 5, 6)}, (1, 2, 1, 7, 8), mode="circular",
+    "circle": one("pad3d", {"X": (1, 2, 1, 5, -1)}, (1, 2, 1, 7, -1), mode="circular",
                   paddings=[1, 1, 1, 1, 0, 0], data_format="NCDHW", value=0.0),
     "lengths": one("rnn", {"Input": (5, 1, 4), "SequenceLength": (1,)}, (5, 1, 4), mode="LSTM"),
+    "states": states(num_layers=2, is_bidirec=False),
+    "directions": states(num_layers=1, is_bidirec=True),
+    "deformable": one("deformable_conv", {"Input": (1, 2, 5, 5)}, (1, 2, 5, 5), groups=1,
+                      deformable_groups=2),
     "simple": one("rnn", {"Input": (5, 1, 4)}, (5, 1, 4), mode="RNN_TANH"),
+    "scatter": one("scatter", {"X": (-1, 4), "Ids": (2,), "Updates": (2, 4)}, (-1, 4),
+                   overwrite=True),
     "smallest": one("top_k_v2", {"X": (2, 5)}, (2, 2), dtype="int64", k=2, axis=-1,
                     largest=False),
     "power": one("elementwise_pow", {"X": (1,), "Y": (-1, 4)}, (-1, 4), axis=-1),
@@ -55,6 +73,11 @@ ALLOWED = {
                    exclusive=True, **FLAT),
     "circle": one("pad3d", {"X": (1, 2, 1, 5, 6)}, (1, 2, 1, 7, 8), mode="reflect",
                   paddings=[1, 1, 1, 1, 0, 0], data_format="NCDHW", value=0.0),
+    "states": states(num_layers=1, is_bidirec=False),
+    "layers": one("rnn", {"Input": (5, 1, 4)}, (5, 1, 4), mode="LSTM", num_layers=2,
+                  is_bidirec=True),
+    "deformable": one("deformable_conv", {"Input": (1, 2, 5, 5)}, (1, 2, 5, 5), groups=1,
+                      deformable_groups=1),
     "lstm": one("rnn", {"Input": (5, 1, 4)}, (5, 1, 4), mode="LSTM"),
     "power": one("elementwise_pow", {"X": (-1, 4), "Y": (1,)}, (-1, 4), axis=-1),
 }  # fmt: skip

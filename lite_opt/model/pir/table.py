@@ -47,7 +47,7 @@ conv3d                     conv3d(Input, Filter) -> Output; {_CONV}
 conv2d_transpose           conv2d_transpose(Input, Filter, output_size:ints) -> Output; output_padding:ints {_CONV}
 depthwise_conv2d_transpose depthwise_conv2d_transpose(Input, Filter, output_size:ints) -> Output; output_padding:ints {_CONV}
 conv3d_transpose           conv3d_transpose(Input, Filter) -> Output; output_padding:ints output_size:ints {_CONV}
-deformable_conv            deformable_conv(Input, Offset, Filter, Mask) -> Output; strides:ints paddings:ints dilations:ints deformable_groups:int groups:int im2col_step:int
+deformable_conv            deformable_conv(Input, Offset, Filter, Mask?) -> Output; strides:ints paddings:ints dilations:ints deformable_groups:int groups:int im2col_step:int
 pool2d                     pool2d(X, ksize:ints) -> Out; {_POOL}
 pool3d                     pool3d(X) -> Out; kernel_size>ksize:ints {_POOL}
 max_pool2d_with_index      max_pool2d_with_index(X) -> Out, Mask; kernel_size>ksize:ints strides:ints paddings:ints global_pooling:bool adaptive:bool ceil_mode:bool=false
@@ -192,6 +192,9 @@ viterbi_decode             viterbi_decode(Input, Transition, Length) -> Scores, 
 add_n                      sum(X*) -> Out
 cumsum                     cumsum(X, axis:int) -> Out; flatten:bool exclusive:bool reverse:bool
 cumprod                    cumprod(X) -> Out; dim:int exclusive:bool=false reverse:bool=false
+cummax                     cummax(X) -> Out, _; axis:int
+cummin                     cummin(X) -> Out, _; axis:int
+logcumsumexp               logcumsumexp(X) -> Out; axis:int flatten:bool exclusive:bool reverse:bool
 argmax                     arg_max(X, axis:long) -> Out; keepdims:bool flatten:bool dtype:dtype
 argmin                     arg_min(X, axis:long) -> Out; keepdims:bool flatten:bool dtype:dtype
 argsort                    argsort(X) -> Out, Indices; axis:int descending:bool stable:bool=false

@@ -129,6 +129,19 @@ std::vector<SavedSample> parse_samples(const json& entries) {
   return samples;
 }
 
+// Throws Error (kUsage) where there are not as many labels as the first output has classes:
+// check_labels of py_runner/data/labels.py.
+void check_labels(const Bundle& bundle) {
+  if (bundle.labels.empty() || bundle.outputs.empty() || bundle.outputs[0].shape.empty()) return;
+  const int64_t classes = bundle.outputs[0].shape.back();
+  if (classes > 0 && static_cast<uint64_t>(classes) != bundle.labels.size()) {
+    throw Error(bundle.path + ": " + std::to_string(bundle.labels.size()) +
+                    " labels for a model of " + std::to_string(classes) +
+                    " classes: convert it with the right --labels",
+                kUsage);
+  }
+}
+
 std::string read_text(const std::string& path) {
   const std::vector<uint8_t> data = read_file(path, kMostManifestBytes);
   return {data.begin(), data.end()};
@@ -192,8 +205,10 @@ Bundle parse_bundle(const std::string& path, const std::string& text_) {
       }
     }
     bundle.samples = parse_samples(list(document, "samples"));
+    check_labels(bundle);
     return bundle;
   } catch (const Error& error) {
+    if (error.code == kUsage) throw;
     throw Error(manifest + ": damaged: " + error.what() + "; " + kConvertAgain);
   }
 }

@@ -59,7 +59,8 @@ class OutputFile {
 // A new empty folder beside `path` that takes its name on `commit`, and is removed without it.
 //
 // Throws Error (kUsage) where `path` is taken: with `force` a folder that holds run.json is
-// replaced, anything else never is.
+// replaced, anything else never is. A link to such a folder stays: what it leads to is replaced.
+// Where `commit` fails, what was there is there again.
 class WholeFolder {
  public:
   WholeFolder(const std::string& path, bool force);

@@ -21,6 +21,7 @@ import pytest
 from lite_opt.cli import options as opt
 from lite_opt.cli.main import COMMANDS, main
 from lite_opt.sdk.library import Sdk
+from py_runner.data.mentions import with_mentioned
 from py_runner.data.random_samples import random_samples
 from py_runner.errors import UsageError
 from py_runner.formats.run import Run
@@ -312,6 +313,38 @@ def test_a_shape_that_is_none(command: Command, written: str) -> None:
     assert code == 2 and f"'{written}' is not of the form x=1,3,224,224" in error
     code, _, error = command("bench", "b", "--threads", written)
     assert code == 2 and "is not a list of positive numbers" in error
+
+
+@pytest.mark.parametrize("mention", ["txt", "csv", "yml", "beside", "link", "folder link"])
+def test_what_is_mentioned_by_what_is_read_is_never_overwritten(
+    mention: str, command: Command, bundle: Path, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    out, data = tmp_path / "o", tmp_path / "data"
+    Run.open(bundle / "reference").save(out)
+    shutil.copy(photos / "picture_0.png", out / "a.png")
+    (out / "labels.txt").write_text("\n".join("abcdefghij"))
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    data.mkdir()
+    yml = "PostProcess: {Topk: {class_id_map_file: ../o/labels.txt}}\n"
+    ask = ["run", bundle, "--data", data, "-o", out, "--force"]
+    if mention in ("txt", "csv"):
+        ask[3] = data / f"list.{mention}"
+        ask[3].write_text("../o/a.png 1\n" if mention == "txt" else "gone.png,1\n../o/a.png,2\n")
+    elif mention == "yml":
+        (data / "inference.yml").write_text(yml)
+        ask[2:4] = ["--image", data / "inference.yml"]
+    elif mention == "beside":
+        shutil.copytree(model, data, dirs_exist_ok=True)
+        (data / "inference.yml").write_text(yml)
+        ask = ["convert", data, "-o", out, "--force"]
+    else:
+        (data / "b").mkdir()
+        (data / "b" / "c.png").symlink_to(out / "a.png" if mention == "link" else out)
+    code, _, error = command(*ask)
+    assert code == 2 and "which is read" in error, error
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    # Without what is written there, all of it is left to the readers.
+    assert with_mentioned([data / "none", "resize=short:20", None])[-1] == Path("resize=short:20")
 
 
 def test_a_run_takes_some_of_the_data_and_leaves_it_whole(

@@ -39,7 +39,7 @@ _WITH_EXTRA = """
     unstack var_conv_2d viterbi_decode where where_index while write_to_array
 """
 WITH_EXTRA: frozenset[str] = frozenset(_WITH_EXTRA.split())
-_TIME_LIMIT_S = 120.0
+_TIME_LIMIT_S, _MEMORY_BYTES = 120.0, 4 << 30
 _CHILD = Path(__file__).with_name("opt_child.py")
 
 
@@ -51,6 +51,7 @@ def supported_ops(target: str) -> frozenset[str]:
     Raises EngineError where paddlelite is not to be had.
     """
     with Child([lite.interpreter(), str(_CHILD)]) as child:
+        child.limit_memory(_MEMORY_BYTES)
         child.tell(json.dumps({"list_ops": target}).encode())
         returncode = child.wait(_TIME_LIMIT_S)
         log = child.log(None)

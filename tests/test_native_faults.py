@@ -201,3 +201,16 @@ def test_a_full_disk_is_a_sentence_and_what_was_there_stays(
         assert sorted(p.name for p in small.iterdir()) == ["fill", "run"]
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+@pytest.mark.slow
+def test_long_work_tells_every_few_seconds(
+    native: Native, bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    quick = json.loads(native(bundle, photos, "--repeat", 200, "--json").stdout)
+    repeat = int(3000 / quick["latency"]["mean_ms"])  # about 3 s a sample
+    done = native(bundle, photos, "--repeat", repeat, "-o", tmp_path / "run")
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert 1 <= len(lines) <= 6
+    assert all(re.fullmatch(r"lite_run: \d samples answered", line) for line in lines)

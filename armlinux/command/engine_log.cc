@@ -62,9 +62,10 @@ void EngineLog::end(const char* text) {
   put(to, text);
   put(to, "\n");
   if (as_json_) {
-    put(STDOUT_FILENO, "{\"error\": \"");
+    put(STDOUT_FILENO, R"({"error": ")");
     put(STDOUT_FILENO, text);
-    put(STDOUT_FILENO, "\", \"exit_code\": 3}\n");
+    put(STDOUT_FILENO, R"(", "exit_code": 3})");
+    put(STDOUT_FILENO, "\n");
   }
   ::_exit(LR_FAULT);
 }

@@ -104,23 +104,23 @@ std::string counted(const std::map<std::string, int>& by_suffix) {
 }
 
 std::map<std::string, int> record_inputs(lr_session* session, const Options& options,
-                                         const std::function<bool(const char* id)>& tell) {
+                                         const std::function<bool(const char* id)>& each) {
   std::map<std::string, int> left_out;
   int warmup = options.warmup;
-  const std::function<bool(const char*)> each = [&](const char* id) {
+  const auto goes_on = [&](const char* id) {
     Limits::restart();
-    return tell(id);
+    return each(id);
   };
   // A list of samples or arrays that the library reads.
   const auto record = [&](const char* path) {
     struct Call {
-      const std::function<bool(const char* id)>& each;
+      const std::function<bool(const char* id)> goes_on;
       std::string problem;
-    } call{each, ""};
+    } call{goes_on, ""};
     const lr_progress progress = [](void* user, const char* id, int, int) {
       auto& the_call = *static_cast<Call*>(user);
       try {
-        return the_call.each(id) ? 0 : 1;
+        return the_call.goes_on(id) ? 0 : 1;
       } catch (const std::exception& error) {  // nothing may pass through C
         the_call.problem = error.what();
         return 1;
@@ -140,7 +140,7 @@ std::map<std::string, int> record_inputs(lr_session* session, const Options& opt
       must(lr_set_file(session, 0, picture.path.c_str()));
       must(lr_record(session, picture.id.c_str(), -1, warmup, options.repeat));
       warmup = 0;
-      if (!each(picture.id.c_str())) return left_out;
+      if (!goes_on(picture.id.c_str())) return left_out;
     }
   }
   if (options.samples.empty() && options.inputs.empty()) record(nullptr);

@@ -26,7 +26,8 @@ namespace fs = std::filesystem;
 
 // Of the memory that an engine may map: for itself, for each byte of the model, of the largest
 // file that is fed. Job.memory_bytes of py_runner/job.py, which knows the sample.
-constexpr double kEngineBytes = 4.0 * (1 << 30), kOfModel = 8, kOfSample = 512;
+constexpr double kGiB = 1 << 30;
+constexpr double kEngineBytes = 4 * kGiB, kOfModel = 8, kOfSample = 512;
 
 // The bytes of the largest file at a path or below.
 double largest(const std::string& path) {
@@ -46,6 +47,17 @@ double largest(const std::string& path) {
   return bytes;
 }
 
+// The memory that can be had without swapping; 0 where the system does not say.
+double free_bytes() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string name; file >> name;) {
+    double kilobytes = 0;
+    if (name == "MemAvailable:" && file >> kilobytes) return kilobytes * 1024;
+    file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  }
+  return 0;
+}
+
 double memory_bytes(const Options& options) {
   if (options.memory_limit_gb > 0) return options.memory_limit_gb * 1e9;
   std::error_code none;
@@ -57,7 +69,11 @@ double memory_bytes(const Options& options) {
   double sample = largest(options.bundle + "/samples");
   if (!options.samples.empty()) sample = std::max(sample, largest(options.samples));
   for (const std::string& input : options.inputs) sample = std::max(sample, largest(input));
-  return kEngineBytes + kOfModel * model + kOfSample * sample;
+  const double wanted = kEngineBytes + kOfModel * model + kOfSample * sample;
+  // A board has less: what would not fit is to end in words, not by the kernel's choice. Threads
+  // map more than they use.
+  const double free = free_bytes();
+  return free > 0 ? std::min(wanted, free + kGiB) : wanted;
 }
 
 // What this process has mapped already.
@@ -126,8 +142,8 @@ std::string Limits::advice(const std::string& error) {
   if (memory_gb_ <= 0 || error.find("not enough memory") == std::string::npos) return "";
   std::array<char, 160> text;
   std::snprintf(text.data(), text.size(),
-                "; it may take %.1f GB, by the sizes of model and samples: the file is damaged, or "
-                "give --memory-limit",
+                "; it may take %.1f GB, by the sizes of model and samples and what is free: the "
+                "file is damaged, or give --memory-limit",
                 memory_gb_);
   return text.data();
 }

@@ -1,5 +1,6 @@
 // The command lite_run: parse, call the library, print. What it knows of models is in lite_run.h.
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <exception>
 #include <iostream>
@@ -31,10 +32,33 @@ json save(lr_session* session, const Options& options) {
   return options.out;
 }
 
+// Says how far long work is, where nothing else is printed meanwhile.
+class Progress {
+ public:
+  explicit Progress(bool tells) : tells_(tells) {}
+  void step() {
+    ++done_;
+    const auto now = Clock::now();
+    if (!tells_ || now - told_ < std::chrono::seconds(5)) return;
+    told_ = now;
+    EngineLog::say("lite_run: " + std::to_string(done_) + " samples answered");
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  bool tells_;
+  size_t done_ = 0;
+  Clock::time_point told_ = Clock::now();
+};
+
 int check(const Options& options) {
   const Session session(options, options.threads[0]);
   const json info = session.info();
-  record_inputs(session, options, [](const char*) { return true; });
+  Progress progress(!options.as_json);
+  record_inputs(session, options, [&](const char*) {
+    progress.step();
+    return true;
+  });
   const char* text = nullptr;
   const int status = lr_check(session, &text);
   if (status != LR_FAILED) must(status);
@@ -62,7 +86,9 @@ int infer(const Options& options) {
   if (!options.as_json) warn(session.info());
   json samples = json::array();
   const bool quiet = !options.out.empty() && !options.as_json;
+  Progress progress(quiet);
   const auto left_out = record_inputs(session, options, [&](const char* id) {
+    progress.step();
     if (quiet) return true;
     json outputs = answers(session, options.top_k);
     if (options.as_json) {

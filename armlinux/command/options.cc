@@ -40,7 +40,7 @@ that holds the samples of a model with one input, stacked on axis 0. Samples are
                        for each number of threads; with CPU frequency, temperature and memory
       --time-limit S   seconds that a sample may take, and to open the model
       --memory-limit GB  memory that the engine may take (default: several times what the sizes of
-                       model and samples tell)
+                       model and samples tell, and not much more than is free)
       --sysfs DIR      where frequency and temperature are read (default /sys)
       --force          replace the Run folder of -o
       --json           print one JSON object, and nothing else, on standard output

@@ -233,7 +233,7 @@ const Target& Bundle::target_here() const {
 }
 
 std::string Bundle::verified(const Target& target) const {
-  std::string file = path + "/" + target.file;
+  std::string file = path_inside(path, target.file);
   const uint64_t bytes = file_size(file);
   if (bytes != target.bytes) {
     throw Error(file + ": damaged: " + std::to_string(bytes) + " bytes, the bundle says " +
@@ -288,7 +288,7 @@ std::vector<Array> read_sample(const std::string& folder, const SavedSample& sam
     if (found == sample.feeds.end()) {
       throw Error(folder + ": sample '" + sample.id + "': nothing for input '" + input.name + "'");
     }
-    feeds.push_back(read_npy(folder + "/" + found->second));
+    feeds.push_back(read_npy(path_inside(folder, found->second)));
     const std::string wrong = input.mismatch(feeds.back().dtype, feeds.back().shape);
     if (!wrong.empty()) throw Error(folder + ": sample '" + sample.id + "': " + wrong);
   }

@@ -135,6 +135,17 @@ bool stays_inside(const std::string& name) {
          std::none_of(path.begin(), path.end(), [](const fs::path& part) { return part == ".."; });
 }
 
+std::string path_inside(const std::string& folder, const std::string& name) {
+  std::string path = folder + "/" + name;
+  std::error_code none;
+  const fs::path top = fs::canonical(folder, none), file = fs::canonical(path, none);
+  if (!file.empty() &&
+      std::mismatch(top.begin(), top.end(), file.begin(), file.end()).first != top.end()) {
+    throw Error(path + ": is a link that leads out of the folder; copy the file here");
+  }
+  return path;
+}
+
 MappedFile::MappedFile(const std::string& path) {
   const Input file(path);
   if (file.size() == 0) throw Error(path + ": is empty");

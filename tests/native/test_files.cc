@@ -302,6 +302,12 @@ TEST_CASE("samples that are missing, altered or do not fit are refused") {
   CHECK(says(read(), "were altered"));
   lite_run::write_npy(file, {"float32", {10}, std::vector<uint8_t>(40)});
   CHECK(says(read(), "takes float32[?, 10], not float32[10]"));
-  std::filesystem::remove(file);
+  std::filesystem::rename(file, scratch / "elsewhere.npy");
   CHECK(says(read(), "No such file"));
+  std::filesystem::create_symlink(scratch / "elsewhere.npy", file);
+  CHECK(says(read(), "leads out of the folder"));
+  std::filesystem::remove(file);
+  std::filesystem::rename(scratch / "elsewhere.npy", folder + "/inside.npy");
+  std::filesystem::create_symlink("../inside.npy", file);
+  CHECK(says(read(), "float32[10]"));  // read, and still wrong
 }

@@ -113,6 +113,28 @@ def test_names_reach_no_terminal_raw(
     assert r"/\xff .png: not a JPEG" in native(evil, data).stderr
 
 
+def test_what_is_read_is_never_overwritten(
+    native: Native, bundle: Path, copy: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert native(bundle, "-o", out).returncode == 0
+    shutil.copy(photos / "picture_0.png", out / "a.png")
+    shutil.copytree(copy, out / "inner.bundle")
+    (tmp_path / "link").symlink_to(out)
+    before = sorted(p.name for p in out.rglob("*"))
+    for arguments in (
+        (bundle, out / "a.png", "-o", out),
+        (bundle, photos, out, "-o", out),
+        (bundle, tmp_path / "link" / "a.png", "-o", out),
+        (bundle, out / "a.png", "-o", tmp_path / "link"),
+        (bundle, "--samples", out, "-o", out),
+        (out / "inner.bundle", photos, "-o", out),
+    ):
+        refused(native(*arguments, "--force"), 2, "which is read; choose another name")
+        assert sorted(p.name for p in out.rglob("*")) == before
+    assert native(bundle, photos, "-o", out, "--force").returncode == 0
+
+
 def test_only_regular_files_are_opened(
     native: Native, copy: Path, photos: Path, tmp_path: Path
 ) -> None:

@@ -103,6 +103,22 @@ std::string counted(const std::map<std::string, int>& by_suffix) {
   return text;
 }
 
+void check_kept(const Options& options) {
+  std::error_code none;
+  const fs::path out = fs::canonical(options.out, none);
+  if (options.out.empty() || out.empty()) return;
+  std::vector<std::string> read = options.inputs;
+  read.push_back(options.bundle);
+  if (!options.samples.empty()) read.push_back(options.samples);
+  for (const std::string& path : read) {
+    const fs::path found = fs::canonical(path, none);
+    if (std::mismatch(out.begin(), out.end(), found.begin(), found.end()).first == out.end()) {
+      throw Failure(LR_USAGE, options.out + ": holds " + found.string() +
+                                  ", which is read; choose another name");
+    }
+  }
+}
+
 std::map<std::string, int> record_inputs(lr_session* session, const Options& options,
                                          const std::function<bool(const char* id)>& each) {
   std::map<std::string, int> left_out;

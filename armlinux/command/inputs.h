@@ -10,6 +10,9 @@
 
 namespace command {
 
+// Throws Failure where a Run that is written would take the place of what is read.
+void check_kept(const Options& options);
+
 // Record all inputs; where there are none, the bundle's own samples. `each` is called after each
 // sample, and returns whether to go on. Pictures of a folder that cannot be decoded here are left
 // out: returns how many, by the ends of their names, for whoever prints. Throws Failure.

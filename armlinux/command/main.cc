@@ -140,6 +140,7 @@ int bench(const Options& options) {
 }
 
 int run(const Options& options) {
+  check_kept(options);
   if (options.bench) return bench(options);
   return options.inputs.empty() && options.samples.empty() ? check(options) : infer(options);
 }

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from py_runner.engines import ENGINES, Engine
 from py_runner.errors import DataError, EngineError, UsageError
 from py_runner.formats.nb import read_nb
 from py_runner.tensors import Model, Sample
 
-__all__ = ["Job"]
+__all__ = ["Job", "memory_limit"]
 
 _LONGEST_S = 1e6  # what select() surely takes
 _MOST_GB = 1e6
-# Of the memory an engine may map: for itself, for each byte of the model, of the sample.
-_ENGINE_BYTES, _OF_MODEL, _OF_SAMPLE = 4 << 30, 8, 512
+# Of the memory an engine may map: for itself, for each byte of the model, of the largest sample,
+# and of all samples that it keeps.
+_ENGINE_BYTES, _OF_MODEL, _OF_SAMPLE, _KEPT = 4 << 30, 8, 512, 2
+
+
+def memory_limit(files: Iterable[Path], samples: Sequence[Sample]) -> int:
+    """How many bytes an engine may map that runs the model of these files on these samples.
+
+    An estimate from the sizes of both, several times what real models take.
+    """
+    feeds = [sum(value.nbytes for value in sample.feeds.values()) for sample in samples]
+    model = sum(file.stat().st_size for file in files)
+    return (
+        _ENGINE_BYTES + _OF_MODEL * model + _OF_SAMPLE * max(feeds, default=0) + _KEPT * sum(feeds)
+    )
 
 
 @dataclass(frozen=True)
@@ -66,16 +81,13 @@ class Job:
         """How much memory an engine may map to run the model on a sample like this one; None on a
         GPU, whose driver maps more than there is.
 
-        An estimate from the sizes of both, several times what real models take; `memory_limit_gb`
-        takes its place.
+        It is `memory_limit_gb`, or else estimated from the sizes of both.
         """
         if self.device.startswith("gpu"):
             return None
         if self.memory_limit_gb is not None:
             return int(self.memory_limit_gb * 1e9)
-        files = sum(file.stat().st_size for file in self.model.files)
-        feeds = sum(value.nbytes for value in sample.feeds.values())
-        return _ENGINE_BYTES + _OF_MODEL * files + _OF_SAMPLE * feeds
+        return memory_limit(self.model.files, [sample])
 
     def check_file(self, target: str) -> None:
         """Raise EngineError for a `.nb` on which an engine of this target ("arm", "x86") would say

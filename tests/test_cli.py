@@ -20,7 +20,9 @@ import pytest
 
 from lite_opt.cli import options as opt
 from lite_opt.cli.main import COMMANDS, main
+from lite_opt.lite.kernels import SINCE, supported_ops
 from lite_opt.sdk.library import Sdk
+from py_runner.data.mentions import with_mentioned
 from py_runner.data.random_samples import random_samples
 from py_runner.errors import UsageError
 from py_runner.formats.run import Run
@@ -145,6 +147,60 @@ def test_inspect_says_what_a_target_has_no_kernel_for(command: Command, tmp_path
     assert 50e6 < target["memory_bytes"] < 70e6
     code, _, error = command("inspect", model, "--target", "mips")
     assert code == 2 and "mips" in error
+
+
+def test_inspect_knows_the_library_and_not_only_the_optimizer(
+    command: Command, tmp_path: Path
+) -> None:
+    builder = make_model.Builder()
+    x = builder.input("x", (1, 3, 4))
+    moved = builder.op("roll", {"X": [x]}, "moved", (1, 3, 4), shifts=[1], axis=[2])
+    sized: dict[str, Any] = {
+        "out_w": 8,
+        "interp_method": "linear",
+        "align_corners": False,
+        "align_mode": 0,
+    }
+    wide = builder.op("linear_interp_v2", {"X": [moved]}, "wide", (1, 3, 8), **sized)
+    least: dict[str, Any] = {"k": 2, "axis": -1, "largest": False, "sorted": True}
+    out = builder.op("top_k_v2", {"X": [wide]}, "out", (1, 3, 2), **least)
+    model = make_model.save(builder.program(out), tmp_path / "m")
+    code, text, _ = command("inspect", model, "--target", "arm", "--json")
+    target = one_object(text)["target"]
+    assert code == 0 and target["ops_without_kernel"] == {}
+    assert target["ops_since"] == {"linear_interp_v2": "v2.13-rc", "roll": "v2.12"}
+    code, text, _ = command("inspect", model, "--target", "x86", "--json")
+    assert one_object(text)["target"]["ops_since"] == {}
+    padded = builder.op("pad3d", {"X": [x]}, "p", (1, 3, 6), paddings=[1, 1], mode="circular")
+    model = make_model.save(builder.program(padded), tmp_path / "n")
+    _, text, _ = command("inspect", model, "--target", "arm", "--json")
+    (refusal,) = one_object(text)["target"]["refusals"]
+    assert "pad3d in layer 'p' cannot run on arm: circular padding" in refusal
+
+
+def test_what_older_libraries_lack_is_what_the_optimizer_lists() -> None:
+    assert set(SINCE) <= supported_ops("arm")
+    assert {SINCE[op] for op in ("silu", "roll", "unfold")} == {"v2.13-rc", "v2.12", "v2.11"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_learns_commands_and_options(command: Command, shell: str, tmp_path: Path) -> None:
+    code, script, _ = command("completion", shell)
+    assert code == 0 and "_PADDLE_EDGE_COMPLETE" in script
+    assert one_object(command("completion", shell, "--json")[1])["script"].strip() == script.strip()
+    if shell == "bash" and shutil.which("bash"):
+        (tmp_path / "it").write_text(script)
+        asked = {**os.environ, "_PADDLE_EDGE_COMPLETE": "bash_complete"}
+        subprocess.run(["bash", "-n", tmp_path / "it"], check=True)
+        for words, place, expected in (
+            ("paddle-edge conv", "1", "plain,convert"),
+            ("paddle-edge convert --rec", "2", "plain,--recipe"),
+            ("paddle-edge sdk ge", "2", "plain,get"),
+        ):
+            asked |= {"COMP_WORDS": words, "COMP_CWORD": place}
+            argv = [sys.executable, "-m", "lite_opt.cli.main"]
+            told = subprocess.run(argv, env=asked, capture_output=True, text=True, check=True)
+            assert expected in told.stdout.splitlines()
 
 
 def test_the_help_of_the_group_lists_the_table(command: Command) -> None:
@@ -312,6 +368,38 @@ def test_a_shape_that_is_none(command: Command, written: str) -> None:
     assert code == 2 and f"'{written}' is not of the form x=1,3,224,224" in error
     code, _, error = command("bench", "b", "--threads", written)
     assert code == 2 and "is not a list of positive numbers" in error
+
+
+@pytest.mark.parametrize("mention", ["txt", "csv", "yml", "beside", "link", "folder link"])
+def test_what_is_mentioned_by_what_is_read_is_never_overwritten(
+    mention: str, command: Command, bundle: Path, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    out, data = tmp_path / "o", tmp_path / "data"
+    Run.open(bundle / "reference").save(out)
+    shutil.copy(photos / "picture_0.png", out / "a.png")
+    (out / "labels.txt").write_text("\n".join("abcdefghij"))
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    data.mkdir()
+    yml = "PostProcess: {Topk: {class_id_map_file: ../o/labels.txt}}\n"
+    ask: list[Any] = ["run", bundle, "--data", data, "-o", out, "--force"]
+    if mention in ("txt", "csv"):
+        ask[3] = data / f"list.{mention}"
+        ask[3].write_text("../o/a.png 1\n" if mention == "txt" else "gone.png,1\n../o/a.png,2\n")
+    elif mention == "yml":
+        (data / "inference.yml").write_text(yml)
+        ask[2:4] = ["--image", data / "inference.yml"]
+    elif mention == "beside":
+        shutil.copytree(model, data, dirs_exist_ok=True)
+        (data / "inference.yml").write_text(yml)
+        ask = ["convert", data, "-o", out, "--force"]
+    else:
+        (data / "b").mkdir()
+        (data / "b" / "c.png").symlink_to(out / "a.png" if mention == "link" else out)
+    code, _, error = command(*ask)
+    assert code == 2 and "which is read" in error, error
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    # Without what is written there, all of it is left to the readers.
+    assert with_mentioned([data / "none", "resize=short:20", None])[-1] == Path("resize=short:20")
 
 
 def test_a_run_takes_some_of_the_data_and_leaves_it_whole(

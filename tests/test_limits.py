@@ -86,7 +86,7 @@ def test_the_estimate_grows_with_the_model_and_the_sample(bundle: Path) -> None:
     sample = opened.read_samples()[0]
     size = model.files[0].stat().st_size
     fed = sum(value.nbytes for value in sample.feeds.values())
-    assert Job(model, "lite").memory_bytes(sample) == (4 << 30) + 8 * size + 512 * fed
+    assert Job(model, "lite").memory_bytes(sample) == (4 << 30) + 8 * size + (512 + 2) * fed
     assert Job(model, "lite", memory_limit_gb=1.5).memory_bytes(sample) == 1_500_000_000
     for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="the memory limit is above 0 GB"):

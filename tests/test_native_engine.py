@@ -113,6 +113,16 @@ def test_answers_are_those_of_engine_lite_bit_by_bit(here: Path, bundle: Path) -
     assert list(done.outputs) == [spec.name for spec in opened.outputs]
 
 
+def test_limits_of_time_and_memory_hold(here: Path, bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    model, samples = opened.model("x86"), opened.read_samples()
+    with pytest.raises(EngineError, match=r"gave no answer within 0\.5 s"):
+        run(model, samples, engine="native", repeat=10_000_000, time_limit_s=0.5)
+    with pytest.raises(EngineError):
+        run(model, samples, engine="native", memory_limit_gb=0.05)
+    assert len(run(model, samples, engine="native", memory_limit_gb=4).samples) == len(samples)
+
+
 def test_threads_do_not_change_answers(here: Path, bundle: Path) -> None:
     assert equal(answer(bundle), answer(bundle, threads=2))
 

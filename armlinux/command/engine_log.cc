@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstring>
 
 #include "lite_run.h"
+#include "shown.h"
 
 namespace command {
 namespace {
@@ -17,6 +19,18 @@ void put(int fd, const char* text, size_t size) {
     if (put <= 0) return;
     text += put;
     size -= static_cast<size_t>(put);
+  }
+}
+
+void put(int fd, const char* text) { put(fd, text, std::strlen(text)); }
+
+// A log is somebody else's text, as names are: what a terminal would obey is hidden.
+void hide_escapes(char* text, size_t size) {
+  for (size_t i = 0; i < size; ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if ((byte < ' ' && byte != '\n' && byte != '\t') || byte == 0x7f) text[i] = '?';
+    const bool control = byte == 0xc2 && i + 1 < size && (text[i + 1] & 0xe0) == 0x80;
+    if (control) text[i] = text[i + 1] = '?';
   }
 }
 
@@ -38,8 +52,22 @@ EngineLog::EngineLog(bool through, bool as_json) {
 }
 
 void EngineLog::say(const std::string& text) {
-  const std::string line = text + "\n";
+  const std::string line = shown(text) + "\n";
   put(terminal_ >= 0 ? terminal_ : STDERR_FILENO, line.data(), line.size());
+}
+
+void EngineLog::end(const char* text) {
+  const int to = terminal_ >= 0 ? terminal_ : STDERR_FILENO;
+  put(to, "lite_run: ");
+  put(to, text);
+  put(to, "\n");
+  if (as_json_) {
+    put(STDOUT_FILENO, R"({"error": ")");
+    put(STDOUT_FILENO, text);
+    put(STDOUT_FILENO, R"(", "exit_code": 3})");
+    put(STDOUT_FILENO, "\n");
+  }
+  ::_exit(LR_FAULT);
 }
 
 // In a process that is falling apart: system calls only.
@@ -50,7 +78,10 @@ void EngineLog::died(int signal) {
     const off_t size = ::lseek(log_, 0, SEEK_END);
     const off_t from = size > off_t{sizeof tail} ? size - off_t{sizeof tail} : 0;
     const ssize_t got = ::pread(log_, tail, sizeof tail, from);
-    if (got > 0) put(to, tail, static_cast<size_t>(got));
+    if (got > 0) {
+      hide_escapes(tail, static_cast<size_t>(got));
+      put(to, tail, static_cast<size_t>(got));
+    }
   }
   constexpr char kText[] =
       "lite_run: the engine ended the process: its last words are above. The Paddle Lite library "

@@ -12,8 +12,11 @@ class EngineLog {
   // through: nothing is kept; as_json: a JSON object tells of the engine's end, too.
   EngineLog(bool through, bool as_json);
 
-  // A line for a person, past the log.
+  // A line for a person, past the log; names in it reach no terminal raw.
   static void say(const std::string& text);
+
+  // End the process with LR_FAULT and this line, from a signal's handler. `text` holds no quotes.
+  [[noreturn]] static void end(const char* text);
 
  private:
   static void died(int signal);

@@ -1,5 +1,6 @@
 // The command lite_run: parse, call the library, print. What it knows of models is in lite_run.h.
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <exception>
 #include <iostream>
@@ -11,6 +12,7 @@
 #include "engine_log.h"
 #include "failure.h"
 #include "inputs.h"
+#include "limits.h"
 #include "lite_run.h"
 #include "options.h"
 #include "print.h"
@@ -24,14 +26,39 @@ using nlohmann::json;
 
 json save(lr_session* session, const Options& options) {
   if (options.out.empty()) return nullptr;
+  Limits::stop();
+  const Undisturbed undisturbed;
   must(lr_save_run(session, options.out.c_str(), options.force ? 1 : 0));
   return options.out;
 }
 
+// Says how far long work is, where nothing else is printed meanwhile.
+class Progress {
+ public:
+  explicit Progress(bool tells) : tells_(tells) {}
+  void step() {
+    ++done_;
+    const auto now = Clock::now();
+    if (!tells_ || now - told_ < std::chrono::seconds(5)) return;
+    told_ = now;
+    EngineLog::say("lite_run: " + std::to_string(done_) + " samples answered");
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  bool tells_;
+  size_t done_ = 0;
+  Clock::time_point told_ = Clock::now();
+};
+
 int check(const Options& options) {
   const Session session(options, options.threads[0]);
   const json info = session.info();
-  record_inputs(session, options, [](const char*) { return true; });
+  Progress progress(!options.as_json);
+  record_inputs(session, options, [&](const char*) {
+    progress.step();
+    return true;
+  });
   const char* text = nullptr;
   const int status = lr_check(session, &text);
   if (status != LR_FAILED) must(status);
@@ -59,7 +86,9 @@ int infer(const Options& options) {
   if (!options.as_json) warn(session.info());
   json samples = json::array();
   const bool quiet = !options.out.empty() && !options.as_json;
-  record_inputs(session, options, [&](const char* id) {
+  Progress progress(quiet);
+  const auto left_out = record_inputs(session, options, [&](const char* id) {
+    progress.step();
     if (quiet) return true;
     json outputs = answers(session, options.top_k);
     if (options.as_json) {
@@ -71,8 +100,13 @@ int infer(const Options& options) {
   });
   const json summary = session.summary();
   const json run = save(session, options);
+  if (!left_out.empty()) {
+    EngineLog::say("lite_run: warning: left out, as nothing here decodes them: " +
+                   counted(left_out));
+  }
   if (options.as_json) {
     print_json({{"info", session.info()},
+                {"left_out", left_out},
                 {"samples", std::move(samples)},
                 {"latency", summary["latency"]},
                 {"peak_memory_bytes", summary["peak_memory_bytes"]},
@@ -86,6 +120,7 @@ int infer(const Options& options) {
 int bench(const Options& options) {
   json runs = json::array();
   for (const int threads : options.threads) {
+    Limits::restart();
     const Session session(options, threads);
     if (!options.as_json && runs.empty()) {
       warn(session.info());
@@ -105,12 +140,14 @@ int bench(const Options& options) {
 }
 
 int run(const Options& options) {
+  check_kept(options);
   if (options.bench) return bench(options);
   return options.inputs.empty() && options.samples.empty() ? check(options) : infer(options);
 }
 
-int failed(const char* what, int code, bool as_json) {
-  EngineLog::say(std::string("lite_run: ") + what);
+int failed(const std::string& error, int code, bool as_json) {
+  const std::string what = error + Limits::advice(error);
+  EngineLog::say("lite_run: " + what);
   if (as_json) print_json({{"error", what}, {"exit_code", code}});
   return code;
 }
@@ -121,6 +158,7 @@ int execute(int argc, char** argv) {
   try {
     const Options options = parse(argc, argv);
     const EngineLog log(options.log, options.as_json);
+    const Limits limits(options);
     const int code = run(options);
     std::cout.flush();
     if (!std::cout) throw Failure(LR_FAULT, "standard output cannot be written");

@@ -38,6 +38,9 @@ that holds the samples of a model with one input, stacked on axis 0. Samples are
       --repeat N       measured inferences of each sample (default 1, with --bench 50)
       --bench          measure the latency of one sample, of the bundle's where none is given,
                        for each number of threads; with CPU frequency, temperature and memory
+      --time-limit S   seconds that a sample may take, and to open the model
+      --memory-limit GB  memory that the engine may take (default: several times what the sizes of
+                       model and samples tell, and not much more than is free)
       --sysfs DIR      where frequency and temperature are read (default /sys)
       --force          replace the Run folder of -o
       --json           print one JSON object, and nothing else, on standard output
@@ -58,6 +61,16 @@ int number(const char* option, const std::string& text, int least) {
                                 std::to_string(least) + ", not '" + text + "'");
   }
   return static_cast<int>(value);
+}
+
+double amount(const char* option, const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !(value > 0 && value <= 1e6)) {
+    throw Failure(LR_USAGE, std::string(option) +
+                                " takes a number above 0, at most 1000000, not '" + text + "'");
+  }
+  return value;
 }
 
 std::vector<int> numbers(const char* option, const std::string& text) {
@@ -91,6 +104,8 @@ Options parse(int argc, char** argv) {
     kWarmup,
     kRepeat,
     kBench,
+    kTime,
+    kMemory,
     kSysfs,
     kForce,
     kJson,
@@ -105,6 +120,8 @@ Options parse(int argc, char** argv) {
                              {"warmup", required_argument, nullptr, kWarmup},
                              {"repeat", required_argument, nullptr, kRepeat},
                              {"bench", no_argument, nullptr, kBench},
+                             {"time-limit", required_argument, nullptr, kTime},
+                             {"memory-limit", required_argument, nullptr, kMemory},
                              {"sysfs", required_argument, nullptr, kSysfs},
                              {"force", no_argument, nullptr, kForce},
                              {"json", no_argument, nullptr, kJson},
@@ -139,6 +156,12 @@ Options parse(int argc, char** argv) {
         break;
       case kBench:
         options.bench = true;
+        break;
+      case kTime:
+        options.time_limit_s = amount("--time-limit", optarg);
+        break;
+      case kMemory:
+        options.memory_limit_gb = amount("--memory-limit", optarg);
         break;
       case kSysfs:
         options.sysfs = optarg;

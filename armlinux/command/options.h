@@ -19,6 +19,8 @@ struct Options {
   int warmup = -1;
   int repeat = -1;
   int top_k = 5;
+  double time_limit_s = 0;     // 0: none
+  double memory_limit_gb = 0;  // 0: by the sizes of model and samples
   bool bench = false;
   bool force = false;
   bool as_json = false;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine_log.h"
+#include "shown.h"
 
 namespace command {
 
@@ -38,7 +39,8 @@ std::string sensor_text(const json& before, const json& after, const char* unit)
 }  // namespace
 
 void print_json(const json& document) {
-  std::cout << document.dump(-1, ' ', false, json::error_handler_t::replace) << "\n";
+  const std::string text = document.dump(-1, ' ', false, json::error_handler_t::replace);
+  std::cout << shown_json(text) << "\n";
 }
 
 void warn(const json& info) {
@@ -48,10 +50,10 @@ void warn(const json& info) {
 }
 
 void print_answer(const std::string& id, const json& outputs) {
-  std::cout << id << "\n";
+  std::cout << shown(id) << "\n";
   for (const json& output : outputs) {
     if (!output.contains("top")) {
-      std::cout << "  " << output["name"].get<std::string>() << " "
+      std::cout << "  " << shown(output["name"].get<std::string>()) << " "
                 << output["dtype"].get<std::string>() << shape_text(output["shape"]);
       if (output.contains("min")) {
         std::cout << ", " << output["min"].dump() << " to " << output["max"].dump();
@@ -63,14 +65,14 @@ void print_answer(const std::string& id, const json& outputs) {
       const json& score = entry["score"];
       std::cout << "  " << (score.is_null() ? "NaN" : text_of("%.6f", score.get<double>())) << "  "
                 << entry["class"].dump();
-      if (!entry["label"].is_null()) std::cout << " " << entry["label"].get<std::string>();
+      if (!entry["label"].is_null()) std::cout << " " << shown(entry["label"].get<std::string>());
       std::cout << "\n";
     }
   }
 }
 
 void print_saved(const std::string& run, const json& summary) {
-  std::cout << run << ": " << summary["samples"].size() << " samples, p50 "
+  std::cout << shown(run) << ": " << summary["samples"].size() << " samples, p50 "
             << text_of("%.2f ms", summary["latency"]["p50_ms"].get<double>()) << "\n";
 }
 
@@ -80,10 +82,10 @@ void print_report(const json& report) {
       return output[name].is_null() ? std::string("-")
                                     : text_of(format, output[name].get<double>());
     };
-    std::cout << "output '" << output["name"].get<std::string>() << "' ("
+    std::cout << "output '" << shown(output["name"].get<std::string>()) << "' ("
               << output["kind"].get<std::string>() << "): cosine " << figure("cosine", "%.9f")
               << ", worst " << figure("cosine_min", "%.9f") << " for '"
-              << output["worst"].get<std::string>() << "', "
+              << shown(output["worst"].get<std::string>()) << "', "
               << (output["kind"] == "tensor" ? "relative difference " : "max |dp| ")
               << figure("max_probability_diff", "%.1e") << ", response "
               << figure("response", "%.3f") << "\n";
@@ -96,10 +98,10 @@ void print_report(const json& report) {
     EngineLog::say("lite_run: warning: " + warning.get<std::string>());
   }
   for (const json& failure : report["failures"]) {
-    std::cout << "FAILED: " << failure.get<std::string>() << "\n";
+    std::cout << "FAILED: " << shown(failure.get<std::string>()) << "\n";
   }
   for (const json& reason : report["unjudged"]) {
-    std::cout << "UNJUDGED: " << reason.get<std::string>() << "\n";
+    std::cout << "UNJUDGED: " << shown(reason.get<std::string>()) << "\n";
   }
 }
 
@@ -108,9 +110,10 @@ void print_verdict(const std::string& bundle, const json& info, const json& repo
   const char* outcome = report["passed"].get<bool>() ? "passed"
                         : report["failures"].empty() ? "unjudged"
                                                      : "failed";
-  std::cout << outcome << ": " << bundle << " (" << info["precision"].get<std::string>() << ") on "
-            << info["machine"].get<std::string>() << ", Paddle Lite "
-            << info["engine"].get<std::string>() << ", " << report["samples"].dump()
+  std::cout << outcome << ": " << shown(bundle) << " ("
+            << shown(info["precision"].get<std::string>()) << ") on "
+            << shown(info["machine"].get<std::string>()) << ", Paddle Lite "
+            << shown(info["engine"].get<std::string>()) << ", " << report["samples"].dump()
             << " samples, p50 " << text_of("%.2f ms", summary["latency"]["p50_ms"].get<double>())
             << "\n";
 }
@@ -129,8 +132,8 @@ void print_bench(const json& summary) {
   const json& before = summary["before"];
   const json& after = summary["after"];
   std::printf("%8s CPU: %s; temperature: %s\n", "",
-              sensor_text(before["cpu_mhz"], after["cpu_mhz"], "MHz").c_str(),
-              sensor_text(before["celsius"], after["celsius"], "C").c_str());
+              shown(sensor_text(before["cpu_mhz"], after["cpu_mhz"], "MHz")).c_str(),
+              shown(sensor_text(before["celsius"], after["celsius"], "C")).c_str());
 }
 
 }  // namespace command

@@ -151,8 +151,9 @@ LR_API const char* lr_label(const lr_session* session, int64_t class_number);
  *
  * sample_id  unique in the record: the name of the sample
  * label      its class number, or -1 where unknown
- * warmup     runs before the measured ones, 0 or more
- * repeat     measured runs, 1 or more; the answer of the last one is kept, and lr_output gives it
+ * warmup     runs before the measured ones, 0 to 10,000,000
+ * repeat     measured runs, 1 to 10,000,000; the answer of the last one is kept, and lr_output
+ *            gives it
  *
  * What is timed is what paddle-edge times on every engine: copy in, inference, copy out.
  * lr_output is valid afterwards as after lr_run. */

@@ -135,6 +135,19 @@ std::vector<SavedSample> parse_samples(const json& entries) {
   return samples;
 }
 
+// Throws Error (kUsage) where there are not as many labels as the first output has classes:
+// check_labels of py_runner/data/labels.py.
+void check_labels(const Bundle& bundle) {
+  if (bundle.labels.empty() || bundle.outputs.empty() || bundle.outputs[0].shape.empty()) return;
+  const int64_t classes = bundle.outputs[0].shape.back();
+  if (classes > 0 && static_cast<uint64_t>(classes) != bundle.labels.size()) {
+    throw Error(bundle.path + ": " + std::to_string(bundle.labels.size()) +
+                    " labels for a model of " + std::to_string(classes) +
+                    " classes: convert it with the right --labels",
+                kUsage);
+  }
+}
+
 std::string read_text(const std::string& path) {
   const std::vector<uint8_t> data = read_file(path, kMostManifestBytes);
   return {data.begin(), data.end()};
@@ -198,8 +211,10 @@ Bundle parse_bundle(const std::string& path, const std::string& text_) {
       }
     }
     bundle.samples = parse_samples(list(document, "samples"));
+    check_labels(bundle);
     return bundle;
   } catch (const Error& error) {
+    if (error.code == kUsage) throw;
     throw Error(manifest + ": damaged: " + error.what() + "; " + kConvertAgain);
   }
 }
@@ -224,7 +239,7 @@ const Target& Bundle::target_here() const {
 }
 
 std::string Bundle::verified(const Target& target) const {
-  std::string file = path + "/" + target.file;
+  std::string file = path_inside(path, target.file);
   const uint64_t bytes = file_size(file);
   if (bytes != target.bytes) {
     throw Error(file + ": damaged: " + std::to_string(bytes) + " bytes, the bundle says " +
@@ -279,7 +294,7 @@ std::vector<Array> read_sample(const std::string& folder, const SavedSample& sam
     if (found == sample.feeds.end()) {
       throw Error(folder + ": sample '" + sample.id + "': nothing for input '" + input.name + "'");
     }
-    feeds.push_back(read_npy(folder + "/" + found->second));
+    feeds.push_back(read_npy(path_inside(folder, found->second)));
     const std::string wrong = input.mismatch(feeds.back().dtype, feeds.back().shape);
     if (!wrong.empty()) throw Error(folder + ": sample '" + sample.id + "': " + wrong);
   }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,7 +25,36 @@ namespace {
 constexpr size_t kBlockBytes = 1 << 16;
 
 [[noreturn]] void throw_errno(const std::string& path, const char* what) {
-  throw Error(path + ": " + what + ": " + std::strerror(errno));
+  const char* why = errno == ENOSPC || errno == EDQUOT
+                        ? "the disk is full: make room, and try again"
+                        : std::strerror(errno);
+  throw Error(path + ": " + what + ": " + why);
+}
+
+// Whether Linux has exchanged two names at once; not where it, or the file system, cannot.
+bool exchanged(const std::string& a, const std::string& b) {
+#if defined(SYS_renameat2) && !defined(__ANDROID__)  // which kills for calls it does not know
+  constexpr unsigned kExchange = 2;                  // linux/fs.h
+  return ::syscall(SYS_renameat2, AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), kExchange) == 0;
+#else
+  (void)a, (void)b;
+  return false;
+#endif
+}
+
+// Lets two folders change their names: at once where the system can, else one by one, and back
+// again where the second step fails.
+void swap_names(const std::string& fresh, const std::string& old) {
+  if (exchanged(fresh, old)) return;
+  const std::string aside = fresh + ".old";
+  if (std::rename(old.c_str(), aside.c_str()) != 0) throw_errno(old, "cannot be replaced");
+  if (std::rename(fresh.c_str(), old.c_str()) != 0) {
+    const int why = errno;
+    std::rename(aside.c_str(), old.c_str());
+    errno = why;
+    throw_errno(old, "cannot be written");
+  }
+  std::rename(aside.c_str(), fresh.c_str());
 }
 
 // An open regular file, and its size.
@@ -105,6 +135,17 @@ bool stays_inside(const std::string& name) {
          std::none_of(path.begin(), path.end(), [](const fs::path& part) { return part == ".."; });
 }
 
+std::string path_inside(const std::string& folder, const std::string& name) {
+  std::string path = folder + "/" + name;
+  std::error_code none;
+  const fs::path top = fs::canonical(folder, none), file = fs::canonical(path, none);
+  if (!file.empty() &&
+      std::mismatch(top.begin(), top.end(), file.begin(), file.end()).first != top.end()) {
+    throw Error(path + ": is a link that leads out of the folder; copy the file here");
+  }
+  return path;
+}
+
 MappedFile::MappedFile(const std::string& path) {
   const Input file(path);
   if (file.size() == 0) throw Error(path + ": is empty");
@@ -151,6 +192,10 @@ WholeFolder::WholeFolder(const std::string& path, bool force) {
   fs::path target = absolute.lexically_normal();
   if (!target.has_filename()) target = target.parent_path();  // "run/" means "run"
   const fs::file_status status = fs::symlink_status(target, ignored);
+  if (fs::is_symlink(status)) {
+    const fs::path led_to = fs::canonical(target, ignored);
+    if (!led_to.empty()) target = led_to;
+  }
   if (fs::exists(status)) {
     if (!force) throw Error(path + ": exists already; choose another name or force it", kUsage);
     const bool run = fs::is_directory(target, ignored) && fs::exists(target / "run.json", ignored);
@@ -183,14 +228,14 @@ void WholeFolder::commit() {
   struct stat parent {};
   const std::string above = fs::path(final_).parent_path().string();
   if (::stat(above.c_str(), &parent) == 0) ::chmod(partial_.c_str(), 0700 | (parent.st_mode & 055));
-  const std::string old = partial_ + ".old";
-  const bool replaces = fs::exists(fs::symlink_status(final_, error));
-  if (replaces && std::rename(final_.c_str(), old.c_str()) != 0) {
-    throw_errno(final_, "cannot be replaced");
+  if (fs::exists(fs::symlink_status(final_, error))) {
+    swap_names(partial_, final_);  // what is old goes with this object
+  } else {
+    if (std::rename(partial_.c_str(), final_.c_str()) != 0) {
+      throw_errno(final_, "cannot be written");
+    }
+    done_ = true;
   }
-  if (std::rename(partial_.c_str(), final_.c_str()) != 0) throw_errno(final_, "cannot be written");
-  done_ = true;
-  if (replaces) fs::remove_all(old, error);
 }
 
 }  // namespace lite_run

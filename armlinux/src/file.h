@@ -25,6 +25,10 @@ std::string file_sha256(const std::string& path);
 // Whether a file name from a manifest stays inside its folder: relative, without "..".
 bool stays_inside(const std::string& name);
 
+// The path of a file in a folder. Throws Error for a link that leads out of it: a copy of the
+// folder would lack it, and somebody else's would show us what it likes.
+std::string path_inside(const std::string& folder, const std::string& name);
+
 // A file mapped for reading; empty files are refused.
 class MappedFile {
  public:
@@ -59,7 +63,8 @@ class OutputFile {
 // A new empty folder beside `path` that takes its name on `commit`, and is removed without it.
 //
 // Throws Error (kUsage) where `path` is taken: with `force` a folder that holds run.json is
-// replaced, anything else never is.
+// replaced, anything else never is. A link to such a folder stays: what it leads to is replaced.
+// Where `commit` fails, what was there is there again.
 class WholeFolder {
  public:
   WholeFolder(const std::string& path, bool force);

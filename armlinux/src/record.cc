@@ -16,6 +16,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr int kMostRuns = 10'000'000;
+
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
@@ -76,8 +78,10 @@ void Record::save(const std::string& path, bool force) {
 
 void Record::add(const std::string& id, std::optional<int64_t> label, std::string hash,
                  const std::vector<Array>& feeds, int warmup, int repeat) {
-  if (warmup < 0 || repeat < 1) {
-    throw Error("warmup is at least 0 and repeat at least 1", kUsage);
+  if (warmup < 0 || repeat < 1 || warmup > kMostRuns || repeat > kMostRuns) {
+    throw Error(
+        "warmup is at least 0 and repeat at least 1, both at most " + std::to_string(kMostRuns),
+        kUsage);
   }
   try {
     (void)json(id).dump();

@@ -30,6 +30,7 @@ COMMANDS = {
     "android": "Bring bundles to the Android demo app.",
     "bench": "Measure latency, for one or more thread counts.",
     "compare": "Judge one run against another.",
+    "completion": "Let your shell complete commands and options.",
     "convert": "Make a bundle of a model, and check it against the server.",
     "demo": "The whole path on real models and images.",
     "inspect": "What a model, .nb file, bundle or run is.",

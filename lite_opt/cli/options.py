@@ -5,6 +5,7 @@ An option that a command passes on as it is has the name of the library's argume
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Callable
@@ -12,6 +13,7 @@ from typing import Any, Callable
 import click
 
 from lite_opt.cli.output import forget_reader
+from py_runner.data.mentions import with_mentioned
 from py_runner.files.folder import check_kept
 
 __all__ = [
@@ -84,10 +86,12 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         values = [(param.type, ctx.params.get(param.name or "")) for param in self.params]
-        read = [value for type_, value in values if isinstance(type_, (Reads, MayRead))]
-        for type_, value in values:
-            if isinstance(type_, Writes) and value is not None:
-                check_kept(value, read)
+        written = [value for type_, value in values if isinstance(type_, Writes) and value]
+        if any(map(os.path.exists, written)):
+            read = [value for type_, value in values if isinstance(type_, (Reads, MayRead))]
+            kept = with_mentioned(read)
+            for value in written:
+                check_kept(value, kept)
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # click would exit with 1

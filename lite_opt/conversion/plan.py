@@ -14,6 +14,7 @@ from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibration_warnings
 from lite_opt.recipes import QUANTIZED, Recipe
 from py_runner.data.dataset import dataset
+from py_runner.data.mentions import with_mentioned
 from py_runner.data.random_samples import random_samples
 from py_runner.errors import DataError, UsageError
 from py_runner.files.folder import check_free
@@ -69,7 +70,7 @@ class Plan:
                     raise UsageError(
                         f"recipe {recipe.name} is not calibrated: leave --{option} out"
                     )
-        keep = (*self.reads, self.samples, self.calibration)
+        keep = with_mentioned((*self.reads, self.samples, self.calibration))
         check_free(self.out, force=self.force, keep=keep)
         if self.save_quantized is not None:
             check_free(self.save_quantized, force=False, keep=keep)

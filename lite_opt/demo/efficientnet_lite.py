@@ -34,6 +34,7 @@ _IMAGE_SIZE = 224
 # repeated here: they are the shapes of the weights.
 _BLOCK_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
 _BATCH_NORM_EPSILON = 1e-3
+_EXPORT_BYTES = 8 << 30  # of memory: several times what it takes
 
 
 def efficientnet_lite0(folder: str | Path) -> Path:
@@ -93,6 +94,7 @@ def _export(weights: Path, folder: Path) -> None:
     read_torch_weights(weights)
     argv = [sys.executable, "-m", "lite_opt.demo.efficientnet_lite", str(weights), str(folder)]
     with Child(argv, env={"FLAGS_enable_pir_api": "0"}) as child:
+        child.limit_memory(_EXPORT_BYTES)
         child.tell()
         code = child.wait()
         assert code is not None  # there is no time limit

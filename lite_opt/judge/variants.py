@@ -16,6 +16,7 @@ from py_runner.engines.worker import Worker
 from py_runner.errors import DataError
 from py_runner.files.folder import temporary_folder
 from py_runner.formats.run import Run, SampleInfo, machine
+from py_runner.job import memory_limit
 from py_runner.tensors import Sample, sample_hash
 
 __all__ = ["Variants"]
@@ -39,7 +40,13 @@ class Variants:
                 "repeat": 1,
             }
             engine = Path(__file__).with_name("static_engine.py")
-            self._worker = Worker(engine, config, name="paddle", python=sys.executable)
+            self._worker = Worker(
+                engine,
+                config,
+                name="paddle",
+                python=sys.executable,
+                memory_limit_bytes=memory_limit(filter(None, (files.model, files.params)), samples),
+            )
         try:
             for sample in samples:
                 self._worker.send({}, sample.feeds)

@@ -10,7 +10,7 @@ from py_runner.engines import lite
 from py_runner.errors import EngineError
 from py_runner.files.process import Child, how_it_ended, last_words
 
-__all__ = ["WITH_EXTRA", "supported_ops"]
+__all__ = ["SINCE", "WITH_EXTRA", "supported_ops"]
 
 # Operators that are registered, or whose every ARM and host kernel is, only where Paddle Lite is
 # built with LITE_BUILD_EXTRA=ON: read from tag v2.13-rc, lite/operators and lite/kernels/{arm,host}
@@ -39,7 +39,18 @@ _WITH_EXTRA = """
     unstack var_conv_2d viterbi_decode where where_index while write_to_array
 """
 WITH_EXTRA: frozenset[str] = frozenset(_WITH_EXTRA.split())
-_TIME_LIMIT_S = 120.0
+# Operators that the optimizer of 2.13 lists and older libraries have no ARM or host kernel for, by
+# the first release that has: read from the registrations in tags v2.10, v2.11, v2.12 and v2.13-rc.
+_SINCE = {
+    "v2.11": "gaussian_random log_softmax max_pool2d_with_index sampling_id unfold",
+    "v2.12": "calib_inplace dequantize_log roll",
+    "v2.13-rc": """
+        bitwise_and bitwise_not fused_attention linear_interp linear_interp_v2 pad round set_value
+        share_data silu temporal_shift unique viterbi_decode
+    """,
+}
+SINCE: dict[str, str] = {op: release for release, ops in _SINCE.items() for op in ops.split()}
+_TIME_LIMIT_S, _MEMORY_BYTES = 120.0, 4 << 30
 _CHILD = Path(__file__).with_name("opt_child.py")
 
 
@@ -51,6 +62,7 @@ def supported_ops(target: str) -> frozenset[str]:
     Raises EngineError where paddlelite is not to be had.
     """
     with Child([lite.interpreter(), str(_CHILD)]) as child:
+        child.limit_memory(_MEMORY_BYTES)
         child.tell(json.dumps({"list_ops": target}).encode())
         returncode = child.wait(_TIME_LIMIT_S)
         log = child.log(None)

@@ -24,12 +24,16 @@ from lite_opt.quant.rounding import BALANCED, round_weights
 from lite_opt.recipes import Calibration
 from py_runner.errors import ConvertError, DataError, EngineError, UsageError
 from py_runner.files.folder import temporary_folder
-from py_runner.files.process import Child, how_it_ended, last_words
+from py_runner.files.process import Child, how_it_ended, last_words, of_memory
 from py_runner.formats.bundle import save_samples
+from py_runner.job import memory_limit
 from py_runner.tensors import Sample, sample_hash
 from py_runner.watch import QUIET, Watch
 
 __all__ = ["calibrate", "calibration_warnings"]
+
+# Of memory: Paddle keeps what it observes beside what it computes.
+_TIMES_AN_ENGINE = 2
 
 
 def calibration_warnings(samples: Sequence[Sample]) -> list[str]:
@@ -133,16 +137,19 @@ def _quantized_by_paddle(
             "out": str(folder / "quantized"),
         }
         passes = 2 if calibration.algorithm in ("hist", "KL") else 1
-        _run_child(config, passes * len(samples), watch)
+        staged = filter(None, (files.model, files.params))
+        limit = _TIMES_AN_ENGINE * memory_limit(staged, samples)
+        _run_child(config, passes * len(samples), limit, watch)
         quantized = load(folder / "quantized")
         # The file goes away with the folder, and the parameters are views of it.
         quantized.params = {name: value.copy() for name, value in quantized.params.items()}
         return quantized
 
 
-def _run_child(config: dict[str, Any], total: int, watch: Watch) -> None:
+def _run_child(config: dict[str, Any], total: int, memory_bytes: int, watch: Watch) -> None:
     script = str(Path(__file__).with_name("calibrate_child.py"))
     with Child([sys.executable, "-W", "ignore", script], output="lines") as child:
+        child.limit_memory(memory_bytes)
         child.tell(json.dumps(config).encode())
         for done, _ in enumerate(child.lines(), start=1):
             watch.step("calibrating", done, total)
@@ -155,9 +162,15 @@ def _run_child(config: dict[str, Any], total: int, watch: Watch) -> None:
             f"static int8 needs paddlepaddle: {last_words(words)}: "
             "`pip install paddlepaddle==3.3.1 setuptools`"
         )
+    told = last_words(words)
+    hint = ""
+    if of_memory(told):
+        hint = (
+            f"; it may take {memory_bytes / 1e9:.0f} GB, by the sizes of model and samples: "
+            "calibrate with fewer samples, or smaller ones"
+        )
     raise ConvertError(
-        f"Paddle's quantization {how_it_ended(returncode or 0)}; "
-        f"its last words: {last_words(words)}"
+        f"Paddle's quantization {how_it_ended(returncode or 0)}; its last words: {told}{hint}"
     )
 
 

@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lite_opt.lite.kernels import WITH_EXTRA, supported_ops
+from lite_opt.lite.kernels import SINCE, WITH_EXTRA, supported_ops
+from lite_opt.lite.refusals import reasons
 from lite_opt.lite.targets import TARGETS
 from lite_opt.model.cost import activation_bytes, flops, memory_bytes
 from lite_opt.model.load import load
@@ -112,6 +113,12 @@ def _prospect(program: Program, target: str) -> dict[str, Any]:
         "repairs": len(changes),
         "ops_with_kernel": len(ops) - sum(map(len, lacking.values())),
         "ops_without_kernel": lacking,
+        "ops_since": {
+            name: SINCE[name]
+            for name in sorted({op.type for op in ops})
+            if name in SINCE and target == "arm"
+        },
+        "refusals": reasons(program, [target]),
         "ops_with_extra": sorted({op.type for op in ops} & WITH_EXTRA),
         "dynamic": {s.name: str(s) for s in program.inputs if -1 in s.shape[1:]},
         "activation_bytes": activation_bytes(program),

@@ -23,7 +23,7 @@ from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted, ch
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec
 
-__all__ = ["image_items"]
+__all__ = ["image_items", "listed_files"]
 
 
 class _Listed(NamedTuple):
@@ -42,6 +42,11 @@ def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
     return [
         Item(id_, label, partial(_feeds, root / name, target, spec)) for id_, label, name in listed
     ]
+
+
+def listed_files(path: Path) -> list[Path]:
+    """The files of a list, .txt or .csv. Raises DataError for another text."""
+    return [path.parent / item.name for item in _in_list(path, _LISTS[path.suffix.lower()])]
 
 
 def _feeds(file: Path, target: TensorSpec, spec: ImageSpec) -> dict[str, npt.NDArray[Any]]:
@@ -81,8 +86,8 @@ def _listed(path: Path, labels: Sequence[str] | None) -> list[_Listed] | None:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     suffix = path.suffix.lower()
-    if suffix in (".txt", ".csv"):
-        return _in_list(path, _csv_line if suffix == ".csv" else _txt_line)
+    if suffix in _LISTS:
+        return _in_list(path, _LISTS[suffix])
     if suffix in IMAGE_SUFFIXES:
         return [_Listed(path.name, None, path.name)]
     return None
@@ -177,3 +182,7 @@ def _csv_line(line: str) -> tuple[str, str]:
     if len(fields) == 1:
         return fields[0], ""
     return ",".join(fields[:-1]), fields[-1]
+
+
+# Lists, by the ends of their names: how a line is split into path and label.
+_LISTS = {".txt": _txt_line, ".csv": _csv_line}

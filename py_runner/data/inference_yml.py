@@ -14,6 +14,7 @@ from py_runner.files.regular import read_text
 
 __all__ = [
     "UnsupportedError",
+    "label_file",
     "read_image",
     "read_inference_yml",
     "read_label_list",
@@ -56,6 +57,16 @@ def read_image(path: str | os.PathLike[str]) -> ImageSpec | None:
 def read_label_list(path: str | os.PathLike[str]) -> list[str] | None:
     """The names of the classes in an `inference.yml`, or None. Raises DataError as above."""
     return _labels(*_load(Path(path)))
+
+
+def label_file(path: str | os.PathLike[str]) -> Path | None:
+    """The file of labels that an `inference.yml` names, if it does. Raises DataError as above."""
+    path, document = _load(Path(path))
+    sections = document.get("PostProcess")
+    for section in sections.values() if isinstance(sections, dict) else ():
+        if isinstance(section, dict) and section.get("class_id_map_file"):
+            return path.parent / str(section["class_id_map_file"])
+    return None
 
 
 def read_preprocessing(path: str | os.PathLike[str]) -> ImageSpec:

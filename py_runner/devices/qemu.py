@@ -32,7 +32,7 @@ from py_runner.files.process import Child, how_it_ended, last_words
 from py_runner.files.regular import read_bytes
 from py_runner.formats.bundle import SavedSample, save_samples
 from py_runner.formats.run import Run
-from py_runner.job import Job
+from py_runner.job import Job, memory_limit
 from py_runner.tensors import Model, Sample
 from py_runner.watch import Watch
 
@@ -169,7 +169,8 @@ class Emulated:
                 options = f"{_escaped(plugin)},open={self.openat},out={_escaped(out)}"
                 arguments = ["--samples", folder, "--out", run, "--warmup", 1, "--repeat", repeat]
                 bundle = model.files[0].parent
-                self._call(self._argv(plugin=options), [bundle, *arguments], None)
+                limit = memory_limit(model.files, [sample])
+                self._call(self._argv(plugin=options), [bundle, *arguments], None, limit)
                 executed = {}
                 for line in read_bytes(out).decode("utf-8", "replace").splitlines():
                     count, _, path = line.partition(" ")

@@ -13,7 +13,6 @@ import fcntl
 import json
 import math
 import os
-import re
 import select
 import struct
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from py_runner.errors import EngineError, RefusedError
-from py_runner.files.process import Child, how_it_ended, last_words
+from py_runner.files.process import Child, how_it_ended, last_words, of_memory
 
 __all__ = ["Worker"]
 
@@ -32,7 +31,6 @@ _SERVE = Path(__file__).with_name("serve.py")
 _PIPE_BYTES = 1 << 20
 # To start an interpreter and import an engine: only a hang takes so long.
 _START_S = 600.0
-_NO_MEMORY = r"bad_?alloc|memory|length_error|cannot allocate"
 
 
 class Worker:
@@ -143,7 +141,7 @@ class Worker:
 
     def _of_memory(self, words: str) -> str:
         """What to add to words that tell of a want of memory."""
-        if self._memory_limit_bytes is None or not re.search(_NO_MEMORY, words, re.IGNORECASE):
+        if self._memory_limit_bytes is None or not of_memory(words):
             return ""
         return (
             f"; it may take {self._memory_limit_bytes / 1e9:.1f} GB, by the size of the model and "

@@ -7,6 +7,7 @@ each of these ends as a sentence, and none outlives the block that it was starte
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -17,10 +18,11 @@ from typing import Any
 
 from py_runner.errors import EngineError
 
-__all__ = ["Child", "how_it_ended", "last_words"]
+__all__ = ["Child", "how_it_ended", "last_words", "of_memory"]
 
 _LOOK_EVERY_S = 0.01
 _LOG_BYTES = 1 << 16
+_NO_MEMORY = r"bad_?alloc|memory|length_error|cannot allocate"
 
 
 def how_it_ended(returncode: int) -> str:
@@ -47,6 +49,11 @@ def last_words(log: bytes) -> str:
         if line.startswith("[") and mark in line:
             line = line.split(mark, 1)[1]
     return line[:300]
+
+
+def of_memory(words: str) -> bool:
+    """Whether last words tell of a want of memory."""
+    return re.search(_NO_MEMORY, words, re.IGNORECASE) is not None
 
 
 class Child:

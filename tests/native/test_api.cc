@@ -334,6 +334,11 @@ TEST_CASE("answers are recorded, and saved as a Run, whole or not at all") {
   CHECK(refused(lr_record(session, "a", -1, 0, 1), LR_USAGE, "was not set"));
   REQUIRE(set(session, counted(1, 0)) == LR_OK);
   CHECK(refused(lr_record(session, "a", -1, 0, 0), LR_USAGE, "repeat"));
+  constexpr int kMany = std::numeric_limits<int>::max();
+  CHECK(refused(lr_record(session, "a", -1, kMany, 1), LR_USAGE, "at most 10000000"));
+  CHECK(refused(lr_record(session, "a", -1, 0, kMany), LR_USAGE, "at most 10000000"));
+  CHECK(refused(lr_record_samples(session, nullptr, kMany, kMany, nullptr, nullptr), LR_USAGE,
+                "at most 10000000"));
   CHECK(refused(lr_record(session, "\xff", -1, 0, 1), LR_USAGE, "UTF-8"));
   REQUIRE(set(session, counted(1, 0)) == LR_OK);
   REQUIRE(lr_record(session, "a, \"b\"\n", 4, 2, 3) == LR_OK);
@@ -410,6 +415,7 @@ TEST_CASE("pictures become tensors as the bundle says") {
   Made made([](json& d) {
     d["inputs"][0]["shape"] = {-1, 3, -1, 2};
     d["outputs"][0]["shape"] = {-1, 3, -1, 2};
+    d["labels"] = nullptr;
     d["image"] = {{"resize", "none"}, {"size", nullptr},   {"crop", nullptr},
                   {"color", "RGB"},   {"scale", 1.0},      {"interpolation", "cv2-linear"},
                   {"divisor", 1.0},   {"mean", {0, 0, 0}}, {"std", {1, 1, 1}}};

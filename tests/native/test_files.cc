@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <cstring>
+#include <filesystem>
+#include <iterator>
 
 #include "bundle.h"
 #include "error.h"
@@ -151,6 +153,32 @@ TEST_CASE("files are read within bounds, and devices and pipes not at all") {
   CHECK(says(refusal([&] { lite_run::MappedFile{scratch / "empty"}; }), "is empty"));
 }
 
+TEST_CASE("a folder takes the place of another at once, and where that fails the other is back") {
+  const Scratch scratch;
+  const std::string run = scratch / "run", link = scratch / "link";
+  std::filesystem::create_directory(run);
+  write_text(run + "/run.json", "old");
+  {
+    lite_run::WholeFolder folder(run, true);
+    std::filesystem::remove_all(folder.path());
+    CHECK(says(refusal([&] { folder.commit(); }), "cannot be written"));
+  }
+  CHECK(read_text(run + "/run.json") == "old");
+  std::filesystem::create_symlink("run", link);
+  {
+    lite_run::WholeFolder folder(link, true);
+    write_text(folder.path() + "/run.json", "new");
+    folder.commit();
+  }
+  CHECK(std::filesystem::is_symlink(link));
+  CHECK(read_text(run + "/run.json") == "new");
+  std::filesystem::create_symlink("none", scratch / "broken");
+  CHECK(says(refusal([&] { lite_run::WholeFolder folder(scratch / "broken", true); }),
+             "is not a run"));
+  const std::filesystem::directory_iterator left(scratch / "");
+  CHECK(std::distance(begin(left), end(left)) == 3);  // run, link, broken
+}
+
 TEST_CASE("names that leave the folder are recognised") {
   for (const char* name : {"model.nb", "a/b.npy", "./a", "a..b", "..a"}) {
     CHECK_MESSAGE(lite_run::stays_inside(name), name);
@@ -231,6 +259,11 @@ TEST_CASE("a manifest is read, and refused in words where a field is of no use")
   CHECK(says(edited([](json& d) { d["inputs"][0]["shape"][0] = 1.5; }), "whole number"));
   CHECK(says(edited([](json& d) { d["inputs"][0]["shape"][0] = uint64_t{1} << 63; }), "63 bits"));
   CHECK(says(edited([](json& d) { d["targets"]["arm"]["bytes"] = -1; }), "size"));
+  CHECK(says(edited([](json& d) {
+               d["labels"] = {"a", "b"};
+             }),
+             "b: 2 labels for a model of 10 classes"));
+  CHECK(edited([](json& d) { d["labels"] = nullptr; }).empty());
   CHECK(says(edited([](json& d) { d["name"] = std::string("a\0b", 3); }), "zero bytes"));
   CHECK(says(edited([](json& d) { d["recipe"]["limits"] = {{"cosine", "high"}}; }), "number"));
   for (const char* broken : {"", "{", "[1]", "null", "{\"format\": 1e400}", "\xff"}) {
@@ -269,6 +302,12 @@ TEST_CASE("samples that are missing, altered or do not fit are refused") {
   CHECK(says(read(), "were altered"));
   lite_run::write_npy(file, {"float32", {10}, std::vector<uint8_t>(40)});
   CHECK(says(read(), "takes float32[?, 10], not float32[10]"));
-  std::filesystem::remove(file);
+  std::filesystem::rename(file, scratch / "elsewhere.npy");
   CHECK(says(read(), "No such file"));
+  std::filesystem::create_symlink(scratch / "elsewhere.npy", file);
+  CHECK(says(read(), "leads out of the folder"));
+  std::filesystem::remove(file);
+  std::filesystem::rename(scratch / "elsewhere.npy", folder + "/inside.npy");
+  std::filesystem::create_symlink("../inside.npy", file);
+  CHECK(says(read(), "float32[10]"));  // read, and still wrong
 }

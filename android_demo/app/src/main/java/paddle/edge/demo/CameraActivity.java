@@ -23,6 +23,7 @@ import android.view.ViewGroup;
 import android.widget.ImageView;
 import android.widget.TextView;
 import java.util.Collections;
+import paddle.edge.demo.work.Attempt;
 import paddle.edge.demo.work.Frame;
 import paddle.edge.demo.work.Picture;
 import paddle.edge.demo.work.Screen;
@@ -42,7 +43,9 @@ public final class CameraActivity extends Activity {
   private Workbench bench;
   private HandlerThread thread; // frames become pixels there; null while the screen is not seen
   private CameraDevice camera;
-  private ImageReader reader; // made with each opening: a callback to another one is of the past
+  // A reader is made with each opening: a callback to another one is of the past.
+  private final Attempt<ImageReader, CameraAccessException> reader = new Attempt<>(new Steps());
+  private String id; // of the camera
   private String trouble; // why there is no picture; null where there is one, or will be
   private boolean asked;
   private volatile int sensor;
@@ -104,36 +107,39 @@ public final class CameraActivity extends Activity {
   }
 
   private void open() {
-    if (reader != null) {
+    if (reader.held() != null) {
       return; // the user came back with the permission: onStart was before its result
     }
     trouble = null;
-    CameraManager manager = (CameraManager) getSystemService(CAMERA_SERVICE);
     try {
-      String id = choose(manager);
-      if (id == null) {
+      if (!reader.open()) {
         fail(getString(R.string.no_camera));
-        return;
       }
-      manager.openCamera(id, new Opened(reader), null);
     } catch (CameraAccessException error) {
       fail(error.getReason());
     } catch (SecurityException error) {
       fail(getString(R.string.camera_refused));
+    } catch (IllegalArgumentException error) { // it was unplugged meanwhile
+      fail(CameraAccessException.CAMERA_DISCONNECTED);
     }
   }
 
-  // The camera on the back, or else any; makes the reader of its frames.
-  private String choose(CameraManager manager) throws CameraAccessException {
+  private CameraManager manager() {
+    return (CameraManager) getSystemService(CAMERA_SERVICE);
+  }
+
+  // Chooses the camera on the back, or else any; makes the reader of its frames.
+  private ImageReader choose() throws CameraAccessException {
+    final CameraManager manager = manager();
     String chosen = null;
     CameraCharacteristics its = null;
-    for (String id : manager.getCameraIdList()) {
-      CameraCharacteristics about = manager.getCameraCharacteristics(id);
+    for (String any : manager.getCameraIdList()) {
+      CameraCharacteristics about = manager.getCameraCharacteristics(any);
       Integer facing = about.get(CameraCharacteristics.LENS_FACING);
       boolean back = facing != null && facing == CameraCharacteristics.LENS_FACING_BACK;
       if (about.get(CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP) != null
           && (chosen == null || back)) {
-        chosen = id;
+        chosen = any;
         its = about;
         if (back) {
           break;
@@ -152,14 +158,15 @@ public final class CameraActivity extends Activity {
     for (int i = 0; i < sizes.length; i++) {
       sides[i] = new int[] {sizes[i].getWidth(), sizes[i].getHeight()};
     }
-    int[] size = sides[Frame.fitting(sides, SHORT_SIDE)];
+    final int[] size = sides[Frame.fitting(sides, SHORT_SIDE)];
     Integer turned = its.get(CameraCharacteristics.SENSOR_ORIENTATION);
     Integer facing = its.get(CameraCharacteristics.LENS_FACING);
     sensor = turned != null ? turned : 0;
     facesUser = facing != null && facing == CameraCharacteristics.LENS_FACING_FRONT;
-    reader = ImageReader.newInstance(size[0], size[1], ImageFormat.YUV_420_888, 2);
-    reader.setOnImageAvailableListener(this::take, new Handler(thread.getLooper()));
-    return chosen;
+    id = chosen;
+    ImageReader frames = ImageReader.newInstance(size[0], size[1], ImageFormat.YUV_420_888, 2);
+    frames.setOnImageAvailableListener(this::take, new Handler(thread.getLooper()));
+    return frames;
   }
 
   // On the camera's thread.
@@ -201,12 +208,7 @@ public final class CameraActivity extends Activity {
       camera.close();
       camera = null;
     }
-    // After the frame that is being read: its memory is the reader's.
-    ImageReader closing = reader;
-    if (closing != null) {
-      new Handler(thread.getLooper()).post(closing::close);
-      reader = null;
-    }
+    reader.close();
     thread.quitSafely();
     thread = null;
   }
@@ -232,6 +234,25 @@ public final class CameraActivity extends Activity {
     ((TextView) findViewById(R.id.status)).setText(text);
   }
 
+  /** The reader of frames, and then the camera. */
+  private final class Steps implements Attempt.Steps<ImageReader, CameraAccessException> {
+    @Override
+    public ImageReader make() throws CameraAccessException {
+      return choose();
+    }
+
+    @Override
+    public void start(ImageReader frames) throws CameraAccessException {
+      manager().openCamera(id, new Opened(frames), null);
+    }
+
+    @Override
+    public void release(ImageReader frames) {
+      // After the frame that is being read: its memory is the reader's.
+      new Handler(thread.getLooper()).post(frames::close);
+    }
+  }
+
   /** What the camera says; of the past where the user has left meanwhile, even if to come back. */
   private final class Opened extends CameraDevice.StateCallback {
     private final ImageReader frames;
@@ -242,7 +263,7 @@ public final class CameraActivity extends Activity {
 
     @Override
     public void onOpened(CameraDevice device) {
-      if (reader != frames) {
+      if (reader.held() != frames) {
         device.close();
         return;
       }
@@ -275,7 +296,7 @@ public final class CameraActivity extends Activity {
 
     private void end(CameraDevice device, int reason) {
       device.close();
-      if (reader == frames) {
+      if (reader.held() == frames) {
         camera = null;
         fail(reason);
       }

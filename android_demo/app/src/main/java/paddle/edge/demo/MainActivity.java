@@ -189,7 +189,7 @@ public final class MainActivity extends Activity {
               try {
                 Bitmap bitmap = PictureFile.show(new File(path), width);
                 runOnUiThread(() -> show(path, bitmap));
-              } catch (IOException | OutOfMemoryError error) {
+              } catch (IOException | RuntimeException | Error error) {
                 // What is wrong with it was said when it was to be classified.
                 runOnUiThread(() -> show(path, null));
               }

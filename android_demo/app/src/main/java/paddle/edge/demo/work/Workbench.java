@@ -275,7 +275,11 @@ public final class Workbench {
     }
     cancelled = false;
     tell();
-    worker.execute(() -> perform(job));
+    try {
+      worker.execute(() -> perform(job));
+    } catch (RuntimeException | Error error) { // no thread to be had
+      end(null, error.toString());
+    }
     return true;
   }
 
@@ -289,21 +293,34 @@ public final class Workbench {
       problem = error.detail();
     } catch (IOException | LiteException error) {
       problem = String.valueOf(error.getMessage());
-    } catch (RuntimeException | OutOfMemoryError error) {
-      problem = error.toString(); // a mistake of ours, or no memory: the app goes on
+    } catch (RuntimeException | Error error) {
+      // A mistake of ours, no memory, or a library that does not fit: the app goes on.
+      problem = error.toString();
+      forgetRunner();
     }
-    synchronized (this) {
-      draft.task = Screen.Task.NONE;
-      if (problem != null) {
-        draft.refused = refused;
-        draft.problem = problem;
-      }
-      tell();
-      if (waiting != null) {
-        Runnable next = waiting;
-        waiting = null;
-        next.run();
-      }
+    end(refused, problem);
+  }
+
+  private synchronized void end(Refused.Reason refused, String problem) {
+    draft.task = Screen.Task.NONE;
+    if (problem != null) {
+      draft.refused = refused;
+      draft.problem = problem;
+    }
+    tell();
+    if (waiting != null) {
+      Runnable next = waiting;
+      waiting = null;
+      next.run();
+    }
+  }
+
+  // After what nobody foresaw: the next task opens the model anew.
+  private void forgetRunner() {
+    try {
+      closeRunner();
+    } catch (RuntimeException | Error error) {
+      runner = null; // what is said is what came first
     }
   }
 

@@ -50,9 +50,13 @@ class WorkbenchTest {
   /** An executor whose work the test does when it wants to. */
   private static final class Queue implements Executor {
     private final Deque<Runnable> work = new ArrayDeque<>();
+    private boolean full;
 
     @Override
     public void execute(Runnable task) {
+      if (full) {
+        throw new OutOfMemoryError("unable to create native thread");
+      }
       work.add(task);
     }
 
@@ -331,6 +335,36 @@ class WorkbenchTest {
     assertTrue(bench.check());
     worker.finish();
     assertEquals(Refused.Reason.NO_BUNDLE, last().refused);
+  }
+
+  @Test
+  void errorsOfAnyKindAreShownAndTheAppGoesOn() {
+    for (Error error :
+        new Error[] {
+          new LinkageError("another version"),
+          new StackOverflowError("too deep"),
+          new AssertionError("a mistake")
+        }) {
+      assertTrue(
+          bench.classify(
+              "photo.jpg",
+              () -> {
+                throw error;
+              }));
+      bench.whenIdle(() -> assertTrue(bench.classify("next.jpg", WorkbenchTest::grey)));
+      worker.finish();
+      assertEquals(Task.NONE, last().task);
+      assertEquals("next.jpg", last().picture, "what waited is done");
+      assertTrue(seen.stream().anyMatch(s -> String.valueOf(s.problem).contains(error.toString())));
+    }
+    worker.full = true; // no thread to be had
+    assertTrue(bench.classify("photo.jpg", WorkbenchTest::grey));
+    assertEquals(Task.NONE, last().task);
+    assertTrue(last().problem.contains("unable to create"), last().problem);
+    worker.full = false;
+    assertTrue(bench.check());
+    worker.finish();
+    assertTrue(last().passed);
   }
 
   @Test

@@ -35,6 +35,14 @@ std::string sensor_text(const json& before, const json& after, const char* unit)
   return text.empty() ? "not offered by this system" : text;
 }
 
+std::string words(const json& list, const char* none) {
+  std::string text;
+  for (const json& word : list) {
+    text += (text.empty() ? "" : ", ") + (word.is_string() ? word.get<std::string>() : word.dump());
+  }
+  return text.empty() ? none : text;
+}
+
 }  // namespace
 
 void print_json(const json& document) {
@@ -107,6 +115,17 @@ void print_verdict(const std::string& bundle, const json& info, const json& repo
             << ", Paddle Lite " << info["engine"].get<std::string>() << ", "
             << report["samples"].dump() << " samples, p50 "
             << text_of("%.2f ms", summary["latency"]["p50_ms"].get<double>()) << "\n";
+}
+
+void print_cpu(const json& about) {
+  std::cout << "CPU part         " << words(about["parts"], "not offered by this system") << "\n"
+            << "cores at MHz     " << words(about["mhz"], "not offered by this system") << "\n"
+            << "it has           " << words(about["features"], "neither dot product nor fp16")
+            << "\n"
+            << "the engine uses  "
+            << words(about["engine_features"], "neither dot product nor fp16") << "\n";
+  const auto why = about["why"].get<std::string>();
+  if (!why.empty()) std::cout << "because          " << why << "\n";
 }
 
 void print_bench_head() {

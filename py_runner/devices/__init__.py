@@ -5,7 +5,7 @@ A device has one method that runs a job, and says which of a bundle's models it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from py_runner.job import Job
 from py_runner.tensors import Sample
 from py_runner.watch import Watch
 
-__all__ = ["BOARDS", "HERE", "Device", "arm_device", "board_words"]
+__all__ = ["BOARDS", "HERE", "Device", "arm_device", "board_words", "other_family"]
 
 
 class Device(Protocol):
@@ -61,3 +61,11 @@ def arm_device() -> str | None:
     if HERE.target("native") == "arm" and not HERE.missing():
         return "cpu"
     return next((name for name, board in BOARDS.items() if not board.missing()), None)
+
+
+def other_family(device: str, features: Collection[str]) -> str | None:
+    """A board whose int8 kernels are not those that an engine with these features takes: with dot
+    product, or without. None where `device` is none of QEMU's that has both."""
+    if device.partition(":")[0] != "qemu-aarch64":
+        return None
+    return "qemu-aarch64:a72" if "dot product" in features else "qemu-aarch64:a76"

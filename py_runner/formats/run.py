@@ -79,12 +79,13 @@ class _Manifest:
     latency: dict[str, Any]
     outputs: tuple[_OutputInfo, ...]
     samples: tuple[SampleInfo, ...]
+    cpu: Optional[dict[str, Any]] = None  # noqa: UP045
 
 
 # The fields that a Run and its manifest have alike.
 _PLAIN = (
     "engine", "engine_version", "device", "machine", "threads", "precision", "warmup",
-    "peak_memory_bytes", "wall_s", "created",
+    "peak_memory_bytes", "wall_s", "created", "cpu",
 )  # fmt: skip
 
 
@@ -95,7 +96,8 @@ class Run:
     `outputs` maps an output's name to one array a sample, in the order of `samples`;
     `latency_ms[i][r]` is repeat `r` of sample `i`: copy in, inference, copy out.
     `wall_s` is the time of everything: starting the engine, reading the data, warm-up.
-    `model` is {name, sha256}; `precision` is the recipe's name.
+    `model` is {name, sha256}; `precision` is the recipe's name. `cpu` is what engine native says of
+    the CPU, and by which of its features the engine chose kernels: `lr_cpu` in lite_run.h.
     """
 
     engine: str
@@ -112,6 +114,7 @@ class Run:
     peak_memory_bytes: int
     wall_s: float
     created: str
+    cpu: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         ids = [s.id for s in self.samples]
@@ -242,6 +245,7 @@ class Run:
             peak_memory_bytes=max(r.peak_memory_bytes for r in runs),
             wall_s=sum(r.wall_s for r in runs),
             created=max(r.created for r in runs),
+            cpu=first.cpu if all(r.cpu == first.cpu for r in runs) else None,
         )
 
 

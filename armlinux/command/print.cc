@@ -35,6 +35,8 @@ std::string sensor_text(const json& before, const json& after, const char* unit)
   return text.empty() ? "not offered by this system" : text;
 }
 
+constexpr const char* kNoFeature = "neither dot product nor fp16";
+
 std::string words(const json& list, const char* none) {
   std::string text;
   for (const json& word : list) {
@@ -110,6 +112,14 @@ void print_report(const json& report) {
 
 void print_verdict(const std::string& bundle, const json& info, const json& report,
                    const json& summary) {
+  const json& cpu = info["cpu"];
+  if (!cpu["parts"].empty()) {
+    const auto why = cpu["why"].get<std::string>();
+    std::cout << "CPU part " << words(cpu["parts"], "") << " has "
+              << words(cpu["features"], kNoFeature) << "; the engine uses "
+              << words(cpu["engine_features"], kNoFeature) << (why.empty() ? "" : " (" + why + ")")
+              << "\n";
+  }
   std::cout << (report["passed"].get<bool>() ? "passed" : "failed") << ": " << bundle << " ("
             << info["precision"].get<std::string>() << ") on " << info["machine"].get<std::string>()
             << ", Paddle Lite " << info["engine"].get<std::string>() << ", "
@@ -120,10 +130,8 @@ void print_verdict(const std::string& bundle, const json& info, const json& repo
 void print_cpu(const json& about) {
   std::cout << "CPU part         " << words(about["parts"], "not offered by this system") << "\n"
             << "cores at MHz     " << words(about["mhz"], "not offered by this system") << "\n"
-            << "it has           " << words(about["features"], "neither dot product nor fp16")
-            << "\n"
-            << "the engine uses  "
-            << words(about["engine_features"], "neither dot product nor fp16") << "\n";
+            << "it has           " << words(about["features"], kNoFeature) << "\n"
+            << "the engine uses  " << words(about["engine_features"], kNoFeature) << "\n";
   const auto why = about["why"].get<std::string>();
   if (!why.empty()) std::cout << "because          " << why << "\n";
 }

@@ -1,19 +1,20 @@
-"""How fast a bundle or a source model is, by the number of threads."""
+"""How fast a bundle or a source model is, by the number of threads; what it costs on boards."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from lite_opt.subject import opened
-from py_runner.devices import BOARDS
+from py_runner.devices import BOARDS, board_words
 from py_runner.errors import UsageError
 from py_runner.inference import run
 from py_runner.watch import QUIET, Watch
 
-__all__ = ["Bench", "bench"]
+__all__ = ["Bench", "Counts", "bench", "count"]
 
 
 _WARMUP, _REPEAT = 5, 50
@@ -38,6 +39,52 @@ class Bench:
             return {"model": self.model, "runs": self.runs, "warnings": self.warnings}
         counted = {"device": self.device, "arm_instructions": self.arm_instructions}
         return {"model": self.model, **counted, "runs": []}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Executed ARM instructions an inference: of each bundle, a path, on each emulated board."""
+
+    devices: tuple[str, ...]
+    instructions: dict[str, dict[str, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """What was counted, for --json."""
+        return {
+            "counts": [
+                {"model": model, "device": device, "arm_instructions": number}
+                for model, by_device in self.instructions.items()
+                for device, number in by_device.items()
+            ]
+        }
+
+
+def count(
+    models: Sequence[str | Path], devices: Sequence[str], *, watch: Watch = QUIET, **given: Any
+) -> Counts:
+    """Count the instructions of one inference of each bundle's first sample on each board.
+
+    `given` are options of `bench` by name, `engine` among them; those that mean nothing here have
+    to be at their defaults. Raises UsageError as `bench` does, for a device that is no emulated
+    board, and for a bundle or a device that is named twice.
+    """
+    other = next((device for device in devices if device not in BOARDS), None)
+    if other is not None:
+        raise UsageError(
+            f"several are compared by counting instructions, on emulated boards; '{other}' is "
+            f"none: {', '.join(board_words())}"
+        )
+    paths = [str(model) for model in models]
+    for name in (*paths, *devices):
+        if (*paths, *devices).count(name) > 1:
+            raise UsageError(f"'{name}' is given twice")
+    instructions: dict[str, dict[str, int]] = {path: {} for path in paths}
+    for done, (path, device) in enumerate(product(paths, devices), start=1):
+        found = bench(path, device=device, **given)
+        assert found.arm_instructions is not None
+        instructions[path][device] = found.arm_instructions
+        watch.step("counts", done, len(paths) * len(devices))
+    return Counts(tuple(devices), instructions)
 
 
 def bench(

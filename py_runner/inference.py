@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sized
 from itertools import chain
 
-from py_runner.devices import BOARDS, HERE, Device
+from py_runner.devices import BOARDS, HERE, Device, board_words
 from py_runner.engines import ENGINES
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
@@ -41,7 +41,8 @@ def run(
         samples: consumed once, ahead of the engine by as much as fits a pipe.
         engine: "lite", "native" or "paddle".
         device: "cpu"; for engine `paddle` also "cpu+onednn", "gpu" and "gpu:N"; for `native` also
-            "qemu-aarch64" and "qemu-arm", which emulate a board: see devices/qemu.py. Its latencies
+            "qemu-aarch64", "qemu-arm" and "qemu-aarch64:pi5" or another of devices/boards.py,
+            which emulate a board: see devices/qemu.py. Its latencies
             are the emulator's and say nothing of a board's.
         threads: CPU threads of the engine.
         warmup: unmeasured inferences of the first sample.
@@ -104,6 +105,6 @@ def _place(engine: str, device: str) -> Device:
             re.fullmatch(other.devices[0], device) for other in ENGINES.values()
         )
         what = "" if known else f"unknown device '{device}': "
-        places = ", ".join((words, *BOARDS)) if kind.boards else words
+        places = ", ".join((words, *board_words())) if kind.boards else words
         raise UsageError(f"{what}engine {engine} runs on device {places}")
     return HERE

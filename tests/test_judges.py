@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import make_model
 import numpy as np
 import pytest
 
+from lite_opt.conversion import judges
 from lite_opt.conversion.culprit import culprit
 from lite_opt.conversion.judges import Verdict, Verdicts
 from lite_opt.judge.compare import Report, compare
 from lite_opt.model.program import Op, Program
 from py_runner.formats.run import Run, SampleInfo
+from py_runner.watch import QUIET
 
 
 def run(values: list[list[float]]) -> Run:
@@ -173,3 +177,68 @@ def test_control_flow_has_no_culprit() -> None:
     loop.set("sub_block", 1, "BLOCK")
     program.blocks[0].ops.insert(2, loop)
     assert culprit(program, lambda _: True) is None
+
+
+def test_every_judge_is_listed_with_its_cpu(right: Report) -> None:
+    check = said(
+        Verdicts(
+            simulation=Verdict("paddle 3", right, cpu="Linux x86_64"),
+            x86=Verdict("lite v2", None, doubt="x86 died"),
+            board=Verdict("native v3 (qemu-aarch64)", right, cpu="with dot product"),
+            other=Verdict("native v3 (qemu-aarch64:a72)", right, warnings=("of the other",)),
+        ),
+        "int8",
+    )
+    assert check["judges"] == [
+        {"engine": "lite v2", "cpu": "", "passed": False},
+        {"engine": "paddle 3", "cpu": "Linux x86_64", "passed": True},
+        {"engine": "native v3 (qemu-aarch64)", "cpu": "with dot product", "passed": True},
+        {"engine": "native v3 (qemu-aarch64:a72)", "cpu": "", "passed": True},
+    ]
+    assert check["targets"]["arm"] == (
+        "passed on native v3 (qemu-aarch64) and native v3 (qemu-aarch64:a72)"
+    )
+    assert "of the other" in check["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("device", "features", "other"),
+    [
+        ("qemu-aarch64", ["dot product", "fp16"], "qemu-aarch64:a72"),
+        ("qemu-aarch64:pi4", [], "qemu-aarch64:a76"),
+        ("qemu-aarch64", ["fp16"], "qemu-aarch64:a76"),
+        ("qemu-arm", [], None),
+        ("cpu", ["dot product"], None),
+    ],
+)
+def test_int8_is_judged_on_both_families_of_kernels(
+    device: str, features: list[str], other: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answers(*_: Any, device: str, **__: Any) -> Run:
+        asked.append(device)
+        cpu = {"engine_features": features if len(asked) == 1 else []}
+        answered = replace(run([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]]), cpu=cpu, device=device)
+        return replace(answered, machine="Linux aarch64", precision=precision)
+
+    monkeypatch.setattr(judges, "run", answers)
+    monkeypatch.setattr(judges, "arm_device", lambda: device)
+    reference = run([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])
+    case = judges.Case(Any, Any, [], 2, reference, QUIET)  # type: ignore[arg-type]
+    bundle: Any = SimpleNamespace(targets={"arm": None}, name="b")
+    monkeypatch.setattr(judges, "Bundle", SimpleNamespace(open=lambda _: Opened()))
+    precision = "int8"
+    first, second = judges.board(case, Path("b"), bundle)
+    assert asked == [name for name in (device, other) if name is not None]
+    assert first and first.engine.endswith(f"({device})") and bool(second) == (other is not None)
+    words = ", ".join(features) or "neither dot product nor fp16"
+    assert first.cpu == f"Linux aarch64, kernels with {words}"
+    precision = "fp32"
+    asked.clear()
+    assert judges.board(case, Path("b"), bundle)[1] is None and asked == [device]
+
+
+class Opened:
+    def model(self, _: str) -> None:
+        """No model: nobody runs it."""

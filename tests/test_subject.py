@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lite_opt import bench as bench_module
-from lite_opt.bench import Bench, bench
+from lite_opt.bench import Bench, bench, count
 from lite_opt.subject import bundle_samples, opened
 from py_runner.errors import UsageError
+from py_runner.formats.bundle import Bundle
 from py_runner.watch import Watch
 
 SHAPES = {"x": [(2, 3, 16, 16), (1, 3, 16, 16)]}
@@ -95,3 +97,44 @@ def test_on_an_emulated_board_instructions_are_counted(
     assert found.to_json() == {
         "model": str(bundle), "device": "qemu-arm", "arm_instructions": 12_340_000, "runs": []
     }  # fmt: skip
+
+
+def test_several_boards_and_bundles_make_a_table(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Board:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def target(self, engine: str) -> str:
+            return "arm"
+
+        def count_instructions(self, model: Any, sample: Any) -> int:
+            return self.number + len(model.name)
+
+    boards = {"qemu-aarch64:pi4": Board(2_000_000), "qemu-aarch64:pi5": Board(1_000_000)}
+    for name, board in boards.items():
+        monkeypatch.setitem(bench_module.BOARDS, name, board)
+    other = Path(shutil.copytree(bundle, tmp_path / "other.bundle"))
+    steps: list[tuple[str, int, int | None]] = []
+    found = count(
+        [bundle, other],
+        list(boards),
+        engine="native",
+        watch=Watch(step=lambda *at: steps.append(at)),
+    )
+    assert steps == [("counts", n, 4) for n in range(1, 5)]
+    name = len(Bundle.open(bundle).name)
+    assert found.devices == tuple(boards)
+    by_device = {"qemu-aarch64:pi4": 2_000_000 + name, "qemu-aarch64:pi5": 1_000_000 + name}
+    assert found.instructions == {str(bundle): by_device, str(other): by_device}
+    assert found.to_json()["counts"][1] == {
+        "model": str(bundle), "device": "qemu-aarch64:pi5", "arm_instructions": 1_000_000 + name
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="on emulated boards; 'cpu' is none: qemu-aarch64, "):
+        count([bundle], ["qemu-aarch64:pi4", "cpu"], engine="native")
+    for twice in (([bundle], ["qemu-aarch64:pi4"] * 2), ([bundle, bundle], ["qemu-aarch64:pi4"])):
+        with pytest.raises(UsageError, match="is given twice"):
+            count(*twice, engine="native")
+    with pytest.raises(UsageError, match="leave --threads out"):
+        count([bundle, other], ["qemu-aarch64:pi4"], engine="native", threads=(1, 2))

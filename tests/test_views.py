@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from test_compare import LOGITS, made
 
-from lite_opt.bench import Bench
+from lite_opt.bench import Bench, Counts
 from lite_opt.cli import output
 from lite_opt.cli.output import tell
 from lite_opt.conversion.convert import Conversion
@@ -191,6 +191,13 @@ def test_instructions_are_no_latency(capsys: pytest.CaptureFixture[str]) -> None
     found = Bench("m", "qemu-arm", arm_instructions=12_340_000)
     text = shown(latency.view(found), capsys)
     assert text.startswith("12.34 M ARM instructions per inference of m (qemu-arm): ")
+
+
+def test_boards_are_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    by_device = {"qemu-aarch64:pi4": 80_430_000, "qemu-aarch64:pi5": 48_700_000}
+    text = shown(latency.counts(Counts(tuple(by_device), {"int8.bundle": by_device})), capsys)
+    assert re.search(r"^ bundle +qemu-aarch64:pi4 +qemu-aarch64:pi5", text, re.M)
+    assert re.search(r"^ int8.bundle +80.43 +48.70", text, re.M)
 
 
 def test_archives_in_the_cache_are_marked(

@@ -139,7 +139,16 @@ int bench(const Options& options) {
   return LR_OK;
 }
 
+int cpu(const Options& options) {
+  const char* text = nullptr;
+  must(lr_cpu(&text));
+  const json about = json::parse(text);
+  options.as_json ? print_json(about) : print_cpu(about);
+  return LR_OK;
+}
+
 int run(const Options& options) {
+  if (options.cpu) return cpu(options);
   check_kept(options);
   if (options.bench) return bench(options);
   return options.inputs.empty() && options.samples.empty() ? check(options) : infer(options);

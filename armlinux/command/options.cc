@@ -17,6 +17,7 @@ namespace {
 
 constexpr const char* kUsageText =
     R"(Usage: lite_run BUNDLE [INPUT...] [options]
+       lite_run --cpu
 
 Runs a bundle of paddle-edge on this machine with Paddle Lite.
 
@@ -34,6 +35,9 @@ that holds the samples of a model with one input, stacked on axis 0. Samples are
       --top-k N        classes to print for a sample (default 5)
       --threads N      CPU threads (default 1); with --bench a list such as 1,2,4
       --power-mode M   cores to use on ARM: no-bind (default), high, low, full, rand-high, rand-low
+      --identity M     auto (default): where Paddle Lite does not know this CPU, it is shown one that
+                       has the same features, so that it uses them; off: it is not. Without this
+                       option the environment variable LR_CPU decides
       --warmup N       unmeasured inferences before the first sample (default 1, with --bench 5)
       --repeat N       measured inferences of each sample (default 1, with --bench 50)
       --bench          measure the latency of one sample, of the bundle's where none is given,
@@ -43,6 +47,7 @@ that holds the samples of a model with one input, stacked on axis 0. Samples are
                        model and samples tell, and not much more than is free)
       --sysfs DIR      where frequency and temperature are read (default /sys)
       --force          replace the Run folder of -o
+      --cpu            say what this CPU is, what it has, and what of that the engine uses
       --json           print one JSON object, and nothing else, on standard output
       --log            let Paddle Lite's log through to standard error
   -h, --help           show this
@@ -101,6 +106,8 @@ Options parse(int argc, char** argv) {
     kTopK,
     kThreads,
     kPower,
+    kIdentity,
+    kCpu,
     kWarmup,
     kRepeat,
     kBench,
@@ -117,6 +124,8 @@ Options parse(int argc, char** argv) {
                              {"top-k", required_argument, nullptr, kTopK},
                              {"threads", required_argument, nullptr, kThreads},
                              {"power-mode", required_argument, nullptr, kPower},
+                             {"identity", required_argument, nullptr, kIdentity},
+                             {"cpu", no_argument, nullptr, kCpu},
                              {"warmup", required_argument, nullptr, kWarmup},
                              {"repeat", required_argument, nullptr, kRepeat},
                              {"bench", no_argument, nullptr, kBench},
@@ -147,6 +156,12 @@ Options parse(int argc, char** argv) {
         break;
       case kPower:
         options.power_mode = power_mode(optarg);
+        break;
+      case kIdentity:
+        ::setenv("LR_CPU", optarg, 1);  // the library refuses what it does not know
+        break;
+      case kCpu:
+        options.cpu = true;
         break;
       case kWarmup:
         options.warmup = number("--warmup", optarg, 0);
@@ -187,6 +202,8 @@ Options parse(int argc, char** argv) {
                                     "' is unknown or lacks its value; see lite_run --help");
     }
   }
+  if (options.cpu && optind == argc) return options;
+  if (options.cpu) throw Failure(LR_USAGE, "--cpu takes no bundle: what runs one says it, too");
   if (optind == argc) throw Failure(LR_USAGE, "which bundle? see lite_run --help");
   options.bundle = argv[optind];
   options.inputs.assign(argv + optind + 1, argv + argc);

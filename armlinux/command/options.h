@@ -25,6 +25,7 @@ struct Options {
   bool force = false;
   bool as_json = false;
   bool log = false;
+  bool cpu = false;
 };
 
 // Throws Failure for what makes no sense. Ends the process after --help and --version.

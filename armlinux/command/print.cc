@@ -36,6 +36,16 @@ std::string sensor_text(const json& before, const json& after, const char* unit)
   return text.empty() ? "not offered by this system" : text;
 }
 
+constexpr const char* kNoFeature = "neither dot product nor fp16";
+
+std::string words(const json& list, const char* none) {
+  std::string text;
+  for (const json& word : list) {
+    text += (text.empty() ? "" : ", ") + (word.is_string() ? word.get<std::string>() : word.dump());
+  }
+  return text.empty() ? none : text;
+}
+
 }  // namespace
 
 void print_json(const json& document) {
@@ -107,6 +117,14 @@ void print_report(const json& report) {
 
 void print_verdict(const std::string& bundle, const json& info, const json& report,
                    const json& summary) {
+  const json& cpu = info["cpu"];
+  if (!cpu["parts"].empty()) {
+    const auto why = cpu["why"].get<std::string>();
+    std::cout << "CPU part " << words(cpu["parts"], "") << " has "
+              << words(cpu["features"], kNoFeature) << "; the engine uses "
+              << words(cpu["engine_features"], kNoFeature) << (why.empty() ? "" : " (" + why + ")")
+              << "\n";
+  }
   const char* outcome = report["passed"].get<bool>() ? "passed"
                         : report["failures"].empty() ? "unjudged"
                                                      : "failed";
@@ -116,6 +134,15 @@ void print_verdict(const std::string& bundle, const json& info, const json& repo
             << shown(info["engine"].get<std::string>()) << ", " << report["samples"].dump()
             << " samples, p50 " << text_of("%.2f ms", summary["latency"]["p50_ms"].get<double>())
             << "\n";
+}
+
+void print_cpu(const json& about) {
+  std::cout << "CPU part         " << words(about["parts"], "not offered by this system") << "\n"
+            << "cores at MHz     " << words(about["mhz"], "not offered by this system") << "\n"
+            << "it has           " << words(about["features"], kNoFeature) << "\n"
+            << "the engine uses  " << words(about["engine_features"], kNoFeature) << "\n";
+  const auto why = about["why"].get<std::string>();
+  if (!why.empty()) std::cout << "because          " << why << "\n";
 }
 
 void print_bench_head() {

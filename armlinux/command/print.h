@@ -22,6 +22,9 @@ void print_report(const nlohmann::json& report);
 void print_verdict(const std::string& bundle, const nlohmann::json& info,
                    const nlohmann::json& report, const nlohmann::json& summary);
 
+// What lr_cpu says.
+void print_cpu(const nlohmann::json& about);
+
 // The table of --bench: its head, and a summary for a number of threads. That has the sensors
 // "before" and "after".
 void print_bench_head();

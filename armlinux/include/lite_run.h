@@ -89,10 +89,25 @@ LR_API void lr_close(lr_session** session);
 /* What was opened, as JSON; with NULL for a session, the library alone: {"lite_run": "0.1.0"}.
  * Of a session also: "engine" (Paddle Lite's version), "opt_version" (of the optimizer that wrote
  * the model), "name" and "sha256" of the bundle, "precision" (its recipe), "target", "file",
- * "threads", "machine", "device", "labels" (their number), "image" (whether lr_set_image
- * works), "samples" (how many the bundle holds), "estimated_memory_bytes", and "warnings", a list
- * of sentences. Never NULL for a session that is open. */
+ * "threads", "machine", "cpu" (as lr_cpu), "device", "labels" (their number), "image" (whether
+ * lr_set_image works), "samples" (how many the bundle holds), "estimated_memory_bytes", and
+ * "warnings", a list of sentences. Never NULL for a session that is open. */
 LR_API const char* lr_info(const lr_session* session);
+
+/* This machine's CPU, and what the engine takes it for, as JSON: "parts" (numbers of
+ * /proc/cpuinfo), "mhz" (the highest frequency of each core), "features" ("dot product", "fp16":
+ * what the kernel says it has), "engine_features" (by which the engine chooses its kernels),
+ * "shown" (the parts that the engine was shown in the place of those, [] where it read the file
+ * itself) and "why".
+ *
+ * Paddle Lite does not know the parts of newer CPUs, and leaves what they have unused. On ARM this
+ * library therefore exports `fopen`: while it opens the engine, /proc/cpuinfo then holds parts that
+ * have the same features. Never more: kernels of another CPU end with an illegal instruction. The
+ * environment variable LR_CPU=off turns it off. It needs the loader to find this library before
+ * the C library: it is so in a program that links it and in one that is started with LD_PRELOAD,
+ * and not after a dlopen; "shown" says what came of it. The text lives as long as the process.
+ * LR_USAGE for an LR_CPU that is neither "auto" nor "off". */
+LR_API int lr_cpu(const char** cpu);
 
 /* How many inputs (LR_INPUT) or outputs (LR_OUTPUT) the model has; -1 for wrong arguments. */
 LR_API int lr_count(const lr_session* session, int side);

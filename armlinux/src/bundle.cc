@@ -4,6 +4,7 @@
 #include <limits>
 #include <set>
 
+#include "cpu.h"
 #include "error.h"
 #include "file.h"
 #include "machine.h"
@@ -260,7 +261,7 @@ std::string Bundle::verified(const Target& target) const {
     }
   }
   const auto half = target.kernels.find("arm/fp16");
-  if (half != target.kernels.end() && half->second > 0 && !has_fp16()) {
+  if (half != target.kernels.end() && half->second > 0 && !cpu_features().fp16) {
     throw Error(file + ": computes in fp16, which this CPU lacks: convert with --recipe fp32");
   }
   const MappedFile mapped(file);

@@ -9,6 +9,7 @@
 #include "error.h"
 #include "paddle_api.h"
 #include "probe.h"
+#include "shown_cpu.h"
 
 #if defined(__x86_64__)
 // Paddle Lite's x86 engine has no setting for its threads; its OpenMP has. Weak: another build of
@@ -69,6 +70,7 @@ size_t count_of(const std::vector<int64_t>& shape) {
 
 std::shared_ptr<lite::PaddlePredictor> load(const lite::MobileConfig& config,
                                             const std::string& what) {
+  const ShowCpu show;
   auto predictor = lite::CreatePaddlePredictor<lite::MobileConfig>(config);
   if (predictor == nullptr) throw Error(what + ": the engine refused it");
   return predictor;
@@ -81,6 +83,7 @@ size_t bytes_of(const Type& type, const std::vector<int64_t>& shape) {
 }  // namespace
 
 std::string engine_version() {
+  const ShowCpu show;  // the first to be asked looks at the CPU
   lite::MobileConfig config;
   config.set_model_from_buffer(std::string(std::begin(kProbe), std::end(kProbe)));
   return load(config, "Paddle Lite")->GetVersion();
@@ -122,6 +125,7 @@ Engine::Engine(const Bundle& bundle, std::string file, int threads, int power_mo
 Engine::~Engine() = default;
 
 std::unique_ptr<Engine::Model> Engine::load() const {
+  const ShowCpu show;
   lite::MobileConfig config;
   config.set_model_from_file(file_);
   config.set_power_mode(static_cast<lite::PowerMode>(power_mode_));

@@ -9,9 +9,11 @@
 #include <utility>
 #include <vector>
 
+#include "engine.h"
 #include "error.h"
 #include "record.h"
 #include "session.h"
+#include "shown_cpu.h"
 
 using lite_run::Answer;
 using lite_run::Error;
@@ -115,6 +117,18 @@ void lr_close(lr_session** session) {
 const char* lr_info(const lr_session* session) {
   return session != nullptr ? session->info_text.c_str()
                             : "{\"lite_run\":\"" LITE_RUN_VERSION "\"}";
+}
+
+int lr_cpu(const char** cpu) {
+  return guarded([&] {
+    need(cpu != nullptr, "lr_cpu: a pointer is NULL");
+    static const std::string text = [] {
+      (void)lite_run::engine_version();  // has it look
+      return text_of(lite_run::shown_cpu());
+    }();
+    *cpu = text.c_str();
+    return LR_OK;
+  });
 }
 
 int lr_count(const lr_session* session, int side) {

@@ -1,9 +1,6 @@
 #include "machine.h"
 
 #include <sys/utsname.h>
-#if defined(__linux__)
-#include <sys/auxv.h>
-#endif
 
 #include <cstring>
 #include <fstream>
@@ -33,19 +30,6 @@ const char* this_target() {
   return "x86";
 #else
 #error "Paddle Lite runs on ARM and x86 only"
-#endif
-}
-
-bool has_fp16() {
-  // Bits FPHP and ASIMDHP of the kernel's asm/hwcap.h, for either architecture.
-#if defined(__aarch64__)
-  constexpr unsigned long kBits = 1UL << 9 | 1UL << 10;
-  return (getauxval(AT_HWCAP) & kBits) == kBits;
-#elif defined(__arm__)
-  constexpr unsigned long kBits = 1UL << 22 | 1UL << 23;
-  return (getauxval(AT_HWCAP) & kBits) == kBits;
-#else
-  return false;
 #endif
 }
 

@@ -9,9 +9,6 @@ namespace lite_run {
 // The target of a bundle that this CPU runs: "arm" or "x86".
 const char* this_target();
 
-// Whether the CPU computes in half precision (Armv8.2 FP16, scalar and vector).
-bool has_fp16();
-
 // Memory that can be had without ending anything, swap included; -1 where the system does not say.
 int64_t free_memory_bytes();
 

@@ -7,6 +7,7 @@
 #include "compare.h"
 #include "error.h"
 #include "file.h"
+#include "shown_cpu.h"
 
 namespace lite_run {
 
@@ -27,6 +28,7 @@ double ms_since(Clock::time_point start) {
 Record::Record(Session& session) : session_(session), start_(session.start()) {
   run_.engine_version = session.engine_version();
   run_.machine = session.machine();
+  run_.cpu = shown_cpu();
   run_.threads = session.threads();
   run_.precision = session.target().precision;
   run_.model_name = session.bundle().name;

@@ -113,6 +113,7 @@ json Run::summary() const {
           {"engine_version", engine_version},
           {"device", device},
           {"machine", machine},
+          {"cpu", cpu},
           {"threads", threads},
           {"precision", precision},
           {"model", {{"name", model_name}, {"sha256", model_sha256}}},

@@ -31,6 +31,7 @@ struct Run {
   std::string engine_version;
   std::string device = "cpu";
   std::string machine;
+  nlohmann::json cpu;  // as shown_cpu() says
   int threads = 1;
   std::string precision;
   std::string model_name;

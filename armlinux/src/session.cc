@@ -10,6 +10,7 @@
 #include "image.h"
 #include "machine.h"
 #include "nb.h"
+#include "shown_cpu.h"
 
 namespace lite_run {
 
@@ -67,6 +68,8 @@ Session::Found Session::check_fit() const {
                 mb(free) + " are free: end other programs, or convert with a smaller --recipe");
   }
   found.engine_version = lite_run::engine_version();
+  const std::string slow = cpu_warning(target_.precision);
+  if (!slow.empty()) found.warnings.push_back(slow);
   const std::string differ = "the Paddle Lite library is " + found.engine_version + ", and " +
                              target_.file + " was made for " + target_.opt_version;
   switch (version_fit(found.engine_version, target_.opt_version)) {
@@ -93,6 +96,7 @@ json Session::info() const {
           {"file", target_.file},
           {"threads", threads_},
           {"machine", machine_},
+          {"cpu", shown_cpu()},
           {"device", "cpu"},
           {"labels", bundle_.labels.size()},
           {"image", bundle_.image.has_value() && bundle_.inputs.size() == 1},

@@ -1,4 +1,4 @@
-"""`paddle-edge bench`: latency, for one or more thread counts."""
+"""`paddle-edge bench`: latency for thread counts, or instructions on emulated boards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from lite_opt.bench import bench
+from lite_opt.bench import bench, count
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
 from lite_opt.views import latency
@@ -15,8 +15,9 @@ __all__ = ["command"]
 
 
 @click.command("bench", cls=opt.Command)
-@click.argument("model", metavar="BUNDLE|MODEL", type=opt.Reads())
+@click.argument("models", metavar="BUNDLE|MODEL...", nargs=-1, required=True, type=opt.Reads())
 @opt.ENGINE
+@opt.DEVICES
 @opt.ON_SERVER
 @click.option(
     "--threads",
@@ -31,19 +32,29 @@ __all__ = ["command"]
 @opt.check_shape("Shape of the random tensor.")
 @opt.JSON
 @opt.DEBUG
-def command(model: str, as_json: bool, **options: Any) -> None:
+def command(
+    models: tuple[str, ...], devices: tuple[str, ...], as_json: bool, **options: Any
+) -> None:
     """Measure the latency of one sample, for one or more thread counts.
 
-    On an emulated board (--device qemu-aarch64, qemu-arm) latencies are the emulator's and say
-    nothing: executed ARM instructions are counted instead, on one thread. They are a model of the
-    cost, the same number each time, and not a latency.
+    On an emulated board (--device qemu-aarch64, qemu-arm, qemu-aarch64:pi5 ...) latencies are the
+    emulator's and say nothing: executed ARM instructions are counted instead, on one thread. They
+    are a model of the cost, the same number each time, and not a latency. Several bundles and
+    several boards make a table.
 
     \b
     Examples:
       paddle-edge bench cat.bundle --threads 1,2,4
       paddle-edge bench inference/ --engine paddle --repeat 200
-      paddle-edge bench cat.bundle --engine native --device qemu-aarch64
+      paddle-edge bench cat.bundle --engine native --device qemu-aarch64:pi5
+      paddle-edge bench fp32.bundle int8.bundle --engine native --device qemu-aarch64:pi4 \\
+          --device qemu-aarch64:pi5
     """
     with watching(as_json) as watch:
-        found = bench(model, watch=watch, **options)
-    tell(found.to_json(), latency.view(found), as_json=as_json)
+        if len(models) == len(devices) == 1:
+            found = bench(models[0], device=devices[0], watch=watch, **options)
+            document, shown = found.to_json(), latency.view(found)
+        else:
+            counted = count(models, devices, watch=watch, **options)
+            document, shown = counted.to_json(), latency.counts(counted)
+    tell(document, shown, as_json=as_json)

@@ -14,12 +14,15 @@ import click
 
 from lite_opt.cli.output import forget_reader
 from py_runner.data.mentions import with_mentioned
+from py_runner.devices import board_words
 from py_runner.files.folder import check_kept
 
 __all__ = [
     "CALIBRATION",
     "COUNT",
     "DEBUG",
+    "DEVICE",
+    "DEVICES",
     "ENGINE",
     "FORCE",
     "IMAGE",
@@ -181,14 +184,21 @@ CALIBRATION = _several(
     ),
     click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
 )
+_DEVICES = (
+    "cpu; for engine paddle also cpu+onednn, gpu or gpu:N; for engine native also qemu-aarch64 or "
+    "qemu-arm, an emulated board, or one by name: "
+    + "; ".join(text for text in board_words() if ":" in text)
+    + "."
+)
+DEVICE = click.option("--device", default="cpu", show_default=True, help=_DEVICES)
+DEVICES = click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=["cpu"],
+    help=f"{_DEVICES} Several emulated boards, each with a --device, are compared.  [default: cpu]",
+)
 ON_SERVER = _several(
-    click.option(
-        "--device",
-        default="cpu",
-        show_default=True,
-        help="cpu; for engine paddle also cpu+onednn, gpu or gpu:N; for engine native also "
-        "qemu-aarch64 or qemu-arm, an emulated board.",
-    ),
     click.option("--tensorrt", is_flag=True, help="Use TensorRT (engine paddle on a GPU)."),
     click.option(
         "--precision",

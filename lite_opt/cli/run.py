@@ -29,6 +29,7 @@ __all__ = ["command"]
     "Default: the bundle's samples, or random tensors for a model.",
 )
 @opt.ENGINE
+@opt.DEVICE
 @opt.ON_SERVER
 @click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")
 @click.option("--warmup", type=int, default=1, show_default=True, help="Unmeasured inferences.")

@@ -188,7 +188,8 @@ def _write(
                 (folder / "model.x86.nb").unlink(missing_ok=True)
                 bundle = replace(bundle, targets={"arm": bundle.targets["arm"]})
             _sign(bundle, folder, verdicts, models, data)
-            verdicts = replace(verdicts, board=judges.board(case, folder, bundle))
+            board, other = judges.board(case, folder, bundle)
+            verdicts = replace(verdicts, board=board, other=other)
             _keep(replace(reference.first(kept), noise=case.measured), folder)
         _sign(bundle, folder, verdicts, models, data)
     return verdicts

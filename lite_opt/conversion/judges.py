@@ -24,7 +24,7 @@ from lite_opt.lite.targets import cannot
 from lite_opt.model.load import stage
 from lite_opt.model.program import Program
 from lite_opt.quant.simulate import fake_fp16
-from py_runner.devices import arm_device
+from py_runner.devices import arm_device, other_family
 from py_runner.errors import ConvertError, EngineError, RefusedError
 from py_runner.files.folder import temporary_folder
 from py_runner.formats.bundle import Bundle
@@ -121,13 +121,14 @@ class Verdict:
     """What one engine says of a conversion. `bool(verdict)` is whether it found it right.
 
     `doubt` says why it is not to be believed, or why it says nothing: then `report` is no verdict
-    on the model. `fails` is whether that is the engine's fault.
+    on the model. `fails` is whether that is the engine's fault, `cpu` what it ran on, in words.
     """
 
     engine: str
     report: Report | None
     doubt: str = ""
     warnings: tuple[str, ...] = ()
+    cpu: str = ""
 
     def __bool__(self) -> bool:
         return not self.doubt and self.report is not None and bool(self.report)
@@ -139,11 +140,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The verdicts on one conversion, each None where that judge was not asked or is not here."""
+    """The verdicts on one conversion, each None where that judge was not asked or is not here.
+
+    `other` is that of an ARM engine which takes other int8 kernels than `board`'s.
+    """
 
     simulation: Verdict | None = None
     x86: Verdict | None = None
     board: Verdict | None = None
+    other: Verdict | None = None
 
     @property
     def report(self) -> Report | None:
@@ -159,7 +164,8 @@ class Verdicts:
 
         `warnings` are those of the conversion.
         """
-        verdicts = [v for v in (self.x86, self.simulation, self.board) if v is not None]
+        judges = (self.x86, self.simulation, self.board, self.other)
+        verdicts = [verdict for verdict in judges if verdict is not None]
         if not verdicts:
             return {"status": "skipped", "warnings": list(warnings)}
         every = [*warnings, *(text for verdict in verdicts for text in verdict.warnings)]
@@ -174,13 +180,15 @@ class Verdicts:
         check["targets"] = {
             name: self._of_arm(recipe) if name == "arm" else self._of_x86() for name in targets
         }
+        check["judges"] = [{"engine": v.engine, "cpu": v.cpu, "passed": bool(v)} for v in verdicts]
         check["warnings"] = list(dict.fromkeys(every))
         return check
 
     def _of_arm(self, recipe: str) -> str:
         """What is known of the file for arm, in words."""
         if self.board:
-            return f"passed on {self.board.engine}"
+            engines = [v.engine for v in (self.board, self.other) if v]
+            return f"passed on {' and '.join(engines)}"
         words = [self.board.doubt if self.board is not None else "not run: no ARM engine here"]
         if self.simulation:
             words.insert(0, f"its {recipe} arithmetic passed on {self.simulation.engine}")
@@ -215,16 +223,30 @@ def _verdict(case: Case, reference: Run, answers: Run, where: str = "") -> Verdi
     report = case.compared(reference, answers)
     if report.failures:
         raise CheckFailedError(report)
-    return _unless_wrong(_engine(answers) + where, report)
+    return _unless_wrong(answers, report, where)
 
 
-def _unless_wrong(engine: str, report: Report) -> Verdict:
+def _unless_wrong(answers: Run, report: Report, where: str = "") -> Verdict:
     """The verdict that a report without failures is."""
-    return Verdict(engine, report, "; ".join(report.unjudged), report.warnings)
+    return Verdict(
+        _engine(answers) + where,
+        report,
+        "; ".join(report.unjudged),
+        report.warnings,
+        cpu=_cpu(answers),
+    )
 
 
 def _engine(answers: Run) -> str:
     return f"{answers.engine} {answers.engine_version}"
+
+
+def _cpu(answers: Run) -> str:
+    """What an engine ran on, and by which features of it kernels were chosen, in words."""
+    if answers.cpu is None:
+        return answers.machine
+    used = ", ".join(answers.cpu["engine_features"]) or "neither dot product nor fp16"
+    return f"{answers.machine}, kernels with {used}"
 
 
 def simulation(case: Case) -> Verdict | None:
@@ -264,7 +286,7 @@ def x86(case: Case, folder: Path, bundle: Bundle, doubt: str) -> Verdict:
         else:
             report, engine = case.compared(reference, answers), _engine(answers)
             if not report.failures:
-                return _unless_wrong(engine, report)
+                return _unless_wrong(answers, report)
             doubt = "; ".join(report.failures)
     if report is not None and ("arm" not in bundle.targets or _weights_are_wrong(case)):
         raise CheckFailedError(report)
@@ -303,16 +325,27 @@ def _run_x86(case: Case, models: Models, samples: list[Sample], file: Path | Non
         return run(model, samples, engine="lite")
 
 
-def board(case: Case, folder: Path, bundle: Bundle) -> Verdict | None:
+def board(case: Case, folder: Path, bundle: Bundle) -> tuple[Verdict | None, Verdict | None]:
     """An ARM engine on the file for arm, where there is one: this machine, or an emulated board.
 
-    It counts more than any other. `folder` holds a whole bundle. None where no engine is here, in
-    doubt where it is set up wrongly. Raises CheckFailedError where the model is wrong on it, or it
-    refuses the model, dies of it or hangs.
+    It counts more than any other. `folder` holds a whole bundle. Static int8 has two families of
+    kernels, with and without dot product: where boards are emulated the second verdict is one's
+    that takes the other family. None where no engine is here, in doubt where it is set up wrongly.
+    Raises CheckFailedError where the model is wrong on it, or it refuses the model, dies of it or
+    hangs.
     """
     device = arm_device()
     if "arm" not in bundle.targets or device is None:
-        return None
+        return None, None
+    verdict, answers = _on_board(case, folder, bundle, device)
+    if answers is None or answers.precision != "int8" or answers.cpu is None:
+        return verdict, None
+    other = other_family(device, answers.cpu["engine_features"])
+    return verdict, None if other is None else _on_board(case, folder, bundle, other)[0]
+
+
+def _on_board(case: Case, folder: Path, bundle: Bundle, device: str) -> tuple[Verdict, Run | None]:
+    """What an ARM engine says, and what it answered."""
     case.watch.say(f"running the file for arm on engine native, device {device}")
     limit_s = max(_LEAST_LIMIT_S, _SLOWER * case.reference.latency["max_ms"] / 1e3)
     warnings: list[str] = []
@@ -335,9 +368,10 @@ def board(case: Case, folder: Path, bundle: Bundle) -> Verdict | None:
         raise CheckFailedError(None, words + _blame(case, device, limit_s)) from None
     except EngineError as error:
         warn(f"no ARM verdict: {str(error).replace(str(folder), bundle.name)}")
-        return Verdict("native", None, doubt=warnings[-1], warnings=tuple(warnings))
+        doubt = Verdict("native", None, doubt=warnings[-1], warnings=tuple(warnings))
+        return doubt, None
     verdict = _verdict(case, case.reference.first(case.kept), answers, f" ({device})")
-    return replace(verdict, warnings=tuple(warnings))
+    return replace(verdict, warnings=tuple(warnings)), answers
 
 
 def _blame(case: Case, device: str, limit_s: float) -> str:

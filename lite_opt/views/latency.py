@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from lite_opt.views.table import Item, Row, size, table, warnings
 
 if TYPE_CHECKING:
-    from lite_opt.bench import Bench
+    from lite_opt.bench import Bench, Counts
 
-__all__ = ["LATENCY_HEADER", "latency_rows", "view"]
+__all__ = ["LATENCY_HEADER", "counts", "latency_rows", "view"]
 
 LATENCY_HEADER = (
     "latency", "p50 ms", "p90 ms", "p99 ms", "mean ms", "per second", "count", "threads", "memory",
@@ -43,3 +43,13 @@ def view(found: Bench) -> Iterator[Item]:
     yield from warnings(found.warnings)
     rows = latency_rows({f"{r['engine']}, {r['threads']} threads": r for r in found.runs})
     yield table(f"Latency of {found.model}", LATENCY_HEADER, rows)
+
+
+def counts(found: Counts) -> Iterator[Item]:
+    """Bundles x boards: a row for each bundle, a column for each board."""
+    rows = [
+        (model, *(f"{by_device[device] / 1e6:.2f}" for device in found.devices))
+        for model, by_device in found.instructions.items()
+    ]
+    title = "Millions of ARM instructions per inference: a model of the cost, not a latency"
+    yield table(title, ("bundle", *found.devices), rows)

@@ -5,9 +5,11 @@ A device has one method that runs a job, and says which of a bundle's models it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Protocol
 
+from py_runner.devices import boards
 from py_runner.devices.here import Here
 from py_runner.devices.qemu import Emulated
 from py_runner.formats.run import Run
@@ -15,7 +17,7 @@ from py_runner.job import Job
 from py_runner.tensors import Sample
 from py_runner.watch import Watch
 
-__all__ = ["BOARDS", "HERE", "Device", "arm_device"]
+__all__ = ["BOARDS", "HERE", "Device", "arm_device", "board_words", "other_family"]
 
 
 class Device(Protocol):
@@ -32,11 +34,26 @@ class Device(Protocol):
 
 
 HERE: Device = Here()
-BOARDS: dict[str, Emulated] = {
+_KINDS = {
     # Instructions are counted as those of a Raspberry Pi 4, or of the last core of 32 bits.
     "qemu-aarch64": Emulated("aarch64", "aarch64-linux-gnu", cpu="cortex-a72", openat=56),
     "qemu-arm": Emulated("arm", "arm-linux-gnueabihf", cpu="cortex-a15", openat=322),
 }
+_NAMED = {"qemu-aarch64": boards.ARM64, "qemu-arm": boards.ARM}
+# By their names: "qemu-aarch64", then "qemu-aarch64:pi5" and so on.
+BOARDS: dict[str, Emulated] = {
+    **_KINDS,
+    **{
+        f"{kind}:{name}": replace(_KINDS[kind], board=board)
+        for kind, named in _NAMED.items()
+        for name, board in named.items()
+    },
+}
+
+
+def board_words() -> list[str]:
+    """The emulated boards for a person: "qemu-aarch64", "qemu-aarch64:pi3|pi4|..."."""
+    return [text for kind, named in _NAMED.items() for text in (kind, f"{kind}:{'|'.join(named)}")]
 
 
 def arm_device() -> str | None:
@@ -44,3 +61,11 @@ def arm_device() -> str | None:
     if HERE.target("native") == "arm" and not HERE.missing():
         return "cpu"
     return next((name for name, board in BOARDS.items() if not board.missing()), None)
+
+
+def other_family(device: str, features: Collection[str]) -> str | None:
+    """A board whose int8 kernels are not those that an engine with these features takes: with dot
+    product, or without. None where `device` is none of QEMU's that has both."""
+    if device.partition(":")[0] != "qemu-aarch64":
+        return None
+    return "qemu-aarch64:a72" if "dot product" in features else "qemu-aarch64:a76"

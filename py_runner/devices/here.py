@@ -79,6 +79,7 @@ class Here:
             peak_memory_bytes=peak,
             wall_s=time.perf_counter() - start,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            cpu=worker.ready["cpu"],
         )
 
 
@@ -108,6 +109,7 @@ def _opened(job: Job, first: Sample) -> Worker:
             name=job.engine,
             python=python,
             threads=job.threads,
+            env=job.kind.env(),
             time_limit_s=job.time_limit_s,
             memory_limit_bytes=job.memory_bytes(first),
         )

@@ -1,16 +1,18 @@
 """An ARM board that is not there: the command `lite_run`, built for ARM, under QEMU's user mode.
 
-Devices `qemu-aarch64` and `qemu-arm` of engine `native`. They compute what a board computes with
-the same Paddle Lite library, hours before one is at hand, but their latencies are the emulator's:
-what a board would take is modelled by the instructions executed, see `count_instructions`.
-Which kernels run may differ from a board's: the library asks the host's /proc/cpuinfo.
+Devices `qemu-aarch64` and `qemu-arm` of engine `native`, and by name those of boards.py, such as
+`qemu-aarch64:pi5`. They compute what a board computes with the same Paddle Lite library, hours
+before one is at hand, but their latencies are the emulator's: what a board would take is modelled
+by the instructions executed, see `count_instructions`. Which kernels run is up to the CPU, to
+/proc/cpuinfo and to the sizes of caches: without a board's name the last two are the host's.
 
 Environment, for each of AARCH64 and ARM:
     PADDLE_EDGE_LITE_RUN_AARCH64   the cross-built `lite_run`, or the folder of `cmake --install`
     PADDLE_EDGE_SYSROOT_AARCH64    what armlinux/toolchains/make_sysroot.sh filled: libraries that
                                    `lite_run` needs and its folder lacks
     QEMU_LD_PREFIX, QEMU_CPU       QEMU's own: where the C library for ARM is, by default that of
-                                   the cross compiler; and which CPU to be
+                                   the cross compiler; and which CPU to be, without a board's name
+    LR_CPU                         lite_run's own: "off" leaves the engine to what it knows of CPUs
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from py_runner.devices.boards import Board
 from py_runner.errors import EngineError, RefusedError
 from py_runner.files.folder import temporary_folder
 from py_runner.files.process import Child, how_it_ended, last_words
@@ -61,16 +64,17 @@ _PLUGINS = (
 @dataclass(frozen=True)
 class Emulated:
     """One kind of emulated board: names of its architecture, the number that its C library calls
-    openat by, and the CPU whose instructions are counted."""
+    openat by, the CPU whose instructions are counted, and the board where it is one by name."""
 
     arch: str
     triplet: str
     cpu: str
     openat: int
+    board: Board | None = None
 
     @property
     def emulator(self) -> str:
-        """QEMU's command, and what the device is called."""
+        """QEMU's command, and what the device is called, without a board's name."""
         return f"qemu-{self.arch}"
 
     @property
@@ -132,7 +136,8 @@ class Emulated:
             arguments = [bundle, "--samples", folder, "--out", out, *options]
             limit = job.time_limit_s and job.time_limit_s * len(batch)
             try:
-                said = self._call(self._argv(), arguments, limit, job.memory_bytes(batch[0]))
+                argv = self._argv(folder)
+                said = self._call(argv, arguments, limit, job.memory_bytes(batch[0]))
             except EngineError as error:
                 if str(bundle) in str(error):
                     raise  # lite_run names what is at fault itself
@@ -150,7 +155,7 @@ class Emulated:
 
         A model of cost and not a latency: it knows nothing of caches and of how many instructions a
         core executes at once. But it is the same number each time, whatever else the machine does.
-        The emulated CPU is `cpu`, or what QEMU_CPU says.
+        The emulated CPU is the board's, else `cpu`, or what QEMU_CPU says.
 
         Two runs differ by one inference of a sample. Counted is from the opening of that sample's
         file to that of the next sample's: the rest of a process depends on clocks and machines.
@@ -170,7 +175,7 @@ class Emulated:
                 arguments = ["--samples", folder, "--out", run, "--warmup", 1, "--repeat", repeat]
                 bundle = model.files[0].parent
                 limit = memory_limit(model.files, [sample])
-                self._call(self._argv(plugin=options), [bundle, *arguments], None, limit)
+                self._call(self._argv(folder, plugin=options), [bundle, *arguments], None, limit)
                 executed = {}
                 for line in read_bytes(out).decode("utf-8", "replace").splitlines():
                     count, _, path = line.partition(" ")
@@ -178,8 +183,11 @@ class Emulated:
                 spans.append(executed[files[1]] - executed[files[0]])
         return spans[1] - spans[0]
 
-    def _argv(self, *, plugin: str | None = None) -> list[str]:
-        """The emulator, its options and the command. Raises EngineError for what is missing."""
+    def _argv(self, folder: Path | None = None, *, plugin: str | None = None) -> list[str]:
+        """The emulator, its options and the command; a board's files are put into `folder`.
+
+        Raises EngineError for what is missing.
+        """
         command = self._command()
         # The static build knows no plugins; else either does.
         names = [self.emulator] if plugin else [self.emulator, f"{self.emulator}-static"]
@@ -190,10 +198,11 @@ class Emulated:
         argv = [emulator]
         if plugin:
             argv += ["-plugin", plugin, "-E", f"GLIBC_TUNABLES={_STEADY_MALLOC}"]
-            if "QEMU_CPU" not in os.environ:
-                argv += ["-cpu", self.cpu]
-        if "QEMU_LD_PREFIX" not in os.environ:
-            argv += ["-L", f"/usr/{self.triplet}"]
+        if self.board is not None:
+            argv += ["-cpu", self.board.cpu]
+        elif plugin and "QEMU_CPU" not in os.environ:
+            argv += ["-cpu", self.cpu]
+        argv += ["-L", str(self._root(folder))]
         sysroot = os.environ.get(self.sysroot_variable)
         if sysroot:
             places = [Path(sysroot, top, self.triplet).absolute() for top in ("usr/lib", "lib")]
@@ -204,6 +213,17 @@ class Emulated:
                 )
             argv += ["-E", f"LD_LIBRARY_PATH={':'.join(map(str, places))}"]
         return [*argv, str(command)]
+
+    def _root(self, folder: Path | None) -> Path:
+        """What QEMU looks into before it takes this machine's files."""
+        system = Path(os.environ.get("QEMU_LD_PREFIX") or f"/usr/{self.triplet}").absolute()
+        if self.board is None or folder is None or not system.is_dir():
+            return system
+        root = folder / "root"
+        if not root.exists():
+            root.mkdir()
+            self.board.write_root(root, system)
+        return root
 
     def _command(self) -> Path:
         named = os.environ.get(self.command_variable)

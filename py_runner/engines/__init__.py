@@ -25,6 +25,7 @@ class Engine:
     boards     whether it runs on boards as well (`devices.BOARDS`)
     script     the file that serve.py loads
     python     the interpreter to run that with; raises EngineError where there is none
+    env        variables that it is started with
     explain    what an engine's last words mean where it did not start, in words for a person
     """
 
@@ -33,6 +34,7 @@ class Engine:
     devices: tuple[str, str]
     script: Path
     python: Callable[[], str] = lambda: sys.executable
+    env: Callable[[], dict[str, str]] = dict
     explain: Callable[[str], str] = lambda text: text
     boards: bool = False
 
@@ -53,6 +55,7 @@ ENGINES: dict[str, Engine] = {
             takes="bundle",
             devices=("cpu", "cpu"),
             script=Path(native.__file__),
+            env=native.environment,
             boards=True,
         ),
         Engine(

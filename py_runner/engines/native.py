@@ -19,11 +19,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LIBRARY_VARIABLE", "load", "missing", "open_session", "target"]
+__all__ = ["LIBRARY_VARIABLE", "environment", "load", "missing", "open_session", "target"]
 
 LIBRARY_VARIABLE = "PADDLE_EDGE_LITE_RUN"
 
 _NAME = "liblite_run.so"
+_PRELOAD = "LD_PRELOAD"
 _VERSION = "0."  # of the C ABI that is spoken here, as in the library's SONAME
 _POWER_NO_BIND = 3
 _INPUT, _OUTPUT = 0, 1
@@ -41,6 +42,30 @@ def missing() -> str:
     except ImportError as error:
         return str(error)
     return ""
+
+
+def environment() -> dict[str, str]:
+    """Variables for a child that calls `load`: the loader is to look into the library first.
+
+    On ARM the engine then reads of the CPU what the library has to show (shown_cpu.h), which it
+    does not where the library is only opened. `load` takes them back.
+    """
+    try:
+        library = _library()
+    except ImportError:  # which the child says
+        return {}
+    # The loader splits at blanks and colons, and takes no other spelling of them.
+    if target() != "arm" or re.search(r"[\s:]", library):
+        return {}
+    return {_PRELOAD: ":".join(filter(None, (library, os.environ.get(_PRELOAD))))}
+
+
+def _forget_preload(library: str) -> None:
+    """Processes of this one are not to have the library in them."""
+    others = os.environ.pop(_PRELOAD, "").split(":")
+    kept = [other for other in others if other not in ("", library)]
+    if kept:
+        os.environ[_PRELOAD] = ":".join(kept)
 
 
 def _library() -> str:
@@ -136,7 +161,7 @@ class _Session:
         info = json.loads(self._lr.lr_info(self._handle))
         if info["file"] != file.name:
             raise ValueError(f"this machine runs {info['file']} of the bundle, not {file.name}")
-        self.version, self.warnings = info["engine"], info["warnings"]
+        self.version, self.warnings, self.cpu = info["engine"], info["warnings"], info.get("cpu")
         self._inputs = self._names(_INPUT)
         self._outputs = self._names(_OUTPUT)
 
@@ -181,7 +206,9 @@ class _Session:
 
 def load() -> None:
     """Import the engine: what the time limit of opening a model does not count. In the child."""
-    _load(_library())
+    library = _library()
+    _forget_preload(library)
+    _load(library)
 
 
 def open_session(config: dict[str, Any]) -> _Session:

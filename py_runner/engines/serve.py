@@ -7,6 +7,7 @@ ENGINE.py, which defines
     load()                               imports the engine; may be missing
     open_session(config) -> session      raises an exception with words for a person
     session.version                      the engine's own version text
+    session.cpu                          what it says of the CPU; may be missing
     session.prepare(feeds)               before a sample is run, once; not timed
     session.run(feeds) -> {name: array}  copies in, runs, copies out: this is what is timed
 """
@@ -93,7 +94,11 @@ def main() -> None:
     except Exception as error:  # whatever it is, the parent must hear of it
         _write(stream_out, {"error": _words(error)}, {})
         return
-    ready = {"version": session.version, "warnings": getattr(session, "warnings", [])}
+    ready = {
+        "version": session.version,
+        "warnings": getattr(session, "warnings", []),
+        "cpu": getattr(session, "cpu", None),
+    }
     _write(stream_out, ready, {})
     warmup, repeat = config["warmup"], config["repeat"]
     while (message := _read(stream_in)) is not None:

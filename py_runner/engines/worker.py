@@ -42,6 +42,7 @@ class Worker:
         name: what to call the engine in errors.
         python: the interpreter that has the engine.
         threads: how many the engine's OpenMP may use.
+        env: other variables that the child is started with.
         time_limit_s: how long it may take to open the model, once the engine is there.
         memory_limit_bytes: how much the child may map.
 
@@ -57,6 +58,7 @@ class Worker:
         name: str,
         python: str,
         threads: int = 1,
+        env: Mapping[str, str] | None = None,
         time_limit_s: float | None = None,
         memory_limit_bytes: int | None = None,
     ) -> None:
@@ -69,9 +71,9 @@ class Worker:
                 fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), _PIPE_BYTES)
         argv = [python, "-W", "ignore", str(_SERVE), str(script), str(child_in), str(child_out)]
         # Neither engine on x86 takes every thread count through its API; their OpenMP does.
-        env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        counts = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         try:
-            self._child = Child(argv, env=env, pass_fds=(child_in, child_out))
+            self._child = Child(argv, env={**counts, **(env or {})}, pass_fds=(child_in, child_out))
         except BaseException:
             self._close_pipes()
             raise

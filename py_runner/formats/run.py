@@ -81,12 +81,13 @@ class _Manifest:
     outputs: tuple[_OutputInfo, ...]
     samples: tuple[SampleInfo, ...]
     noise: dict[str, float] = field(default_factory=dict)
+    cpu: Optional[dict[str, Any]] = None  # noqa: UP045
 
 
 # The fields that a Run and its manifest have alike.
 _PLAIN = (
     "engine", "engine_version", "device", "machine", "threads", "precision", "warmup",
-    "peak_memory_bytes", "wall_s", "created",
+    "peak_memory_bytes", "wall_s", "created", "cpu",
 )  # fmt: skip
 
 
@@ -100,6 +101,8 @@ class Run:
     `model` is {name, sha256}; `precision` is the recipe's name. `noise` is, by output, how far the
     answers move when the inputs do by one unit in the last place, on the scale of the limits that
     they are judged by: a bundle's reference has it where a judge had doubts; else it is empty.
+    `cpu` is what engine native says of the CPU, and by which of its features the engine chose
+    kernels: `lr_cpu` in lite_run.h.
     """
 
     engine: str
@@ -117,6 +120,7 @@ class Run:
     wall_s: float
     created: str
     noise: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         ids = [s.id for s in self.samples]
@@ -253,6 +257,7 @@ class Run:
                 name: max(r.noise[name] for r in runs if name in r.noise)
                 for name in dict.fromkeys(n for r in runs for n in r.noise)
             },
+            cpu=first.cpu if all(r.cpu == first.cpu for r in runs) else None,
         )
 
 

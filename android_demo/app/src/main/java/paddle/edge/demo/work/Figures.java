@@ -7,6 +7,8 @@ import org.json.JSONObject;
 
 /** Numbers as a person reads them. */
 public final class Figures {
+  private static final String NO_FEATURE = "neither dot product nor fp16";
+
   private Figures() {}
 
   /** A share, such as "12.3 %"; "-" where it is no number. */
@@ -73,6 +75,17 @@ public final class Figures {
     for (int i = 0; i < failures.length(); i++) {
       text.append("FAILED: ").append(failures.getString(i)).append('\n');
     }
+    JSONObject cpu = info.optJSONObject("cpu");
+    if (cpu != null && !cpu.getJSONArray("parts").isNull(0)) {
+      text.append("CPU part ")
+          .append(words(cpu.getJSONArray("parts"), ""))
+          .append(" has ")
+          .append(words(cpu.getJSONArray("features"), NO_FEATURE))
+          .append("; the engine uses ")
+          .append(words(cpu.getJSONArray("engine_features"), NO_FEATURE))
+          .append(cpu.getString("why").isEmpty() ? "" : " (" + cpu.getString("why") + ")")
+          .append('\n');
+    }
     return text.append(report.getBoolean("passed") ? "passed: " : "failed: ")
         .append(bundle)
         .append(" (")
@@ -86,6 +99,14 @@ public final class Figures {
         .append(" samples, p50 ")
         .append(figure(summary.getJSONObject("latency"), "p50_ms", "%.2f ms"))
         .toString();
+  }
+
+  private static String words(JSONArray list, String none) throws JSONException {
+    StringBuilder text = new StringBuilder();
+    for (int i = 0; i < list.length(); i++) {
+      text.append(i == 0 ? "" : ", ").append(list.getString(i));
+    }
+    return text.length() == 0 ? none : text.toString();
   }
 
   private static String figure(JSONObject object, String name, String format)

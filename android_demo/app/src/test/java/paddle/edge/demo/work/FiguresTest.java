@@ -41,6 +41,19 @@ class FiguresTest {
             "{'precision': 'int8', 'machine': 'Linux aarch64', 'engine': 'v2.13-rc'}",
             report,
             "{'latency': {'p50_ms': 12.3456}}"));
+    String cpu =
+        "{'precision': 'int8', 'machine': 'm', 'engine': 'v', 'cpu': {'parts': ['0xd05', '0xd0b'],"
+            + " 'features': ['dot product', 'fp16'], 'engine_features': [], 'why': 'of that'}}";
+    String said =
+        Figures.verdict(
+            "cat",
+            cpu,
+            "{'passed': true, 'samples': 1, 'top1_agreement': null, 'failures': [], 'outputs': []}",
+            "{'latency': {'p50_ms': 1}}");
+    assertEquals(
+        "CPU part 0xd05, 0xd0b has dot product, fp16; the engine uses neither dot product nor fp16"
+            + " (of that)\npassed: cat (int8) on m, Paddle Lite v, 1 samples, p50 1.00 ms",
+        said);
     assertThrows(
         IllegalArgumentException.class, () -> Figures.verdict("cat", "{}", report, "{}"));
   }

@@ -121,6 +121,15 @@ def test_what_found_nothing_is_unjudged_and_keeps_its_files(right: Report) -> No
     assert Verdict("", replace(empty, failures=("wrong",)), doubt="wrong").fails
 
 
+def test_a_board_whose_answers_say_nothing_leaves_the_model_unjudged(right: Report) -> None:
+    """Whatever x86 says: the board was asked."""
+    chaos = replace(right, unjudged=("too chaotic",))
+    board = Verdict("native v3 (qemu-aarch64)", chaos, doubt="too chaotic")
+    check = said(Verdicts(x86=Verdict("lite v2", right), board=board))
+    assert (check["status"], check["reason"]) == ("unjudged", "too chaotic")
+    assert check["targets"]["arm"].startswith("too chaotic; ")
+
+
 def test_a_verdict_is_true_only_if_it_was_made(right: Report) -> None:
     assert Verdict("", right)
     assert not Verdict("", right, doubt="why")

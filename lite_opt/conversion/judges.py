@@ -171,6 +171,8 @@ class Verdicts:
         every = [*warnings, *(text for verdict in verdicts for text in verdict.warnings)]
         check: dict[str, Any] = {"status": "passed"}
         doubts = [v.doubt for v in (self.x86, self.simulation) if v is not None and v.doubt]
+        if self.board is not None and self.board.report is not None and self.board.doubt:
+            doubts.insert(0, self.board.doubt)  # it answered, and what it answered says nothing
         if doubts and not self.board:
             check = {"status": "unjudged", "reason": "; ".join(dict.fromkeys(doubts))}
         else:

@@ -40,6 +40,7 @@ from lite_opt.passes.products import einsum_to_matmul, products_to_matmul, stack
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
+from lite_opt.passes.samples import grids_in_pieces, masks_of_ones
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
@@ -59,6 +60,8 @@ RULES: tuple[Rule, ...] = (
     scatter_by_product,
     argmin_to_argmax,
     scans_by_doubling,
+    grids_in_pieces,
+    masks_of_ones,
     shuffles_to_transpose,
     pool_over_channels,
     folds_by_others,

@@ -38,7 +38,7 @@ from lite_opt.passes.observers import drop_constant_observers
 from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_of_a_value
 from lite_opt.passes.products import einsum_to_matmul, products_to_matmul, stack_to_matmul
 from lite_opt.passes.reductions import split_reductions
-from lite_opt.passes.resizes import uneven_bilinear
+from lite_opt.passes.resizes import resizes_by_products, uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
 from lite_opt.passes.samples import grids_in_pieces, masks_of_ones
 from lite_opt.passes.scans import scans_by_doubling
@@ -88,6 +88,7 @@ RULES: tuple[Rule, ...] = (
     drop_constant_observers,
     fold_bias_reshape,
     fold_constants,
+    resizes_by_products,
     matmul_to_mul,
     fold_matmul_heads,
     fold_to_transpose,

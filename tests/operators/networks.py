@@ -227,6 +227,21 @@ def deformed(paddle: Any, x: Any) -> list[Any]:
     ]
 
 
+@network(lambda: {"x": normal(2, 3, 6, 5)})
+def resizes(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional.interpolate
+    line, deep = x[:, :, 0], x.unsqueeze(2).expand([-1, -1, 2, -1, -1]) * 1.0
+    return [
+        f(x, size=[10, 3], mode="bicubic"), f(x, size=[7, 9], mode="bicubic", align_corners=True),
+        f(x, scale_factor=[1.5, 2.3], mode="bicubic"),
+        f(line, size=[8], mode="linear", data_format="NCW"),
+        f(line, scale_factor=1.7, mode="linear", data_format="NCW"),
+        f(line, size=[8], mode="linear", align_mode=1, data_format="NCW"),
+        f(line, size=[3], mode="linear", align_corners=True, data_format="NCW"),
+        f(deep, size=[3, 4, 8], mode="trilinear", data_format="NCDHW"),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 6, 5, 4)})
 def offsets(paddle: Any, x: Any) -> list[Any]:
     """Of which test_norms.py computes the answers: Paddle's group_norm itself cancels."""

@@ -53,8 +53,9 @@ from lite_opt.passes.products import (
     stack_to_matmul,
 )
 from lite_opt.passes.reductions import split_reductions
-from lite_opt.passes.resizes import uneven_bilinear
+from lite_opt.passes.resizes import resizes_by_products, uneven_bilinear
 from lite_opt.passes.rule import Change, Rule
+from lite_opt.passes.samples import grids_in_pieces, masks_of_ones
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
@@ -83,6 +84,8 @@ RULES: tuple[Rule, ...] = (
     scatter_by_product,
     argmin_to_argmax,
     scans_by_doubling,
+    grids_in_pieces,
+    masks_of_ones,
     shuffles_to_transpose,
     pool_over_channels,
     folds_by_others,
@@ -112,6 +115,7 @@ RULES: tuple[Rule, ...] = (
     drop_constant_observers,
     fold_bias_reshape,
     fold_constants,
+    resizes_by_products,
     matmul_to_mul,
     fold_matmul_heads,
     fold_to_transpose,

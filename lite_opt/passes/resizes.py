@@ -11,7 +11,7 @@ from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["uneven_bilinear"]
+__all__ = ["resizes_by_products", "uneven_bilinear"]
 
 
 @rule(
@@ -67,3 +67,69 @@ def _linear(source: int, scale: float, *, centers: bool) -> np.ndarray[Any, Any]
         matrix[index, first] += 1 - (place - first)
         matrix[index, min(first + 1, source - 1)] += place - first
     return matrix
+
+
+@rule(
+    ops=("linear_interp_v2", "bicubic_interp_v2", "trilinear_interp_v2"),
+    because="lite/kernels has none for them",
+)
+def resizes_by_products(op: Op, site: Site) -> Iterator[str]:
+    """A resize to a known size -> a product with a constant matrix for each axis."""
+    chain = Chain(op, site)
+    x, out = chain.var(), chain.out
+    rank = len(x.shape)
+    if op.get("data_layout", "NCHW") not in ("NCHW", "NCDHW", "NCW") or op.inputs.get("Scale"):
+        return
+    if -1 in (*x.shape[2:], *out.shape[2:]) or rank < 3 or len(out.shape) != rank:
+        return
+    scales = op.get("scale") or []
+    scales = [scales] if isinstance(scales, float) else list(scales)
+    if op.inputs.get("OutSize") or op.inputs.get("SizeTensor"):
+        scales = []
+    scales = scales * (rank - 2) if len(scales) == 1 else scales or [0.0] * (rank - 2)
+    name = x.name
+    for axis, scale in zip(range(2, rank), scales):
+        matrix = _weights(op, x.shape[axis], out.shape[axis], scale)
+        weight = site.program.new_name(f"{op.layer}.axis{axis}")
+        site.program.set_param(weight, np.ascontiguousarray(matrix.T))
+        order = [*range(axis), *range(axis + 1, rank), axis]
+        moved = name if axis == rank - 1 else chain.transpose(name, order)
+        shape = (*site.program.var(moved).shape[:-1], out.shape[axis])
+        name = chain("mul", moved, weight, shape=shape, x_num_col_dims=rank - 1, y_num_col_dims=1)
+        if axis != rank - 1:
+            name = chain.transpose(name, [order.index(a) for a in range(rank)])
+    chain.end()
+    yield f"became {rank - 2} products"
+
+
+def _weights(op: Op, source: int, target: int, scale: float) -> np.ndarray[Any, Any]:
+    """Weights [target, source] along one axis, as phi/kernels/cpu/interpolate_kernel.cc has
+    them."""
+    corners = bool(op.get("align_corners"))
+    ratio = np.float32(1 / scale if scale > 0 else source / target)
+    if corners:
+        ratio = np.float32((source - 1) / (target - 1) if target > 1 else 0)
+    cubic = op.type == "bicubic_interp_v2"
+    centers = not corners and (cubic or op.get("align_mode", 1) == 0)
+    matrix = np.zeros((target, source), np.float32)
+    for index in range(target):
+        at = float(ratio * np.float32(index + 0.5) - np.float32(0.5) if centers else ratio * index)
+        at = at if cubic else max(at, 0.0)
+        first = int(np.floor(at))
+        t = at - first
+        for place, weight in enumerate(_cubic(t) if cubic else (0.0, 1 - t, t)):
+            matrix[index, min(max(first - 1 + place, 0), source - 1)] += weight
+    return matrix
+
+
+def _cubic(t: float) -> tuple[float, float, float, float]:
+    """The weights of four neighbours, by Keys' kernel with a = -0.75."""
+    a = -0.75
+
+    def near(d: float) -> float:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d: float) -> float:
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    return far(t + 1), near(t), near(1 - t), far(2 - t)

@@ -270,6 +270,47 @@ def responses(paddle: Any, x: Any) -> list[Any]:
     return [paddle.nn.functional.local_response_norm(x, 5, alpha=0.1)]
 
 
+def _places() -> Inputs:
+    return {"x": normal(2, 3, 4, 5), "y": normal(2, 7, 6, 2, seed=1) / 2}
+
+
+@network(_places)
+def places(paddle: Any, x: Any, y: Any) -> list[Any]:
+    f = paddle.nn.functional
+    return [
+        f.grid_sample(x, y), f.grid_sample(x, y[:, :3], mode="nearest", align_corners=False),
+        f.grid_sample(x, y[:, :4, :5], padding_mode="border"),
+        f.grid_sample(x, y, padding_mode="reflection", align_corners=False),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 4, 6, 5)})
+def deformed(paddle: Any, x: Any) -> list[Any]:
+    weight = paddle.to_tensor(normal(3, 4, 3, 3, seed=1))
+    offset = paddle.concat([x, x, x, x, x[:, :2]], axis=1) / 4
+    deform = paddle.vision.ops.deform_conv2d
+    mask = paddle.nn.functional.sigmoid(offset[:, :9])
+    return [
+        deform(x, offset, weight, padding=1),
+        deform(x, offset, weight, padding=1, mask=mask),
+    ]
+
+
+@network(lambda: {"x": normal(2, 3, 6, 5)})
+def resizes(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional.interpolate
+    line, deep = x[:, :, 0], x.unsqueeze(2).expand([-1, -1, 2, -1, -1]) * 1.0
+    return [
+        f(x, size=[10, 3], mode="bicubic"), f(x, size=[7, 9], mode="bicubic", align_corners=True),
+        f(x, scale_factor=[1.5, 2.3], mode="bicubic"),
+        f(line, size=[8], mode="linear", data_format="NCW"),
+        f(line, scale_factor=1.7, mode="linear", data_format="NCW"),
+        f(line, size=[8], mode="linear", align_mode=1, data_format="NCW"),
+        f(line, size=[3], mode="linear", align_corners=True, data_format="NCW"),
+        f(deep, size=[3, 4, 8], mode="trilinear", data_format="NCDHW"),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 6, 5, 4)})
 def offsets(paddle: Any, x: Any) -> list[Any]:
     """Of which test_norms.py computes the answers: Paddle's group_norm itself cancels."""

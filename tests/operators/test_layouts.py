@@ -8,7 +8,7 @@ import pytest
 
 from operators.exported import check, export
 
-NAMES = ["shuffles", "responses", "circles"]
+NAMES = ["shuffles", "responses", "circles", "places", "deformed", "resizes"]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Variants of one model on Paddle's static executor, parameters loaded once: for variants.py.
+"""Programs on Paddle's static executor that share parameters, loaded once.
 
 An engine in the sense of py_runner/engines/serve.py, run by it in a child. A message that holds
 arrays named by the inputs adds a sample; one that holds "program", the bytes of a ProgramDesc,
@@ -12,7 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["open_session"]
+__all__ = ["SCRIPT", "open_session"]
+
+SCRIPT = Path(__file__)
 
 _PIR_FLAG = "FLAGS_enable_pir_api"  # read once, when paddle is imported
 

@@ -206,42 +206,61 @@ def _columns(graph: _Graph, name: str) -> tuple[_Linear, Any] | None:
     """The linear layer that a variable depends on linearly, and which of its columns it holds;
     None where what else depends on the layer sees one of these."""
     path: list[tuple[Op, str]] = []
-    while True:
-        layer = graph.linear(name)
-        if layer is not None:
-            break
+    layer = graph.linear(name)
+    while layer is None:
         op = graph.producers.get(name)
-        if op is None or not graph.only_reader(name):
+        sliced = bool(path) and path[0][0].type == "slice"
+        if op is None or not (graph.only_reader(name) or sliced):
             return None
         if op.type in ("matmul_v2", "matmul"):
             path = []
-            name = op.inputs["X"][0]
-        elif op.type in ("reshape2", "transpose2", "split") and set(op.inputs) == {"X"}:
+        elif op.type in (*_MOVES, "split", "slice") and sum(map(len, op.inputs.values())) == 1:
             path.insert(0, (op, name))
-            name = op.inputs["X"][0]
         else:
             return None
+        name = op.input("X") or op.inputs["Input"][0]
+        layer = graph.linear(name)
     width = graph.program.params[layer.product.inputs["Y"][0]].shape[1]
     shape = graph.program.var(name).shape
     if -1 in shape[1:]:
         return None
     held = np.broadcast_to(np.arange(width), (1, *shape[1:]))
     for op, out in path:
-        if op.type == "transpose2":
-            held = held.transpose(op.get("axis"))
-        elif op.type == "reshape2":
+        if op.type in _MOVES:
             wanted = graph.program.var(out).shape
-            if -1 in wanted[1:]:
+            if -1 in wanted[1:] and op.type == "reshape2":
                 return None
-            held = held.reshape((-1, *wanted[1:]))
-        else:
-            parts = _split(op, held)
-            index = op.outputs["Out"].index(out)
-            others = [part for i, part in enumerate(parts) if i != index]
-            if any(np.isin(part, parts[index]).any() for part in others):
-                return None
-            held = parts[index]
+            moved = op.type == "transpose2"
+            held = held.transpose(op.get("axis")) if moved else held.reshape((-1, *wanted[1:]))
+            continue
+        parts = _parts(graph, op, out, held)
+        if parts is None or any(np.isin(other, parts[0]).any() for other in parts[1:]):
+            return None
+        held = parts[0]
     return layer, np.unique(held)
+
+
+_MOVES = ("reshape2", "transpose2")
+
+
+def _parts(graph: _Graph, op: Op, out: str, x: Any) -> list[Any] | None:
+    """What an operator takes out of an array, and then what its siblings take."""
+    if op.type == "split":
+        parts = _split(op, x)
+        mine = op.outputs["Out"].index(out)
+        return [parts[mine], *(part for i, part in enumerate(parts) if i != mine)]
+    siblings = [each for each in graph.consumers[op.inputs["Input"][0]] if each is not op]
+    if any(each.type != "slice" or set(each.inputs) != {"Input"} for each in siblings):
+        return None
+    return [_slice(each, x) for each in (op, *siblings)]
+
+
+def _slice(op: Op, x: Any) -> Any:
+    taken = [slice(None)] * x.ndim
+    for axis, start, end in zip(op.get("axes"), op.get("starts"), op.get("ends")):
+        taken[axis] = slice(start, end)
+    gone = tuple(op.get("decrease_axis") or [])
+    return np.squeeze(x[tuple(taken)], axis=gone) if gone else x[tuple(taken)]
 
 
 def _split(op: Op, x: Any) -> list[Any]:

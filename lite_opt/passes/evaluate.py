@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,14 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from lite_opt.model import static_engine
-from lite_opt.model.load import save
-from lite_opt.model.pdmodel import serialize
-from lite_opt.model.program import FETCH, VALUE_LISTS, Block, Op, Program
+from lite_opt.model.program import VALUE_LISTS, Op, Program
 from lite_opt.passes.rule import program_rule
-from py_runner.engines.worker import Worker
+from lite_opt.passes.server import Server, unsure
 from py_runner.errors import EngineError
-from py_runner.files.folder import temporary_folder
 from py_runner.tensors import DTYPE_NUMBERS
 
 __all__ = ["evaluate"]
@@ -37,7 +32,6 @@ _QUANTIZING = ("quantize", "observer")
 _SMALL_BYTES = 1 << 20
 # What engines read as a view of other data, exactly: no child is needed for it.
 _VIEWS = ("reshape2", "unsqueeze2", "squeeze2", "flatten_contiguous_range", "transpose2", "assign")
-_ENGINE_S = 300.0
 
 
 @dataclass
@@ -90,8 +84,8 @@ class _Constants:
         total = 0
         for name in names:
             var = self.program.vars.get(name)
-            if var is not None and min(var.shape, default=0) >= 0 and var.dtype in DTYPE_NUMBERS:
-                total += math.prod(var.shape) * 8
+            if var is not None and min(var.shape, default=0) >= 0 and var.dtype in _SIZED:
+                total += math.prod(var.shape) * np.dtype(var.dtype).itemsize
         return total
 
     def _settle(self) -> None:
@@ -140,6 +134,8 @@ class _Constants:
         return [name for name in made if name in read]
 
 
+# What NumPy has of the element types.
+_SIZED = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 _STORED = ("float32", "int32", "int64")
 
 
@@ -191,32 +187,6 @@ def _cone(constants: _Constants) -> list[Op]:
     return cone[::-1]
 
 
-def _computed(program: Program, cone: list[Op], names: list[str]) -> dict[str, Any]:
-    """The values of these variables, by the server engine in a child."""
-    used = {name for op in cone for name in (*_inputs(op), *_outputs(op))}
-    block = Block(0, -1, {n: program.var(n) for n in program.vars if n in used}, list(cone))
-    holder = next(var for var in program.vars.values() if var.kind == FETCH)
-    block.vars[holder.name] = holder
-    for column, name in enumerate(names):
-        fetch = Op("fetch", {"X": [name]}, {"Out": [holder.name]})
-        fetch.set("col", column)
-        block.ops.append(fetch)
-    params = {name: value for name, value in program.params.items() if name in used}
-    part = Program(
-        [block], params, files=program.files, version=program.version,
-        op_versions=program.op_versions,
-    )  # fmt: skip
-    with temporary_folder() as folder:
-        files = save(part, folder)
-        config = {"files": [str(files.model), str(files.params)], "warmup": 0, "repeat": 1}
-        script = static_engine.SCRIPT
-        with Worker(script, config, name="paddle", python=sys.executable) as worker:
-            for message in ({}, {"program": np.frombuffer(serialize(part), np.uint8)}):
-                worker.send({}, message)
-                _, answers = worker.receive(time_limit_s=_ENGINE_S)
-    return {name: answers[f"0/{column}"] for column, name in enumerate(names)}
-
-
 def _viewed(program: Program, cone: list[Op]) -> dict[str, Any]:
     """The values of a cone that only rearranges parameters."""
     values: dict[str, Any] = dict(program.params)
@@ -234,6 +204,12 @@ def _is_view(program: Program, op: Op) -> bool:
     return op.type in _VIEWS and min(shape, default=0) >= 0 and len(_inputs(op)) == 1
 
 
+def _settle_shapes(program: Program, server: Server) -> None:
+    """Write what the server says of shapes that the exporter left open."""
+    for name, shape in server.shapes(unsure(program)).items():
+        program.var(name).shape = shape
+
+
 @program_rule(because="Lite computes at every inference what no input changes")
 def evaluate(program: Program) -> Iterator[tuple[str, str]]:
     """Operators on parameters, constants and known dimensions -> the parameters that they give.
@@ -242,15 +218,23 @@ def evaluate(program: Program) -> Iterator[tuple[str, str]]:
     """
     constants = _Constants(program)
     cone = _cone(constants)
-    if not cone:
-        return
-    if all(_is_view(program, op) for op in cone):
+    if all(_is_view(program, op) for op in cone) and not unsure(program):
         values = _viewed(program, cone)
     else:
         try:
-            values = _computed(program, cone, constants.read)
+            with Server(program) as server:
+                _settle_shapes(program, server)
+                constants = _Constants(program)
+                values = server.compute(_cone(constants), constants.read)
         except EngineError:
             return
+    yield from _write(program, constants, values)
+
+
+def _write(
+    program: Program, constants: _Constants, values: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Put parameters in the place of constant operators; equal ones are one."""
     one: dict[bytes, str] = {}
     same: dict[str, str] = {}
     for name in constants.read:
@@ -267,4 +251,5 @@ def evaluate(program: Program) -> Iterator[tuple[str, str]]:
         block.ops = [op for op in block.ops if id(op) not in gone]
         for op in block.ops:
             op.rename_inputs(same)
-    yield f"{len(gone)} operators", f"became {len(one)} parameters"
+    if gone:
+        yield f"{len(gone)} operators", f"became {len(one)} parameters"

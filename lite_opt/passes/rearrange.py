@@ -95,14 +95,19 @@ def _chain(site: Site, op: Op) -> list[Op]:
         chain.insert(0, before)
 
 
-def _small(program: Program, chain: list[Op]) -> tuple[list[int], list[int]] | None:
-    """Sizes of the small axes at the beginning of a chain, and their order at its end."""
-    start = program.var(chain[0].inputs["X"][0]).shape
-    elements = math.prod(_BATCH if d < 0 else d for d in start)
-    if sum(d < 0 for d in start) > 1 or elements <= 0:
+def _small(program: Program, chain: list[Op], x: str) -> tuple[list[int], list[int]] | None:
+    """Sizes of the small axes of what a chain begins with, `x`, and their order at its end."""
+    start = program.var(x).shape
+    if sum(d < 0 for d in start) > 1 or 0 in start:
         return None
-    shapes = [_sized(program.var(op.outputs["Out"][0]).shape, elements) for op in chain]
-    first = tuple(_BATCH if d < 0 else d for d in start)
+    ends = [program.var(op.outputs["Out"][0]).shape for op in chain]
+    # The dynamic dimension is a multiple of what any of the shapes makes of it: a part is one.
+    known = math.prod(d for d in start if d > 0)
+    parts = [math.prod(d for d in end if d > 0) for end in ends]
+    batch = _BATCH * math.lcm(*(part // math.gcd(part, known) for part in parts))
+    first = tuple(batch if d < 0 else d for d in start)
+    elements = math.prod(first)
+    shapes = [_sized(end, elements) for end in ends]
     if any(s is None or math.prod(s) != elements for s in shapes):
         return None
     # Splitting an axis late may cut one that moved before: until nothing is cut any more.
@@ -117,9 +122,9 @@ def _small(program: Program, chain: list[Op]) -> tuple[list[int], list[int]] | N
                 groups = None if before is None else _split([s for _, s in present], before)
                 if groups is None:
                     return None
-                ends = iter(present)
-                parts = [[next(ends) for _ in group] for group in groups]
-                present = [axis for i in op.get("axis") for axis in parts[i]]
+                rest = iter(present)
+                moved = [[next(rest) for _ in group] for group in groups]
+                present = [axis for i in op.get("axis") for axis in moved[i]]
                 continue
             cut = _Axes(present)
             if not cut.cut(shape):
@@ -171,9 +176,15 @@ def join_rearrangements(op: Op, site: Site) -> Iterator[str]:
             if len(site.readers(before)) > 1:
                 break
             own.append(before)
-        found = _small(program, chain)
+        # Where a reshape follows another, only the last one's shape matters.
+        pairs = zip(chain, [*chain[1:], None])
+        found = _small(
+            program,
+            [a for a, b in pairs if b is None or {a.type, b.type} != {"reshape2"}],
+            chain[0].inputs["X"][0],
+        )
         if found is not None:
-            made = _short(program, chain, *_joined(*found))
+            made = _short(program, chain, *found)
             if made is not None and _cost([kind for kind, _ in made]) < _cost(
                 [each.type for each in own]
             ):
@@ -188,33 +199,46 @@ def _short(
     program: Program, chain: list[Op], sizes: list[int], order: list[int]
 ) -> list[tuple[str, list[int]]] | None:
     """What a chain does, as operators with the shape or the order of axes that each is given."""
-    start = program.var(chain[0].inputs["X"][0]).shape
-    end = program.var(chain[-1].outputs["Out"][0]).shape
+    start = list(program.var(chain[0].inputs["X"][0]).shape)
+    end = list(program.var(chain[-1].outputs["Out"][0]).shape)
     if order == sorted(order):
-        return [] if start == end else [("reshape2", list(end))]
+        return [] if start == end else [("reshape2", end)]
+    whole = _of_the_start(start, sizes, order)
+    if whole is not None and [start[i] for i in whole] == end:
+        return [("transpose2", whole)]
+    sizes, order = _joined(sizes, order)
     if len(sizes) > _MAX_RANK:
         return None
     between = [-1 if size % _BATCH == 0 else size for size in sizes]
-    # Axes of one element, which belong to no small axis, cost nothing where a shape is kept.
-    whole = _as_given(list(start), between, order)
-    if whole is not None and [start[i] for i in whole] == list(end):
-        return [("transpose2", whole)]
     made: list[tuple[str, list[int]]] = []
-    if list(start) != between:
+    if start != between:
         made.append(("reshape2", between))
     made.append(("transpose2", order))
-    if [between[i] for i in order] != list(end):
-        made.append(("reshape2", list(end)))
+    if [between[i] for i in order] != end:
+        made.append(("reshape2", end))
     return made
 
 
-def _as_given(start: list[int], between: list[int], order: list[int]) -> list[int] | None:
-    """The order of axes of a shape that has axes of 1 besides those in `between`."""
-    real = [i for i, d in enumerate(start) if d != 1]
-    if [start[i] for i in real] != between or len(real) == len(start):
+def _of_the_start(start: list[int], sizes: list[int], order: list[int]) -> list[int] | None:
+    """The order of small axes as one of the dimensions that a chain begins with, those of one
+    element in their places; None where it takes a dimension apart."""
+    total = math.prod(sizes)
+    groups = _split(sizes, _sized(tuple(start), total) or ())
+    if groups is None:
         return None
-    moved = iter([real[i] for i in order])
-    return [i if start[i] == 1 else next(moved) for i in range(len(start))]
+    numbers, first = [], 0
+    for group in groups:
+        numbers.append(list(range(first, first + len(group))))
+        first += len(group)
+    moved, rest = [], list(order)
+    while rest:
+        axis = next((i for i, group in enumerate(numbers) if group[:1] == rest[:1]), None)
+        if axis is None or rest[: len(numbers[axis])] != numbers[axis]:
+            return None
+        rest = rest[len(numbers[axis]) :]
+        moved.append(axis)
+    real = iter(moved)
+    return [next(real) if numbers[i] else i for i in range(len(start))]
 
 
 def _replace(op: Op, site: Site, chain: list[Op], made: list[tuple[str, list[int]]]) -> None:

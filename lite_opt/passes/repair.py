@@ -29,7 +29,12 @@ from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
 from lite_opt.passes.identities import drop_identities, dropouts_to_scale
 from lite_opt.passes.indexing import argmin_to_argmax, picks_by_one_hot, picks_by_select
-from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffles_to_transpose
+from lite_opt.passes.layout import (
+    fold_to_transpose,
+    patches_to_transpose,
+    pool_over_channels,
+    shuffles_to_transpose,
+)
 from lite_opt.passes.linear import bias_vectors, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_in_4d
 from lite_opt.passes.observers import drop_constant_observers
@@ -54,6 +59,7 @@ optimize = until_settled(
         share_results,
         fold_affine,
         fold_attention_scale,
+        patches_to_transpose,
         join_rearrangements,
         drop_dead_code,
     ),

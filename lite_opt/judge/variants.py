@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 
 import numpy as np
 
+from lite_opt.model import static_engine
 from lite_opt.model.load import save
 from lite_opt.model.pdmodel import serialize
 from lite_opt.quant.mixed import Quantized
@@ -39,9 +39,8 @@ class Variants:
                 "warmup": 0,
                 "repeat": 1,
             }
-            engine = Path(__file__).with_name("static_engine.py")
             self._worker = Worker(
-                engine,
+                static_engine.SCRIPT,
                 config,
                 name="paddle",
                 python=sys.executable,

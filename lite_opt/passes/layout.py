@@ -11,7 +11,12 @@ from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 from lite_opt.passes.shapes import reshape
 
-__all__ = ["fold_to_transpose", "pool_over_channels", "shuffles_to_transpose"]
+__all__ = [
+    "fold_to_transpose",
+    "patches_to_transpose",
+    "pool_over_channels",
+    "shuffles_to_transpose",
+]
 
 
 @rule(ops=("fold",), because="Lite has no kernel for fold")
@@ -90,3 +95,71 @@ def pool_over_channels(op: Op, site: Site) -> Iterator[str]:
     chain.reshape(pooled, (n, *out.shape[1:]))
     chain.end()
     yield "became a pool2d"
+
+
+@rule(
+    ops=("concat",),
+    because="lite/kernels/host/strided_slice_compute.cc copies an element at a time, as often as "
+    "there are slices",
+)
+def patches_to_transpose(op: Op, site: Site) -> Iterator[str]:
+    """concat of all strided slices of one tensor (patch merging, a detector's focus) -> a
+    transposition between reshapes."""
+    chain = Chain(op, site)
+    slices = [site.producers.get(name) for name in op.inputs["X"]]
+    if op.inputs.get("AxisTensor") or len(slices) < 2:
+        return
+    first = slices[0]
+    if first is None or any(part is None or not _is_like(part, first) for part in slices):
+        return
+    axes, strides, shape = (
+        first.get("axes"),
+        first.get("strides"),
+        site.program.var(first.inputs["Input"][0]).shape,
+    )
+    starts = [tuple(part.get("starts")) for part in slices if part is not None]
+    if -1 in shape[1:] or 0 in axes or any(shape[a] % s for a, s in zip(axes, strides)):
+        return
+    if len(starts) != np.prod(strides) or not _is_whole(first, shape):
+        return
+    # Which of the sliced axes runs through its starts fastest, and which slowest.
+    order = sorted(range(len(axes)), key=lambda i: _first_change(starts, i), reverse=True)
+    counted = list(np.ndindex(*(strides[i] for i in order)))
+    if [tuple(start[i] for i in order) for start in starts] != counted:
+        return
+    parts: list[int] = []
+    place: dict[int, tuple[int, ...]] = {}  # axis -> its places among the parts
+    for axis, size in enumerate(shape):
+        by = strides[axes.index(axis)] if axis in axes else 1
+        place[axis] = (len(parts), len(parts) + 1) if axis in axes else (len(parts),)
+        parts += [size // by, by] if axis in axes else [size]
+    if len(parts) > _MAX_RANK:
+        return
+    moved: list[int] = []
+    for axis in range(len(shape)):
+        if axis == op.get("axis", 0) % len(shape):
+            moved += [place[axes[i]][1] for i in order]
+        moved.append(place[axis][0])
+    patches = chain.transpose(chain.reshape(first.inputs["Input"][0], tuple(parts)), moved)
+    chain.reshape(patches, (shape[0], *chain.out.shape[1:]))
+    chain.end()
+    yield "became a transposition"
+
+
+_MAX_RANK = 6
+_TO_THE_END = 2**31 - 1
+
+
+def _is_like(op: Op, other: Op) -> bool:
+    same = all(op.get(name) == other.get(name) for name in ("axes", "ends", "strides"))
+    return op.type == "strided_slice" and same and op.inputs == other.inputs
+
+
+def _is_whole(op: Op, shape: tuple[int, ...]) -> bool:
+    ends = zip(op.get("axes"), op.get("ends"))
+    to_the_end = all(end >= _TO_THE_END or end >= shape[axis] for axis, end in ends)
+    return to_the_end and not op.get("decrease_axis") and set(op.inputs) == {"Input"}
+
+
+def _first_change(starts: list[tuple[int, ...]], axis: int) -> int:
+    return next((n for n, start in enumerate(starts) if start[axis]), len(starts))

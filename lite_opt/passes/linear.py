@@ -6,57 +6,35 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lite_opt.model.program import Op, Program
-from lite_opt.passes.rule import Site, place, program_rule, rule
+from lite_opt.model.program import Op
+from lite_opt.passes.rule import Site, rule
 from lite_opt.passes.shapes import reshape
 
-__all__ = ["fold_bias_reshape", "fold_matmul_heads", "matmul_to_mul"]
+__all__ = ["bias_vectors", "fold_matmul_heads", "matmul_to_mul"]
 
 _ELEMENTWISE = ("elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div")
 # A product's type -> the names of its flags that transpose X and Y.
 _TRANSPOSE = {"matmul_v2": ("trans_x", "trans_y"), "matmul": ("transpose_X", "transpose_Y")}
 
 
-@program_rule(because="conv_elementwise_fuser.cc fuses biases of one dimension only")
-def fold_bias_reshape(program: Program) -> Iterator[tuple[str, str]]:
-    """reshape2(bias [C] -> [1,C,1,1]) + elementwise(axis=-1) -> elementwise(axis=1)."""
-    consumers = program.consumers()
-    folded = set()
-    for op in program.ops:
-        users = consumers.get(op.output("Out") or "", [])
-        axis = _bias_axis(program, op, users) if op.type == "reshape2" else None
-        if axis is None:
-            continue
-        bias = op.inputs["X"][0]
-        for user in users:
-            user.inputs["Y"] = [bias]
-            user.set("axis", axis)
-            yield place(user), f"bias '{bias}' on axis {axis}"
-        folded.add(id(op))
-    program.blocks[0].ops = [op for op in program.ops if id(op) not in folded]
-
-
-def _bias_axis(program: Program, op: Op, users: list[Op]) -> int | None:
-    """The axis of a one-dimensional parameter that a reshape spreads, where all that read the
-    result are elementwise operators that can take the parameter itself; otherwise None."""
-    bias, out = op.input("X"), op.output("Out")
-    if bias not in program.params or out is None or program.params[bias].ndim != 1 or not users:
-        return None
-    shape, size = program.var(out).shape, program.params[bias].size
-    axis = next((i for i, d in enumerate(shape) if d == size), None)
-    if axis is None or sum(d != 1 for d in shape) > 1:
-        return None
-    if size == 1:
-        axis = min(1, len(shape) - 1)  # any axis is right; 1 is the one that fuses
-    fits = all(
-        user.type in _ELEMENTWISE
-        and user.input("Y") == out
-        and user.input("X") != out
-        and user.get("axis", -1) in (-1, 0)
-        and len(program.var(user.input("X") or out).shape) == len(shape)
-        for user in users
-    )
-    return axis if fits else None
+@rule(ops=_ELEMENTWISE, because="conv_elementwise_fuser.cc fuses biases of one dimension only")
+def bias_vectors(op: Op, site: Site) -> Iterator[str]:
+    """elementwise with a parameter of shape [1,C,1,1] and the like -> with [C] on its axis."""
+    program = site.program
+    x, y = op.input("X"), op.input("Y")
+    bias = program.params.get(y or "")
+    if bias is None or x is None or y is None or bias.ndim < 2 or op.get("axis", -1) not in (-1, 0):
+        return
+    if bias.ndim != len(program.var(x).shape) or sum(d != 1 for d in bias.shape) > 1:
+        return
+    # Any axis is right for one element; 1 is the one that fuses.
+    axis = next((i for i, d in enumerate(bias.shape) if d != 1), min(1, bias.ndim - 1))
+    if y not in site.made:
+        site.made[y] = program.new_name(f"{y}.vector")
+        program.set_param(site.made[y], bias.reshape(-1))
+    op.inputs["Y"] = [site.made[y]]
+    op.set("axis", axis)
+    yield f"bias '{y}' on axis {axis}"
 
 
 @rule(

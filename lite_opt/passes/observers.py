@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lite_opt.model.program import Op, Program
-from lite_opt.passes.constants import SHAPERS
 from lite_opt.passes.rule import place, program_rule
 
 __all__ = ["drop_constant_observers"]
 
+# Operators that give a parameter another form: what they give is a constant, too.
+_SHAPERS = (
+    "reshape2", "unsqueeze2", "squeeze2", "flatten_contiguous_range", "transpose2", "cast",
+)  # fmt: skip
 _OBSERVERS = ("quantize_linear", "dequantize_linear")
 
 
@@ -31,7 +34,7 @@ def drop_constant_observers(program: Program) -> Iterator[tuple[str, str]]:
             instead[op.outputs["Y"][0]] = x
             yield place(op), f"'{x}' is a constant"
             continue
-        if op.type in SHAPERS and x in constants:
+        if op.type in _SHAPERS and x in constants:
             constants.update(op.outputs["Out"])
         ops.append(op)
     program.blocks[0].ops = ops

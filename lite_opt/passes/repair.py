@@ -9,6 +9,8 @@ from lite_opt.passes.activations import (
     sign_of_integers,
     silu_to_swish,
 )
+from lite_opt.passes.affine import fold_affine, fold_attention_scale
+from lite_opt.passes.arguments import constant_arguments, static_reshapes
 from lite_opt.passes.arithmetic import expand_bases, powers_to_products, smallest_by_negation
 from lite_opt.passes.attributes import (
     drop_callstack,
@@ -17,8 +19,8 @@ from lite_opt.passes.attributes import (
     plain_values,
 )
 from lite_opt.passes.casts import bool_outputs, logic_by_numbers, truths_by_numbers
-from lite_opt.passes.constants import fold_constants
 from lite_opt.passes.dead import drop_dead_code
+from lite_opt.passes.duplicates import share_results
 from lite_opt.passes.elementwise import (
     bits_of_bool,
     broadcast_comparisons,
@@ -30,8 +32,10 @@ from lite_opt.passes.elementwise import (
     remainders_of_integers,
     triangles_of_bool,
 )
+from lite_opt.passes.evaluate import evaluate
 from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
+from lite_opt.passes.identities import drop_identities, dropouts_to_scale
 from lite_opt.passes.indexing import (
     argmin_to_argmax,
     backward_slices,
@@ -41,8 +45,13 @@ from lite_opt.passes.indexing import (
     scatter_by_product,
     select_to_gather,
 )
-from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffles_to_transpose
-from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
+from lite_opt.passes.layout import (
+    fold_to_transpose,
+    patches_to_transpose,
+    pool_over_channels,
+    shuffles_to_transpose,
+)
+from lite_opt.passes.linear import bias_vectors, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d
 from lite_opt.passes.observers import drop_constant_observers
 from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_of_a_value
@@ -52,23 +61,41 @@ from lite_opt.passes.products import (
     products_to_matmul,
     stack_to_matmul,
 )
+from lite_opt.passes.rearrange import join_rearrangements
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import resizes_by_products, uneven_bilinear
-from lite_opt.passes.rule import Change, Rule
+from lite_opt.passes.rule import Change, Rule, until_settled
 from lite_opt.passes.samples import grids_in_pieces, masks_of_ones
 from lite_opt.passes.scans import scans_by_doubling
-from lite_opt.passes.shapes import fix_reshapes, scalars_to_vectors
+from lite_opt.passes.shapes import scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.stored import narrow_double, stored_otherwise
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
 
 __all__ = ["RULES", "repair"]
 
+optimize = until_settled(
+    "optimize",
+    (
+        constant_arguments,
+        static_reshapes,
+        drop_identities,
+        share_results,
+        fold_affine,
+        fold_attention_scale,
+        patches_to_transpose,
+        join_rearrangements,
+        drop_dead_code,
+    ),
+    because="these find work for each other",
+)
 RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
+    evaluate,
     narrow_double,
     stored_otherwise,
+    dropouts_to_scale,
     activations_by_others,
     sign_of_integers,
     products_to_matmul,
@@ -113,8 +140,7 @@ RULES: tuple[Rule, ...] = (
     norms_about_the_mean,
     uneven_bilinear,
     drop_constant_observers,
-    fold_bias_reshape,
-    fold_constants,
+    bias_vectors,
     resizes_by_products,
     matmul_to_mul,
     fold_matmul_heads,
@@ -125,7 +151,7 @@ RULES: tuple[Rule, ...] = (
     pads_by_ends,
     pads_by_depth,
     pads_of_a_value,
-    fix_reshapes,
+    optimize,
     abs_unfused,
     bool_outputs,
     drop_dead_code,

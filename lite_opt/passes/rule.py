@@ -14,7 +14,11 @@ from functools import cached_property
 from lite_opt.model.program import Block, Op, Program, Var
 from py_runner.errors import ModelError
 
-__all__ = ["Change", "Rule", "Site", "place", "program_rule", "rule"]
+__all__ = ["Change", "Rule", "Site", "place", "program_rule", "rule", "until_settled"]
+
+
+# More than any network needs: rules that undo each other would go on for ever.
+_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,10 @@ class Rule:
 
     name: str
     because: str
-    _edit: Callable[[Program], Iterator[tuple[str, str]]]
+    _edit: Callable[[Program], Iterator[Change]]
 
     def __call__(self, program: Program) -> list[Change]:
-        return [Change(self.name, where, what) for where, what in self._edit(program)]
+        return list(self._edit(program))
 
 
 @dataclass
@@ -92,7 +96,10 @@ def program_rule(
     """A rule that looks at the whole program; it yields (where, what) of each change."""
 
     def decorate(edit: Callable[[Program], Iterator[tuple[str, str]]]) -> Rule:
-        return Rule(edit.__name__, because, edit)
+        def changes(program: Program) -> Iterator[Change]:
+            return (Change(edit.__name__, where, what) for where, what in edit(program))
+
+        return Rule(edit.__name__, because, changes)
 
     return decorate
 
@@ -109,7 +116,7 @@ def rule(
     """
 
     def decorate(edit: Callable[[Op, Site], Iterator[str]]) -> Rule:
-        def walk(program: Program) -> Iterator[tuple[str, str]]:
+        def walk(program: Program) -> Iterator[Change]:
             for block in program.blocks if everywhere else program.blocks[:1]:
                 site = Site(program, block)
                 result: list[Op] = []
@@ -118,7 +125,9 @@ def rule(
                     if ops is None or op.type in ops:
                         where = place(op)
                         try:
-                            yield from ((where, what) for what in edit(op, site))
+                            yield from (
+                                Change(edit.__name__, where, what) for what in edit(op, site)
+                            )
                         except (IndexError, KeyError, TypeError, ValueError) as error:
                             raise ModelError(
                                 f"{program.files.model}: {where} is not as Paddle writes it "
@@ -130,3 +139,16 @@ def rule(
         return Rule(edit.__name__, because, walk)
 
     return decorate
+
+
+def until_settled(name: str, rules: tuple[Rule, ...], *, because: str) -> Rule:
+    """A rule that applies others in order, again and again, until none of them finds any work."""
+
+    def changes(program: Program) -> Iterator[Change]:
+        for _ in range(_ROUNDS):
+            found = [change for each in rules for change in each(program)]
+            yield from found
+            if not found:
+                return
+
+    return Rule(name, because, changes)

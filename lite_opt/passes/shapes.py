@@ -1,4 +1,4 @@
-"""Shapes: of constants, and of reshapes by numbers that are known."""
+"""Shapes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from lite_opt.model.program import Op
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["fix_reshapes", "product", "reshape", "scalars_to_vectors"]
+__all__ = ["product", "reshape", "scalars_to_vectors"]
 
 
 def product(shape: Iterable[int]) -> int:
@@ -39,28 +39,3 @@ def scalars_to_vectors(op: Op, site: Site) -> Iterator[str]:
     if out is not None:
         out.shape = (1,)
     yield "shape [] became [1]"
-
-
-@rule(ops=("reshape2",), because="Lite would compute the shape at every inference")
-def fix_reshapes(op: Op, site: Site) -> Iterator[str]:
-    """reshape2 by a computed shape of which all but one dimension are known -> by that shape with
-    one -1: what computed it (shape, slice, fill_constant) is then dead."""
-    tensors = op.inputs.get("ShapeTensor") or []
-    shape = op.get("shape") or []
-    if not tensors or len(tensors) != len(shape) or sum(d <= 0 for d in shape) > 1:
-        return
-    known = [_filled(site.producers.get(name)) for name in tensors]
-    if any(d > 0 and d != value for d, value in zip(shape, known)):
-        return
-    op.set("shape", [d if d > 0 else -1 for d in shape])
-    del op.inputs["ShapeTensor"]
-    yield f"its shape is {op.get('shape')}"
-
-
-def _filled(op: Op | None) -> float | None:
-    """The number that a fill_constant of one element holds."""
-    if op is None or op.type != "fill_constant" or op.get("shape") not in ([], [1]):
-        return None
-    if any(op.inputs.get(slot) for slot in ("ShapeTensor", "ShapeTensorList", "ValueTensor")):
-        return None
-    return float(op.get("value"))

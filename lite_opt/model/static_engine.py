@@ -1,8 +1,9 @@
-"""Variants of one model on Paddle's static executor, parameters loaded once: for variants.py.
+"""Programs on Paddle's static executor that share parameters, loaded once.
 
 An engine in the sense of py_runner/engines/serve.py, run by it in a child. A message that holds
 arrays named by the inputs adds a sample; one that holds "program", the bytes of a ProgramDesc,
-runs that on all samples, and answers "<sample>/<output>" for each.
+runs that on all samples, or on the sample that the message holds as well, and answers
+"<sample>/<output>" for each.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["open_session"]
+__all__ = ["SCRIPT", "open_session"]
+
+SCRIPT = Path(__file__)
 
 _PIR_FLAG = "FLAGS_enable_pir_api"  # read once, when paddle is imported
 
@@ -25,11 +28,12 @@ class _Session:
         self._static = paddle.static
         self._executor = paddle.static.Executor(paddle.CPUPlace())
         model, params = (Path(file) for file in config["files"])
-        self._static.deserialize_persistables(
-            self._static.deserialize_program(model.read_bytes()),
-            params.read_bytes(),
-            self._executor,
-        )
+        if params.is_file() and params.stat().st_size:
+            self._static.deserialize_persistables(
+                self._static.deserialize_program(model.read_bytes()),
+                params.read_bytes(),
+                self._executor,
+            )
         self.version = paddle.__version__
         self._samples: list[dict[str, Any]] = []
 
@@ -40,11 +44,11 @@ class _Session:
         if "program" not in feeds:
             self._samples.append(feeds)
             return {}
-        program = self._static.deserialize_program(feeds["program"].tobytes())
+        program = self._static.deserialize_program(feeds.pop("program").tobytes())
         block = program.global_block()
         fetched = [op.input("X")[0] for op in block.ops if op.type == "fetch"]
         answers = {}
-        for number, sample in enumerate(self._samples):
+        for number, sample in enumerate([feeds] if feeds else self._samples or [{}]):
             values = self._executor.run(program, feed=sample, fetch_list=fetched)
             for index, value in enumerate(values):
                 answers[f"{number}/{index}"] = value

@@ -54,7 +54,8 @@ def read_pir(path: Path, data: bytes) -> Graph:
 
     Raises:
         ModelError: the file is damaged, of an unknown version, or not a PIR model.
-        ConvertError: it has operators that are not translated (each is named), or control flow.
+        ConvertError: it has operators that are not translated (each is named), loops that run as
+            often as data say, or branches that give unlike shapes.
     """
     try:
         ops = _read_ops(load_ops(data))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import pytest
 from conftest import need
 from test_native import BUILD, CROSS, cross_built, hands_on  # noqa: F401  a fixture
 
-from py_runner.devices import BOARDS
+from py_runner.devices import BOARDS, boards
 from py_runner.engines import native
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
@@ -105,6 +107,49 @@ def test_the_engine_reads_parts_that_have_what_the_cpu_has(
     assert read == [f"CPU part\t: {part}" for part in real] and off["shown"] == []
     assert (off["engine_features"] == features) == (not shown)
     assert ("LR_CPU=off" in off["why"]) == bool(shown)
+
+
+@pytest.mark.slow
+def test_the_engine_is_not_left_to_believe_what_the_cpu_lacks(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first Cortex-A55 had no dot product, which Paddle Lite takes for granted of that part."""
+    a55, a72 = boards.ARM64["a55"], boards.ARM64["a72"]
+    early = replace(BOARDS["qemu-aarch64:a72"], board=replace(a72, cores=a55.cores))
+    monkeypatch.setitem(BOARDS, "qemu-aarch64:early", early)
+    command = [str(folder / "armlinux" / "lite_run"), "--cpu", "--json", "--log"]
+    emulated = start(folder, "qemu-aarch64:early", tmp_path / "root")
+    cpu, read = about([*emulated, *command])
+    assert cpu["parts"] == ["0xd05"] and cpu["shown"] == ["0xd08"]
+    assert cpu["features"] == cpu["engine_features"] == []
+    assert read == ["CPU part\t: 0xd08"] * 4
+    off, _ = about([*emulated, *command, "--identity", "off"])
+    assert off["engine_features"] == [DOT, HALF] and "dot product, fp16" in off["why"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGILL, "an instruction that this CPU lacks: `lite_run --cpu` says"),
+        (signal.SIGSEGV, "may lack operators of this model"),
+    ],
+)
+def test_how_an_engine_died_is_told_apart(
+    number: signal.Signals,
+    words: str,
+    hands_on: Path,  # noqa: F811
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    variables = {"LITE_RUN_STAND_IN_SIGNAL": str(int(number))}
+    emulated = start(folder, "qemu-aarch64:pi4", tmp_path / "root", **variables)
+    done = subprocess.run(
+        [*emulated, folder / "armlinux" / "lite_run", hands_on], capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("lite_run: the engine ended the process: ") and words in last
 
 
 @pytest.mark.slow
@@ -244,4 +289,5 @@ def test_a_real_engine_answers_alike_on_any_number_of_threads(real: Answer) -> N
     for threads in (2, 4):
         several = real("max", threads)
         for name, values in one.outputs.items():
-            assert all(map(np.array_equal, values, several.outputs[name]))
+            for left, right in zip(values, several.outputs[name]):
+                np.testing.assert_allclose(left, right, rtol=0, atol=1e-6 * abs(left).max())

@@ -83,17 +83,25 @@ void EngineLog::died(int signal) {
       put(to, tail, static_cast<size_t>(got));
     }
   }
-  constexpr char kText[] =
-      "lite_run: the engine ended the process: its last words are above. The Paddle Lite library "
-      "may lack operators of this model (use the SDK with_extra), or be of another version\n";
-  put(to, kText, sizeof kText - 1);
+  constexpr char kEnded[] = "lite_run: the engine ended the process: its last words are above. ";
+  constexpr char kLibrary[] =
+      "The Paddle Lite library may lack operators of this model (use the SDK with_extra), or be of "
+      "another version\n";
+  constexpr char kCpu[] =
+      "It took kernels with an instruction that this CPU lacks: `lite_run --cpu` says what it has, "
+      "and what the engine takes it for\n";
+  put(to, kEnded, sizeof kEnded - 1);
+  if (signal == SIGILL) {
+    put(to, kCpu, sizeof kCpu - 1);
+  } else {
+    put(to, kLibrary, sizeof kLibrary - 1);
+  }
   if (as_json_) {
     constexpr char kJson[] =
         "{\"error\": \"the engine ended the process; its last words are on standard error\", "
         "\"exit_code\": 3}\n";
     put(STDOUT_FILENO, kJson, sizeof kJson - 1);
   }
-  (void)signal;
   ::_exit(LR_FAULT);
 }
 

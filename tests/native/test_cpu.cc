@@ -52,6 +52,9 @@ TEST_CASE("a chip that is known by name is taken for what that has") {
   CHECK(taken_for(cpuinfo({"0xd40"}, "Hardware\t: mt6765\n"), "") == kNone);
   CHECK(taken_for(cpuinfo({"0xd40"}, "Hardware\t: BCM2835\n"), "") == kBoth);
   CHECK(taken_for(cpuinfo({"0xd03"}), "_kona_board") == kBoth);
+  // Of the models the first alone.
+  CHECK(taken_for(cpuinfo({"0xd03"}, "model name\t: SM8150\nmodel name\t: x\n"), "") == kBoth);
+  CHECK(taken_for(cpuinfo({"0xd03"}, "model name\t: x\nmodel name\t: SM8150\n"), "") == kNone);
 }
 
 TEST_CASE("a CPU that is known is shown as it is") {

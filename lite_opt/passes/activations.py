@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
+from py_runner.tensors import DTYPE_NUMBERS
 
 __all__ = ["abs_unfused", "activations_by_others", "silu_to_swish"]
 
@@ -110,13 +113,58 @@ def _isnan(c: Chain, x: str, op: Op) -> None:
     c("logical_not", same)
 
 
+def _sinh(c: Chain, x: str, op: Op) -> None:
+    c.scale(c("elementwise_sub", c("exp", x), c("exp", c.scale(x, -1.0))), 0.5)
+
+
+def _cosh(c: Chain, x: str, op: Op) -> None:
+    c.scale(c("elementwise_add", c("exp", x), c("exp", c.scale(x, -1.0))), 0.5)
+
+
+def _asinh(c: Chain, x: str, op: Op) -> None:
+    """sign(x) * log(|x| + sqrt(x^2 + 1)): of a negative x the sum would cancel."""
+    root = c("sqrt", c.scale(c("elementwise_mul", x, x), 1.0, 1.0))
+    size = c("log", c("elementwise_add", c("abs", x), root))
+    sign = c("clip", c.scale(x, 3.0e38), min=-1.0, max=1.0)
+    c("elementwise_mul", size, sign)
+
+
+def _acosh(c: Chain, x: str, op: Op) -> None:
+    root = c("sqrt", c.scale(c("elementwise_mul", x, x), 1.0, -1.0))
+    c("log", c("elementwise_add", x, root))
+
+
+def _atanh(c: Chain, x: str, op: Op) -> None:
+    ratio = c("elementwise_div", c.scale(x, 1.0, 1.0), c.scale(x, -1.0, 1.0))
+    c.scale(c("log", ratio), 0.5)
+
+
+def _against_largest(comparison: str) -> Callable[[Chain, str, Op], None]:
+    """Whether |x| is, or is not, beyond the largest float: of NaN neither is so."""
+
+    def compose(c: Chain, x: str, op: Op) -> None:
+        largest = c("fill_any_like", x, dtype="float32", value=_LARGEST)
+        c.ops[-1].set("dtype", DTYPE_NUMBERS["float32"])
+        size = c("abs", x, dtype="float32")
+        c(comparison, size, largest, axis=-1, force_cpu=False)
+
+    return compose
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 _SELU = 1.0507009873554805
 _COMPOSED: dict[str, Callable[[Chain, str, Op], None]] = {
+    "acosh": _acosh,
+    "asinh": _asinh,
+    "atanh": _atanh,
     "brelu": _brelu,
     "celu": _celu,
     "ceil": _ceil,
+    "cosh": _cosh,
     "expm1": _expm1,
     "hard_shrink": _hard_shrink,
+    "isfinite_v2": _against_largest("less_equal"),
+    "isinf_v2": _against_largest("greater_than"),
     "isnan_v2": _isnan,
     "log10": _log_of(0.43429448190325176),
     "log1p": _log1p,
@@ -125,6 +173,7 @@ _COMPOSED: dict[str, Callable[[Chain, str, Op], None]] = {
     "round": _round,
     "selu": _selu,
     "sign": _sign,
+    "sinh": _sinh,
     "softshrink": _soft_shrink,
     "softsign": _softsign,
     "stanh": _stanh,

@@ -33,7 +33,7 @@ from lite_opt.passes.indexing import (
 )
 from lite_opt.passes.layout import fold_to_transpose, pool_over_channels, shuffles_to_transpose
 from lite_opt.passes.linear import fold_bias_reshape, fold_matmul_heads, matmul_to_mul
-from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d
+from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d, norms_with_scales
 from lite_opt.passes.observers import drop_constant_observers
 from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_of_a_value
 from lite_opt.passes.products import einsum_to_matmul, products_to_matmul, stack_to_matmul
@@ -84,6 +84,7 @@ RULES: tuple[Rule, ...] = (
     smallest_by_negation,
     norms_in_4d,
     norms_about_the_mean,
+    norms_with_scales,
     uneven_bilinear,
     drop_constant_observers,
     fold_bias_reshape,

@@ -65,9 +65,19 @@ def logarithms(paddle: Any, x: Any) -> list[Any]:
     return [paddle.log2(y), paddle.log10(y), paddle.log1p(y), paddle.expm1(x), paddle.tan(x * 0.3)]
 
 
+@network(_x)
+def hyperbolic(paddle: Any, x: Any) -> list[Any]:
+    small = x.clip(-0.9, 0.9)
+    return [
+        paddle.sinh(x), paddle.cosh(x), paddle.asinh(x), paddle.acosh(x.abs() + 1),
+        paddle.atanh(small),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": np.array([[1, np.nan, np.inf, 0], [np.nan, 0, 1, 2]], "float32")})
 def isnan(paddle: Any, x: Any) -> list[Any]:
-    return [paddle.isnan(x).astype("float32")]
+    tests = (paddle.isnan, paddle.isinf, paddle.isfinite)
+    return [test(sign * x).astype("float32") for test in tests for sign in (1, -1)]
 
 
 def _pair() -> Inputs:
@@ -123,6 +133,8 @@ def selections(paddle: Any, x: Any) -> list[Any]:
         paddle.repeat_interleave(x, 2, axis=1), paddle.diagonal(x, axis1=1, axis2=2),
         paddle.diagonal(x, offset=-1, axis1=2, axis2=1), paddle.argmin(x, axis=1),
         paddle.argmin(x, axis=-1, keepdim=True, dtype="int32"),
+        paddle.argmin((x * 64).astype("int64"), axis=1),
+        paddle.argmin((x * 64).astype("int32"), axis=2),
     ]  # fmt: skip
 
 
@@ -259,6 +271,7 @@ def norms(paddle: Any, x: Any) -> list[Any]:
     return [
         f.group_norm(x, 3, weight=size, bias=add), f.instance_norm(x, weight=size, bias=add),
         f.group_norm(x[:, :, 0], 2, weight=size), f.instance_norm(x[:, :, 0] * 0.1),
+        f.layer_norm(x, [5, 4]), f.layer_norm(x, [4], weight=size[:4]),
     ]  # fmt: skip
 
 

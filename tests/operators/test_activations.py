@@ -8,7 +8,7 @@ import pytest
 
 from operators.exported import check, export
 
-NAMES = ["activations", "rounding", "logarithms", "isnan"]
+NAMES = ["activations", "rounding", "logarithms", "isnan", "hyperbolic"]
 
 
 @pytest.fixture(scope="module")

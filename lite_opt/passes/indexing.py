@@ -158,7 +158,7 @@ def masks_by_places(op: Op, site: Site) -> Iterator[str]:
 def argmin_to_argmax(op: Op, site: Site) -> Iterator[str]:
     """arg_min(x) -> arg_max(-x)."""
     x = site.program.var(op.inputs["X"][0])
-    if x.dtype not in ("float32", "float64"):
+    if x.dtype not in ("float32", "float64", "int32", "int64"):
         return
     chain = Chain(op, site)
     chain.scale(x.name, -1.0, shape=x.shape, dtype=x.dtype)

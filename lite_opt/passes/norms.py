@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
-from lite_opt.passes.shapes import reshape
+from lite_opt.passes.shapes import product, reshape
 
-__all__ = ["norms_about_the_mean", "norms_in_4d"]
+__all__ = ["norms_about_the_mean", "norms_in_4d", "norms_with_scales"]
 
 
 @rule(
@@ -74,3 +76,23 @@ def _is_centred(op: Op, site: Site) -> bool:
         return False
     mean = site.producers.get(made.inputs["Y"][0])
     return mean is not None and mean.type in ("reduce_mean", "reshape2")
+
+
+@rule(
+    ops=("layer_norm",),
+    because="lite/kernels/x86/layer_norm_compute.h reads Scale and Bias whether they are there "
+    "or not: a segmentation fault",
+)
+def norms_with_scales(op: Op, site: Site) -> Iterator[str]:
+    """A layer_norm without a scale or a bias gets ones or zeros."""
+    shape = site.program.var(op.inputs["X"][0]).shape
+    begin = op.get("begin_norm_axis", 1)
+    size = product(shape[begin if begin >= 0 else begin + len(shape) :])
+    if size < 0:
+        return
+    for slot, value in (("Scale", 1.0), ("Bias", 0.0)):
+        if not op.inputs.get(slot):
+            name = site.program.new_name(f"{op.layer}.{slot.lower()}")
+            site.program.set_param(name, np.full(size, value, np.float32))
+            op.inputs[slot] = [name]
+            yield f"got a {slot}"

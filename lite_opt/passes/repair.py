@@ -52,7 +52,7 @@ from lite_opt.passes.layout import (
     shuffles_to_transpose,
 )
 from lite_opt.passes.linear import bias_vectors, fold_matmul_heads, matmul_to_mul
-from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d
+from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d, norms_with_scales
 from lite_opt.passes.observers import drop_constant_observers
 from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_of_a_value
 from lite_opt.passes.products import (
@@ -137,6 +137,7 @@ RULES: tuple[Rule, ...] = (
     smallest_by_negation,
     norms_in_4d,
     norms_about_the_mean,
+    norms_with_scales,
     uneven_bilinear,
     drop_constant_observers,
     bias_vectors,

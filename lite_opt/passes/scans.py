@@ -37,8 +37,11 @@ def _combined(c: Chain, type_: str, a: str, b: str, shape: tuple[int, ...]) -> s
 def scans_by_doubling(op: Op, site: Site) -> Iterator[str]:
     """A running product along an axis of n -> log2(n) steps, in each of which an element meets the
     one 1, 2, 4 ... places before it."""
-    chain = Chain(op, site)
-    x = chain.var()
+    ours = op.type in ("cummax", "cummin")  # whose slots are written small, and give places
+    if any(site.consumers.get(name) for name in op.outputs.get("indices", [])):
+        return
+    chain = Chain(op, site, slot="out" if ours else "Out")
+    x = chain.var("x" if ours else "X")
     axis = op.get("dim" if op.type == "cumprod" else "axis", -1)
     if not x.shape or x.dtype != "float32" or chain.out.shape != x.shape:
         return

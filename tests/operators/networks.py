@@ -150,6 +150,8 @@ def selections(paddle: Any, x: Any) -> list[Any]:
         paddle.repeat_interleave(x, 2, axis=1), paddle.diagonal(x, axis1=1, axis2=2),
         paddle.diagonal(x, offset=-1, axis1=2, axis2=1), paddle.argmin(x, axis=1),
         paddle.argmin(x, axis=-1, keepdim=True, dtype="int32"),
+        paddle.argmin((x * 64).astype("int64"), axis=1),
+        paddle.argmin((x * 64).astype("int32"), axis=2),
     ]  # fmt: skip
 
 
@@ -328,6 +330,7 @@ def norms(paddle: Any, x: Any) -> list[Any]:
     return [
         f.group_norm(x, 3, weight=size, bias=add), f.instance_norm(x, weight=size, bias=add),
         f.group_norm(x[:, :, 0], 2, weight=size), f.instance_norm(x[:, :, 0] * 0.1),
+        f.layer_norm(x, [5, 4]), f.layer_norm(x, [4], weight=size[:4]),
     ]  # fmt: skip
 
 

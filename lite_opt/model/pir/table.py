@@ -192,8 +192,8 @@ viterbi_decode             viterbi_decode(Input, Transition, Length) -> Scores, 
 add_n                      sum(X*) -> Out
 cumsum                     cumsum(X, axis:int) -> Out; flatten:bool exclusive:bool reverse:bool
 cumprod                    cumprod(X) -> Out; dim:int exclusive:bool=false reverse:bool=false
-cummax                     cummax(X) -> Out, _; axis:int
-cummin                     cummin(X) -> Out, _; axis:int
+cummax                     cummax(x) -> out, indices; axis:int dtype:dtype
+cummin                     cummin(x) -> out, indices; axis:int dtype:dtype
 logcumsumexp               logcumsumexp(X) -> Out; axis:int flatten:bool exclusive:bool reverse:bool
 argmax                     arg_max(X, axis:long) -> Out; keepdims:bool flatten:bool dtype:dtype
 argmin                     arg_min(X, axis:long) -> Out; keepdims:bool flatten:bool dtype:dtype

@@ -22,6 +22,7 @@ from lite_opt.passes.linear import matmul_to_mul
 from lite_opt.passes.rearrange import join_rearrangements
 from lite_opt.passes.repair import optimize
 from lite_opt.passes.rule import Rule
+from lite_opt.passes.server import unsure
 from py_runner.inference import run
 from py_runner.tensors import Model, Sample
 
@@ -126,6 +127,18 @@ def test_shapes_that_the_exporter_left_open_are_asked_of_the_server(tmp_path: Pa
     reshapes = [op for op in after.ops if op.type == "reshape2"]
     assert reshapes[0].get("shape") == [-1, 12, 2]
     assert set(reshapes[0].inputs) == {"X"}
+
+
+def test_a_shape_that_numbers_decide_is_not_asked_of_the_server() -> None:
+    b = Builder()
+    x = b.input("x", (-1, 6, 4))
+    b.op("cast", {"X": [x]}, "whole", (-1, 6, 4), in_dtype=5)
+    b.ops[-1].set("out_dtype", 2)
+    b.vars["whole"].dtype = "int32"
+    b.op("slice", {"Input": ["whole"]}, "two", (2,), out_dtype="int32", axes=[0, 1, 2],
+         starts=[0, 0, 0], ends=[1, 1, 2], decrease_axis=[0, 1], infer_flags=[1] * 3)  # fmt: skip
+    y = b.op("reshape2", {"X": [x], "ShapeTensor": ["two"]}, "y", (-1, -1), shape=[-1, -1])
+    assert unsure(b.program(y)) == []
 
 
 def cast(b: Builder, x: str, out: str) -> str:

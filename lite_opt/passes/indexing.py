@@ -216,7 +216,7 @@ def _before_expand(site: Site, name: str) -> str:
         return name
     source = site.program.var(made.inputs["X"][0]).shape
     wanted = site.program.var(name).shape
-    return made.inputs["X"][0] if len(source) == len(wanted) or not source else name
+    return made.inputs["X"][0] if len(source) == len(wanted) or set(source) <= {1} else name
 
 
 def _put(chain: Chain, op: Op, x: str, hot: str, last: tuple[int, ...]) -> bool:

@@ -50,8 +50,7 @@ def _is_depth(op: Op, type_: str) -> bool:
 
 @rule(
     ops=("pad3d",),
-    because="lite/backends/host/math/pad3d.cc fills by memset, which knows no value but 0; pad2d, "
-    "into which some are fused, is right",
+    because="lite/backends/host/math/pad3d.cc fills by memset, which knows no value but 0",
 )
 def pads_of_a_value(op: Op, site: Site) -> Iterator[str]:
     """A padding by another value than 0 -> by 0, and a constant added that is 0 inside."""
@@ -60,7 +59,7 @@ def pads_of_a_value(op: Op, site: Site) -> Iterator[str]:
         return
     x, out = op.inputs["X"][0], op.outputs["Out"][0]
     var = site.program.var(out)
-    if op.inputs.get("Paddings") or min(var.shape[2:]) < 0 or _is_fused(op, site):
+    if op.inputs.get("Paddings") or min(var.shape[2:]) < 0:
         return
     border = np.full((1, 1, *var.shape[2:]), value, np.float32)
     size = site.program.var(x).shape[2:]
@@ -75,17 +74,6 @@ def pads_of_a_value(op: Op, site: Site) -> Iterator[str]:
     add.set("axis", -1)
     site.replace(op, add)
     yield f"padded by 0, and {value:g} added around"
-
-
-def _is_fused(op: Op, site: Site) -> bool:
-    before = site.producers.get(op.inputs["X"][0])
-    after = site.program.consumers().get(op.outputs["Out"][0], [])
-    return (
-        not any(op.get("paddings")[4:])
-        and before is not None
-        and before.type == "unsqueeze2"
-        and [reader.type for reader in after] == ["squeeze2"]
-    )
 
 
 @rule(

@@ -92,6 +92,7 @@ optimize = until_settled(
 RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
+    drop_constant_observers,
     evaluate,
     narrow_double,
     stored_otherwise,
@@ -139,7 +140,6 @@ RULES: tuple[Rule, ...] = (
     norms_about_the_mean,
     norms_with_scales,
     uneven_bilinear,
-    drop_constant_observers,
     bias_vectors,
     resizes_by_products,
     matmul_to_mul,

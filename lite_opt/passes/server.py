@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -21,18 +22,35 @@ __all__ = ["Server", "unsure"]
 _ENGINE_S = 300.0
 # Two batches tell what depends on the batch.
 _BATCHES = (1, 2)
-# What these give has a shape that depends on the data: two inferences prove nothing.
+# What these give has a shape that depends on the data, and what reads a tensor by one of these
+# slots has one if the tensor does: two inferences prove nothing.
 _BY_DATA = (
     "where_index", "masked_select", "unique", "unique_with_counts", "while", "conditional_block",
     "multiclass_nms", "multiclass_nms2", "multiclass_nms3", "matrix_nms", "generate_proposals",
     "generate_proposals_v2", "distribute_fpn_proposals", "collect_fpn_proposals", "box_clip",
 )  # fmt: skip
+_SHAPING = re.compile(r"[Tt]ensor|Shape|Size$|^(Start|End|Step|Num|K|Paddings|RepeatTimes)$")
+
+
+def _shaped_by_data(program: Program) -> bool:
+    """Whether numbers that come in decide shapes: not those of `shape`, but computed ones."""
+    known = set(program.params)
+    for op in program.ops:
+        free = {
+            name for slot, names in op.inputs.items() if _SHAPING.search(slot) for name in names
+        }
+        inputs = {name for names in op.inputs.values() for name in names}
+        if op.type in _BY_DATA or not free <= known:
+            return True
+        if op.type != "feed" and (op.type == "shape" or inputs <= known):
+            known.update(name for names in op.outputs.values() for name in names)
+    return False
 
 
 def unsure(program: Program) -> list[str]:
     """The variables of block 0 of which more than the first dimension is open, although of the
     inputs only the first is. Empty where more of an input is open, or shapes depend on data."""
-    if any(op.type in _BY_DATA for op in program.ops) or len(program.blocks) > 1:
+    if len(program.blocks) > 1 or _shaped_by_data(program):
         return []
     if not program.inputs or any(-1 in spec.shape[1:] for spec in program.inputs):
         return []

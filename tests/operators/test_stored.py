@@ -40,7 +40,6 @@ def test_truth_values_are_stored_as_numbers(tmp_path: Path) -> None:
     repaired = trial.check(b.program(y, z), tmp_path)
     assert {str(value.dtype) for value in repaired.params.values()} == {"float32"}
     assert [op.type for op in repaired.ops].count("cast") == 1
-    assert repair(repaired) == []
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])

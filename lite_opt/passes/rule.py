@@ -7,7 +7,7 @@ sources (tag v2.13-rc); `because` names the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -141,7 +141,7 @@ def rule(
     return decorate
 
 
-def until_settled(name: str, rules: tuple[Rule, ...], *, because: str) -> Rule:
+def until_settled(name: str, rules: Sequence[Rule], *, because: str) -> Rule:
     """A rule that applies others in order, again and again, until none of them finds any work."""
 
     def changes(program: Program) -> Iterator[Change]:

@@ -70,7 +70,8 @@ def layer_costs(program: Program, device: str, *, watch: Watch = QUIET) -> list[
 def _static(program: Program, name: str) -> tuple[int, ...]:
     """A variable's shape for a batch of 1."""
     shape = program.var(name).shape
-    shape = (1, *shape[1:]) if shape[:1] == (-1,) else shape
+    if shape.count(-1) == 1:
+        shape = tuple(1 if d < 0 else d for d in shape)
     if -1 in shape:
         raise UsageError(
             f"{program.files.model}: '{name}' has the dynamic shape {shape}: fix it by "

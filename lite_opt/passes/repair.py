@@ -34,6 +34,7 @@ from lite_opt.passes.elementwise import (
     remainders,
     remainders_of_integers,
     triangles_of_bool,
+    whole_operands,
 )
 from lite_opt.passes.evaluate import evaluate
 from lite_opt.passes.folds import folds_by_others, sizes_by_shape
@@ -71,6 +72,7 @@ from lite_opt.passes.rule import Change, Rule, until_settled
 from lite_opt.passes.samples import grids_in_pieces, masks_of_ones
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import scalars_to_vectors
+from lite_opt.passes.slices import crops_to_padding, slices_to_splits
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.stored import narrow_double, stored_otherwise
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
@@ -87,6 +89,8 @@ _SETTLED = (
     fold_attention_scale,
     patches_to_transpose,
     join_rearrangements,
+    whole_operands,
+    slices_to_splits,
     drop_dead_code,
 )
 _WORK = "these find work for each other"
@@ -149,6 +153,7 @@ RULES: tuple[Rule, ...] = (
     broadcast_stacks,
     fold_to_transpose,
     split_reductions,
+    crops_to_padding,
     adaptive_by_stride,
     small_depthwise,
     pads_by_ends,
@@ -165,7 +170,9 @@ RULES: tuple[Rule, ...] = (
 # Those that make a program cheaper: without them it is as right. Some networks convert only with
 # what they leave, so all are applied unless one is named.
 OPTIONAL = tuple(
-    rule.name for rule in (evaluate, dropouts_to_scale, *_SETTLED) if rule is not drop_dead_code
+    rule.name
+    for rule in (evaluate, dropouts_to_scale, crops_to_padding, *_SETTLED)
+    if rule is not drop_dead_code
 )
 
 

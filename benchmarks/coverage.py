@@ -163,30 +163,29 @@ def command(*arguments: str) -> dict[str, Any] | str:
 def arm_page(results: dict[str, dict[str, Any]], device: str) -> str:
     """The document on ARM."""
     both = [r for r in results.values() if "instructions_plain" in r and "instructions_passes" in r]
+    right = sum(r["status"] == "passed" for r in results.values())
     lines = [
         "# Coverage on ARM",
         "",
-        f"Written by `python benchmarks/coverage.py --device {device}`: the networks of coverage.md,",
-        "exported by Paddle 3.3.1 as PIR, converted with recipe fp32 and judged on one random image",
-        "by a real ARM engine (Paddle Lite at commit 044ba5b) under QEMU. Operators of the arm `.nb`",
-        "and executed instructions an inference, in millions: without the passes of the graph",
-        "optimizer -> with them.",
+        f"Written by `python benchmarks/coverage.py --device {device}`: the networks of",
+        "coverage.md, exported by Paddle 3.3.1 as PIR, converted with recipe fp32 and judged on",
+        "one random image by a real ARM engine (Paddle Lite at commit 044ba5b) under QEMU.",
+        "Operators of the arm `.nb` and executed instructions an inference, in millions: without",
+        "the passes of the graph optimizer -> with them.",
         "",
-        f"{sum(r['status'] == 'passed' for r in results.values())} of {len(results)} are right on ARM.",
+        f"{right} of {len(results)} are right on ARM.",
     ]
     if both:
         instructions = [r["instructions_passes"] / r["instructions_plain"] for r in both]
         ops = [r["ops_passes"] / r["ops_plain"] for r in both]
         lines += [
-            f"Over {len(both)} networks the geometric mean of instructions is "
-            f"{mean(instructions):.3f} of what it is",
-            f"without passes, of operators {mean(ops):.3f}; the dearest became {max(instructions):.3f}.",
+            f"Over {len(both)} networks the geometric mean of instructions is",
+            f"{mean(instructions):.3f} of what it is without passes, that of operators",
+            f"{mean(ops):.3f}; of the network that gained least, instructions are",
+            f"{max(instructions):.3f}.",
         ]
-    lines += [
-        "",
-        "| network | on ARM | operators | M instructions | ratio |",
-        "|---|---|---:|---:|---:|",
-    ]
+    head = ("network", "on ARM", "operators", "M instructions", "ratio")
+    lines += ["", f"| {' | '.join(head)} |", "|---|---|---:|---:|---:|"]
     for name, r in results.items():
         said = "right" if r["status"] == "passed" else f"{r['status']}: {r['reason']}"
         counts = [r.get(f"instructions_{key}") for key in ("plain", "passes")]

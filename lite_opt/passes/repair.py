@@ -78,9 +78,9 @@ from lite_opt.passes.stored import narrow_double, stored_otherwise
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
 from py_runner.errors import UsageError
 
-__all__ = ["OPTIONAL", "RULES", "Effect", "repair"]
+__all__ = ["OPTIONAL", "RULES", "SETTLED", "Effect", "repair"]
 
-_SETTLED = (
+SETTLED = (
     constant_arguments,
     static_reshapes,
     drop_identities,
@@ -94,7 +94,7 @@ _SETTLED = (
     drop_dead_code,
 )
 _WORK = "these find work for each other"
-optimize = until_settled("optimize", _SETTLED, because=_WORK)
+optimize = until_settled("optimize", SETTLED, because=_WORK)
 RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
@@ -171,7 +171,7 @@ RULES: tuple[Rule, ...] = (
 # what they leave, so all are applied unless one is named.
 OPTIONAL = tuple(
     rule.name
-    for rule in (evaluate, dropouts_to_scale, crops_to_padding, *_SETTLED)
+    for rule in (evaluate, dropouts_to_scale, crops_to_padding, *SETTLED)
     if rule is not drop_dead_code
 )
 
@@ -205,7 +205,7 @@ def repair(
     def chosen(rules: Collection[Rule]) -> list[Rule]:
         return [_told(rule, told) for rule in rules if rule.name not in without]
 
-    settled = until_settled("optimize", chosen(_SETTLED), because=_WORK)
+    settled = until_settled("optimize", chosen(SETTLED), because=_WORK)
     first, last = RULES[: RULES.index(optimize)], RULES[RULES.index(optimize) + 1 :]
     rules = [*chosen(first), settled, *chosen(last)]
     changes = [change for rule in rules for change in rule(program)]

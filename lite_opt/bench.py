@@ -8,13 +8,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from lite_opt.conversion.costs import LayerCost, layer_costs
+from lite_opt.conversion.plan import fix_shapes
+from lite_opt.model.load import load
+from lite_opt.passes.repair import repair
 from lite_opt.subject import opened
 from py_runner.devices import BOARDS, board_words
 from py_runner.errors import UsageError
 from py_runner.inference import run
 from py_runner.watch import QUIET, Watch
 
-__all__ = ["Bench", "Counts", "bench", "count"]
+__all__ = ["Bench", "Counts", "bench", "by_layer", "count"]
 
 
 _WARMUP, _REPEAT = 5, 50
@@ -85,6 +89,25 @@ def count(
         instructions[path][device] = found.arm_instructions
         watch.step("counts", done, len(paths) * len(devices))
     return Counts(tuple(devices), instructions)
+
+
+def by_layer(
+    model: str | Path,
+    device: str,
+    *,
+    params: str | Path | None = None,
+    input_shape: Mapping[str, tuple[int, ...]] | None = None,
+    watch: Watch = QUIET,
+) -> list[LayerCost]:
+    """Count the instructions of each layer of a source model as it would be converted to fp32, on
+    an emulated board, the dearest first. Raises what `load` and `layer_costs` raise, and UsageError
+    for a bundle, which does not keep the model that it was made from."""
+    if (Path(model) / "bundle.json").is_file():
+        raise UsageError(f"{model}: is a bundle: name the model that it was made from")
+    program = load(model, params=params)
+    fix_shapes(program, input_shape or {})
+    repair(program)
+    return layer_costs(program, device, watch=watch)
 
 
 def bench(

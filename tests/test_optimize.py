@@ -3,6 +3,7 @@ before and after."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,18 +16,22 @@ from lite_opt.model.program import Op, Program, Var
 from lite_opt.passes.affine import fold_affine, fold_attention_scale
 from lite_opt.passes.arguments import constant_arguments, static_reshapes
 from lite_opt.passes.duplicates import share_results
+from lite_opt.passes.elementwise import whole_operands
 from lite_opt.passes.evaluate import evaluate
 from lite_opt.passes.identities import drop_identities, dropouts_to_scale
 from lite_opt.passes.layout import patches_to_transpose
 from lite_opt.passes.linear import matmul_to_mul
 from lite_opt.passes.rearrange import join_rearrangements
-from lite_opt.passes.repair import optimize
+from lite_opt.passes.repair import Effect, optimize, repair
 from lite_opt.passes.rule import Rule
 from lite_opt.passes.server import unsure
+from lite_opt.passes.slices import crops_to_padding, slices_to_splits
+from py_runner.errors import UsageError
 from py_runner.inference import run
 from py_runner.tensors import Model, Sample
 
 Builder = make_model.Builder
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def types(program: Program) -> list[str]:
@@ -413,3 +418,120 @@ def test_rules_do_not_touch_what_a_loop_changes() -> None:
     program = b.program(b.op("relu", {"X": ["i"]}, "y", (-1, 3, 4)))
     program.ops.insert(2, Op("increment", {"X": ["i"]}, {"Out": ["i"]}))
     assert drop_identities(program) == [] and join_rearrangements(program) == []
+
+
+def cropped(*, pads: list[int], start: int, stride: int = 2, both: bool = False) -> Program:
+    """A depthwise convolution of [N,4,11,11] by 3x3, of which the first rows and columns go."""
+    b = Builder()
+    x = b.input("x", (-1, 4, 11, 11))
+    whole = pads if len(pads) == 4 else [p for p in pads for _ in range(2)]
+    side = [(11 + whole[i] + whole[i + 1] - 3) // stride + 1 for i in (0, 2)]
+    conv = b.op(
+        "depthwise_conv2d", {"Input": [x], "Filter": [b.param("w", (4, 1, 3, 3))]}, "conv",
+        (-1, 4, *side), slot="Output", strides=[stride, stride], paddings=pads, dilations=[1, 1],
+        groups=4, padding_algorithm="EXPLICIT", data_format="NCHW",
+    )  # fmt: skip
+    cut = b.op(
+        "slice", {"Input": [conv]}, "cut", (-1, 4, *(s - start for s in side)), axes=[2, 3],
+        starts=[start, start], ends=[2**31 - 1] * 2, decrease_axis=[], infer_flags=[1, 1],
+    )  # fmt: skip
+    out = b.op("relu", {"X": [cut]}, "out", b.vars[cut].shape)
+    return b.program(out, *([conv] if both else []))
+
+
+@pytest.mark.parametrize(
+    ("pads", "start", "stride", "left"),
+    [
+        ([2, 2], 1, 2, [0, 2, 0, 2]),
+        ([3, 1, 2, 2], 1, 2, [1, 1, 0, 2]),
+        ([3, 3], 2, 1, [1, 3, 1, 3]),
+    ],
+)
+def test_a_crop_is_less_padding(
+    pads: list[int], start: int, stride: int, left: list[int], tmp_path: Path
+) -> None:
+    program = cropped(pads=pads, start=start, stride=stride)
+    after = same(program, crops_to_padding, folder=tmp_path)
+    assert types(after) == ["depthwise_conv2d", "relu"]
+    conv = next(op for op in after.ops if op.type == "depthwise_conv2d")
+    assert conv.get("paddings") == left
+
+
+def test_a_crop_of_more_than_is_padded_or_that_others_see_stays() -> None:
+    assert crops_to_padding(cropped(pads=[1, 1], start=1)) == []
+    assert crops_to_padding(cropped(pads=[2, 2], start=1, both=True)) == []
+
+
+def sliced(*ranges: tuple[int, int], axis: int = 1, gone: bool = False) -> Program:
+    b = Builder()
+    x = b.input("x", (-1, 6, 4))
+    outs = []
+    for n, (start, end) in enumerate(ranges):
+        shape = [-1, 6, 4]
+        shape[axis] = (end + 6 if end < 0 else min(end, 6)) - (start + 6 if start < 0 else start)
+        if gone:
+            del shape[axis]
+        part = b.op(
+            "slice", {"Input": [x]}, f"s{n}", tuple(shape), axes=[axis], starts=[start],
+            ends=[end], decrease_axis=[axis] if gone else [], infer_flags=[1],
+        )  # fmt: skip
+        outs.append(b.op("relu", {"X": [part]}, f"y{n}", tuple(shape)))
+    return b.program(*outs)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "gone", "sections"),
+    [
+        ([(0, 2), (2, 6)], False, [2, 4]),
+        ([(4, 6), (0, 1)], False, [1, 3, 2]),
+        ([(-2, 2**31 - 1)], False, [4, 2]),
+        ([(1, 2), (3, 4), (0, 1)], True, [1, 1, 1, 1, 2]),
+    ],
+)
+def test_slices_are_a_split(
+    ranges: list[tuple[int, int]], gone: bool, sections: list[int], tmp_path: Path
+) -> None:
+    after = same(sliced(*ranges, gone=gone), slices_to_splits, folder=tmp_path)
+    (split,) = (op for op in after.ops if op.type == "split")
+    assert split.get("sections") == sections and "slice" not in types(after)
+
+
+def test_slices_that_overlap_stay() -> None:
+    assert slices_to_splits(sliced((0, 3), (2, 6))) == []
+
+
+def test_a_parameter_gets_the_rank_of_its_other_operand(tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input("x", (-1, 3, 4))
+    one = b.op(
+        "elementwise_add", {"X": [x], "Y": [b.param("m", (3, 4))]}, "one", (-1, 3, 4), axis=-1
+    )
+    two = b.op(
+        "elementwise_mul", {"X": [one], "Y": [b.param("v", (4,))]}, "two", (-1, 3, 4), axis=-1
+    )
+    after = same(b.program(two), whole_operands, folder=tmp_path)
+    shapes = [after.params[op.inputs["Y"][0]].shape for op in after.ops if "elementwise" in op.type]
+    assert shapes == [(1, 3, 4), (4,)]
+
+
+def test_a_pass_can_be_left_out_and_says_what_it_did() -> None:
+    steps, shape, _ = CHAINS["windows and back"]
+    effects: list[Effect] = []
+    program = chain(*steps, shape=shape)
+    before = len(program.ops)
+    repair(program, effects=effects)
+    (effect,) = (e for e in effects if e.rule == "join_rearrangements")
+    assert effect.changes >= 1 and sum(e.operators for e in effects) == len(program.ops) - before
+    left = chain(*steps, shape=shape)
+    repair(left, without=["join_rearrangements"])
+    assert len(left.ops) == before > len(program.ops)
+    with pytest.raises(UsageError, match="no pass 'add_xshape' that can be left out"):
+        repair(left, without=["add_xshape"])
+
+
+def test_the_table_of_passes_is_that_of_their_docstrings() -> None:
+    spec = importlib.util.spec_from_file_location("passes", BENCHMARKS / "passes.py")
+    assert spec and spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert (BENCHMARKS.parent / "docs" / "passes.md").read_text() == script.page()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from lite_opt.bench import bench, count
+from lite_opt.bench import by_layer as layer_costs
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
 from lite_opt.views import latency
+from lite_opt.views.table import Item
+from py_runner.errors import UsageError
+from py_runner.watch import Watch
 
 __all__ = ["command"]
 
@@ -28,12 +34,21 @@ __all__ = ["command"]
 )
 @click.option("--warmup", type=int, help="Unmeasured inferences.  [default: 5]")
 @click.option("--repeat", type=int, help="Measured inferences.  [default: 50]")
+@click.option(
+    "--by-layer",
+    is_flag=True,
+    help="Count the instructions of each layer of a source model, on an emulated board.",
+)
 @opt.PARAMS
 @opt.check_shape("Shape of the random tensor.")
 @opt.JSON
 @opt.DEBUG
 def command(
-    models: tuple[str, ...], devices: tuple[str, ...], as_json: bool, **options: Any
+    models: tuple[str, ...],
+    devices: tuple[str, ...],
+    by_layer: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Measure the latency of one sample, for one or more thread counts.
 
@@ -49,12 +64,28 @@ def command(
       paddle-edge bench cat.bundle --engine native --device qemu-aarch64:pi5
       paddle-edge bench fp32.bundle int8.bundle --engine native --device qemu-aarch64:pi4 \\
           --device qemu-aarch64:pi5
+      paddle-edge bench inference/ --by-layer --device qemu-aarch64:pi4
     """
     with watching(as_json) as watch:
-        if len(models) == len(devices) == 1:
+        if by_layer:
+            document, shown = _by_layer(models, devices, options, watch)
+        elif len(models) == len(devices) == 1:
             found = bench(models[0], device=devices[0], watch=watch, **options)
             document, shown = found.to_json(), latency.view(found)
         else:
             counted = count(models, devices, watch=watch, **options)
             document, shown = counted.to_json(), latency.counts(counted)
     tell(document, shown, as_json=as_json)
+
+
+def _by_layer(
+    models: tuple[str, ...], devices: tuple[str, ...], options: dict[str, Any], watch: Watch
+) -> tuple[dict[str, Any], Iterable[Item]]:
+    if len(models) > 1 or len(devices) > 1:
+        raise UsageError("--by-layer takes one model and one --device")
+    shapes = {name: given[0] for name, given in options["check_shape"].items()}
+    (device,) = devices
+    costs = layer_costs(
+        models[0], device, params=options["params"], input_shape=shapes, watch=watch
+    )
+    return {"device": device, "layers": [asdict(c) for c in costs]}, latency.layers(costs, device)

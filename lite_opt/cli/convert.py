@@ -9,6 +9,7 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
 from lite_opt.conversion.convert import convert
+from lite_opt.passes.repair import OPTIONAL
 from lite_opt.recipes import recipe as find_recipe
 from lite_opt.views import conversion
 
@@ -74,6 +75,14 @@ __all__ = ["command"]
 @opt.check_shape(
     "Shape of the random tensors where dimensions are dynamic. Repeat it for several shapes."
 )
+@click.option(
+    "--no-passes",
+    "without",
+    default="",
+    help="Leave out these passes of the graph optimizer, comma separated, or all: to find the one "
+    "at fault.",
+)
+@click.option("--explain", is_flag=True, help="Show what each repair and pass did to the graph.")
 @click.option("--check/--no-check", default=True, help="Compare with the server before success.")
 @opt.FORCE
 @opt.JSON
@@ -89,6 +98,8 @@ def command(
     seed: int | None,
     max_drop: float | None,
     float_layers: tuple[str, ...],
+    without: str,
+    explain: bool,
     as_json: bool,
     **options: Any,
 ) -> bool:
@@ -112,6 +123,7 @@ def command(
       paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration photos/
       paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration val.txt \\
         --max-drop 0.5
+      paddle-edge convert inference/ -o cat.bundle --explain --no-passes fold_affine
     """
     chosen = find_recipe(
         recipe,
@@ -123,8 +135,12 @@ def command(
         float_layers=float_layers,
     )
     targets = [name.strip() for name in target.split(",")]
+    passes = OPTIONAL if without == "all" else [n.strip() for n in without.split(",") if n.strip()]
     with watching(as_json) as watch:
-        done = convert(model, out, recipe=chosen, target=targets, watch=watch, **options)
+        done = convert(
+            model, out, recipe=chosen, target=targets, without=passes, watch=watch, **options
+        )
     random = options["samples"] is None and options["calibration"] is None
-    tell(conversion.document(done), conversion.view(done, out, random=random), as_json=as_json)
+    view = conversion.view(done, out, random=random, explain=explain)
+    tell(conversion.document(done), view, as_json=as_json)
     return bool(done)

@@ -9,7 +9,7 @@ A conversion whose numbers are wrong leaves no bundle.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from lite_opt.lite.optimizer import Optimizer
 from lite_opt.lite.refusals import refuse
 from lite_opt.lite.targets import TARGETS
 from lite_opt.model.load import load
-from lite_opt.passes.repair import repair
+from lite_opt.passes.repair import Effect, repair
 from lite_opt.passes.rule import Change
 from lite_opt.recipes import QUANTIZED, Recipe
 from lite_opt.recipes import recipe as find_recipe
@@ -48,7 +48,7 @@ class Conversion:
     engine here could judge it: `bundle.check["status"]` is then "unjudged", with the reason.
     `report` is the verdict of the self-check on the recipe, None without one. `refused` says how an
     ARM engine that was asked refused the model: there is no bundle then. `float_layers` says which
-    layers `max_drop` kept in float.
+    layers `max_drop` kept in float, `effects` what each repair and pass did to the graph.
     """
 
     bundle: Bundle | None
@@ -56,6 +56,7 @@ class Conversion:
     changes: tuple[Change, ...]
     float_layers: FloatLayers | None = None
     refused: str = ""
+    effects: tuple[Effect, ...] = ()
 
     def __bool__(self) -> bool:
         return self.bundle is not None and self.bundle.check["status"] != "unjudged"
@@ -77,6 +78,7 @@ def convert(
     check_shape: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
     check: bool = True,
     save_quantized: str | Path | None = None,
+    without: Collection[str] = (),
     force: bool = False,
     watch: Watch = QUIET,
 ) -> Conversion:
@@ -101,6 +103,7 @@ def convert(
         check_shape: shapes of the random tensors, by input, where dimensions are dynamic.
         check: run the result and compare it with the server before there is a bundle.
         save_quantized: a folder to write the quantized Paddle model to, for the server engine.
+        without: passes that are left out, of `passes.repair.OPTIONAL`: to find the one at fault.
         watch: is told of each step, how far long work has come, and what speaks against the result.
 
     Raises:
@@ -134,7 +137,8 @@ def convert(
         data = Material.gather(plan, source, chosen, check_shape)
 
         operators = len(program.ops)
-        changes = tuple(repair(program))
+        effects: list[Effect] = []
+        changes = tuple(repair(program, without=without, effects=effects))
         watch.say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
         # Under the names that the model gives them, of the types that come; one that a network
         # returns twice comes once.
@@ -150,8 +154,12 @@ def convert(
         try:
             verdicts = _write(plan, source, models, data, optimizers, outputs, changes, watch)
         except CheckFailedError as failed:
-            return Conversion(None, failed.report, changes, float_layers, failed.refused)
-    return Conversion(Bundle.open(plan.out), verdicts.report, changes, float_layers)
+            return Conversion(
+                None, failed.report, changes, float_layers, failed.refused, tuple(effects)
+            )
+    return Conversion(
+        Bundle.open(plan.out), verdicts.report, changes, float_layers, effects=tuple(effects)
+    )
 
 
 def _write(

@@ -16,7 +16,7 @@ from typing import Any
 
 from lite_opt.conversion.culprit import culprit
 from lite_opt.conversion.source import Source
-from lite_opt.conversion.steps import Models, make_target
+from lite_opt.conversion.steps import Models, make_target, part_for_arm
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.noise import noise_of_server
 from lite_opt.lite.optimizer import Optimizer
@@ -382,19 +382,13 @@ def _blame(case: Case, device: str, limit_s: float) -> str:
     program, recipe = case.models.of("arm")
 
     def fails(beginning: Program) -> bool:
-        models = Models(beginning, None, recipe)
+        names = {spec.name for spec in beginning.inputs}
+        first = case.samples[0]
+        feeds = {name: value for name, value in first.feeds.items() if name in names}
         with temporary_folder() as folder:
             try:
-                with Optimizer() as optimizer:
-                    files = stage(beginning, folder)
-                    made = make_target(models, optimizer, files, "arm", folder / "model.arm.nb")
-                inputs = tuple(beginning.inputs)
-                Bundle(folder, "part", {}, {}, (), {"arm": made}, inputs, ()).write(folder)
-                names = {spec.name for spec in inputs}
-                first = case.samples[0]
-                feeds = {name: value for name, value in first.feeds.items() if name in names}
                 run(
-                    Bundle.open(folder).model("arm"),
+                    part_for_arm(beginning, recipe, folder),
                     [Sample(first.id, feeds)],
                     engine="native",
                     device=device,

@@ -27,9 +27,10 @@ from py_runner.errors import ConvertError
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, Target
 from py_runner.formats.nb import NbFile
+from py_runner.tensors import Model
 from py_runner.watch import Watch
 
-__all__ = ["Models", "calibrated", "make_bundle", "make_models", "make_target"]
+__all__ = ["Models", "calibrated", "make_bundle", "make_models", "make_target", "part_for_arm"]
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,20 @@ def _without_kernel(program: Program, error: NoKernelError) -> str:
         f"{program.files.model}: {', '.join(layers[:5])}{more} cannot run on {error.target}: "
         f"Paddle Lite has no kernel for {', '.join(error.types)} there; {'; '.join(kinds)}"
     )
+
+
+def part_for_arm(program: Program, recipe: Recipe, folder: Path) -> Model:
+    """The file for arm of a part of a program, in a bundle that holds nothing else: what an ARM
+    engine makes of that part alone. Raises ConvertError as `make_target`."""
+    models = Models(program, None, recipe)
+    with Optimizer() as optimizer:
+        target = make_target(
+            models, optimizer, stage(program, folder), "arm", folder / "model.arm.nb"
+        )
+    inputs, outputs = tuple(program.inputs), tuple(program.outputs)
+    named = {"name": recipe.name}
+    Bundle(folder, "part", {}, named, (), {"arm": target}, inputs, outputs).write(folder)
+    return Bundle.open(folder).model("arm")
 
 
 def _missing(nb: NbFile, recipe: Recipe) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "remainders",
     "remainders_of_integers",
     "triangles_of_bool",
+    "whole_operands",
 ]
 
 # Operators that give nothing negative where nothing negative comes in.
@@ -269,3 +270,27 @@ def triangles_of_bool(op: Op, site: Site) -> Iterator[str]:
     chain("cast", half, in_dtype=number, out_dtype=kind)
     chain.end()
     yield "computed in float32"
+
+
+@rule(
+    ops=("elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div"),
+    because="lite/kernels/arm/elementwise_compute.cc has a fast way for equal shapes, and takes "
+    "others an element at a time",
+)
+def whole_operands(op: Op, site: Site) -> Iterator[str]:
+    """A parameter of the shape of one sample, [H,M,M] against [N,H,M,M] -> [1,H,M,M]: the shapes
+    are then equal for a batch of 1, and right for any."""
+    program = site.program
+    x, y = op.input("X"), op.input("Y") or ""
+    value = program.params.get(y)
+    if value is None or x is None or op.get("axis", -1) not in (-1, 1):
+        return
+    shape = program.var(x).shape
+    if value.ndim < 2 or shape[1:] != value.shape or shape[:1] not in ((-1,), (1,)):
+        return
+    if y not in site.made:
+        site.made[y] = program.new_name(f"{y}.whole")
+        program.set_param(site.made[y], value[None])
+    op.inputs["Y"] = [site.made[y]]
+    op.set("axis", -1)
+    yield f"'{y}' got the rank of its other operand"

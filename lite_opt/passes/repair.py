@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
 from lite_opt.model.program import Program
 from lite_opt.passes.activations import (
     abs_unfused,
@@ -31,6 +34,7 @@ from lite_opt.passes.elementwise import (
     remainders,
     remainders_of_integers,
     triangles_of_bool,
+    whole_operands,
 )
 from lite_opt.passes.evaluate import evaluate
 from lite_opt.passes.folds import folds_by_others, sizes_by_shape
@@ -68,27 +72,29 @@ from lite_opt.passes.rule import Change, Rule, until_settled
 from lite_opt.passes.samples import grids_in_pieces, masks_of_ones
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import scalars_to_vectors
+from lite_opt.passes.slices import crops_to_padding, slices_to_splits
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.stored import narrow_double, stored_otherwise
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
+from py_runner.errors import UsageError
 
-__all__ = ["RULES", "repair"]
+__all__ = ["OPTIONAL", "RULES", "SETTLED", "Effect", "repair"]
 
-optimize = until_settled(
-    "optimize",
-    (
-        constant_arguments,
-        static_reshapes,
-        drop_identities,
-        share_results,
-        fold_affine,
-        fold_attention_scale,
-        patches_to_transpose,
-        join_rearrangements,
-        drop_dead_code,
-    ),
-    because="these find work for each other",
+SETTLED = (
+    constant_arguments,
+    static_reshapes,
+    drop_identities,
+    share_results,
+    fold_affine,
+    fold_attention_scale,
+    patches_to_transpose,
+    join_rearrangements,
+    whole_operands,
+    slices_to_splits,
+    drop_dead_code,
 )
+_WORK = "these find work for each other"
+optimize = until_settled("optimize", SETTLED, because=_WORK)
 RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
@@ -147,6 +153,7 @@ RULES: tuple[Rule, ...] = (
     broadcast_stacks,
     fold_to_transpose,
     split_reductions,
+    crops_to_padding,
     adaptive_by_stride,
     small_depthwise,
     pads_by_ends,
@@ -160,8 +167,66 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def repair(program: Program) -> list[Change]:
-    """Apply all rules to a program, in place, and return every change."""
-    changes = [change for rule in RULES for change in rule(program)]
+# Those that make a program cheaper: without them it is as right. Some networks convert only with
+# what they leave, so all are applied unless one is named.
+OPTIONAL = tuple(
+    rule.name
+    for rule in (evaluate, dropouts_to_scale, crops_to_padding, *SETTLED)
+    if rule is not drop_dead_code
+)
+
+
+@dataclass
+class Effect:
+    """What a rule did to a program, over all its rounds: how many changes, and how many operators
+    and bytes of parameters came (or went, if negative)."""
+
+    rule: str
+    changes: int = 0
+    operators: int = 0
+    param_bytes: int = 0
+
+
+def repair(
+    program: Program, *, without: Collection[str] = (), effects: list[Effect] | None = None
+) -> list[Change]:
+    """Apply all rules to a program, in place, and return every change.
+
+    `without` names rules of OPTIONAL that are left out; UsageError for other names. To `effects`
+    is added what each rule did, in the order in which they first found work.
+    """
+    unknown = sorted(set(without) - set(OPTIONAL))
+    if unknown:
+        raise UsageError(
+            f"there is no pass '{unknown[0]}' that can be left out: choose {', '.join(OPTIONAL)}"
+        )
+    told: list[Effect] = [] if effects is None else effects
+
+    def chosen(rules: Collection[Rule]) -> list[Rule]:
+        return [_told(rule, told) for rule in rules if rule.name not in without]
+
+    settled = until_settled("optimize", chosen(SETTLED), because=_WORK)
+    first, last = RULES[: RULES.index(optimize)], RULES[RULES.index(optimize) + 1 :]
+    rules = [*chosen(first), settled, *chosen(last)]
+    changes = [change for rule in rules for change in rule(program)]
     program.remove_unused()
     return changes
+
+
+def _told(rule: Rule, effects: list[Effect]) -> Rule:
+    """The rule, which also writes down what it did."""
+
+    def changes(program: Program) -> Iterator[Change]:
+        operators, size = len(program.ops), program.param_bytes
+        found = rule(program)
+        if found:
+            effect = next((e for e in effects if e.rule == rule.name), None)
+            if effect is None:
+                effect = Effect(rule.name)
+                effects.append(effect)
+            effect.changes += len(found)
+            effect.operators += len(program.ops) - operators
+            effect.param_bytes += program.param_bytes - size
+        yield from found
+
+    return replace(rule, _edit=changes)

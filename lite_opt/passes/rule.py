@@ -7,7 +7,7 @@ sources (tag v2.13-rc); `because` names the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -35,9 +35,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Rule:
-    """A function `rule(program) -> changes`; `because` is why Paddle Lite needs it."""
+    """A function `rule(program) -> changes`; `what` is what it does, `because` why Paddle Lite
+    needs it."""
 
     name: str
+    what: str
     because: str
     _edit: Callable[[Program], Iterator[Change]]
 
@@ -99,7 +101,7 @@ def program_rule(
         def changes(program: Program) -> Iterator[Change]:
             return (Change(edit.__name__, where, what) for where, what in edit(program))
 
-        return Rule(edit.__name__, because, changes)
+        return Rule(edit.__name__, edit.__doc__ or "", because, changes)
 
     return decorate
 
@@ -136,12 +138,12 @@ def rule(
                     result += site.ops
                 block.ops = result
 
-        return Rule(edit.__name__, because, walk)
+        return Rule(edit.__name__, edit.__doc__ or "", because, walk)
 
     return decorate
 
 
-def until_settled(name: str, rules: tuple[Rule, ...], *, because: str) -> Rule:
+def until_settled(name: str, rules: Sequence[Rule], *, because: str) -> Rule:
     """A rule that applies others in order, again and again, until none of them finds any work."""
 
     def changes(program: Program) -> Iterator[Change]:
@@ -151,4 +153,4 @@ def until_settled(name: str, rules: tuple[Rule, ...], *, because: str) -> Rule:
             if not found:
                 return
 
-    return Rule(name, because, changes)
+    return Rule(name, "The passes below.", because, changes)

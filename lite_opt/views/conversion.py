@@ -25,6 +25,7 @@ def document(done: Conversion) -> dict[str, Any]:
     return {
         "bundle": str(bundle.path) if bundle else None,
         "changes": [str(change) for change in done.changes],
+        "effects": [asdict(effect) for effect in done.effects],
         "check": bundle.check if bundle else None,
         "report": done.report.to_json() if done.report is not None else None,
         "refused": done.refused or None,
@@ -33,9 +34,12 @@ def document(done: Conversion) -> dict[str, Any]:
     }
 
 
-def view(done: Conversion, out: str, *, random: bool) -> Iterator[Item]:
-    """All of it in tables. `random` is whether it was judged on random tensors."""
-    if done.changes:
+def view(done: Conversion, out: str, *, random: bool, explain: bool = False) -> Iterator[Item]:
+    """All of it in tables. `random` is whether it was judged on random tensors, `explain` whether
+    to show what each repair and pass did to the graph."""
+    if explain:
+        yield _effects(done)
+    elif done.changes:
         yield _repairs(done.changes)
     if done.report is not None:
         yield from _self_check(done.report)
@@ -66,6 +70,27 @@ def _repairs(changes: tuple[Change, ...]) -> Item:
         rules.setdefault(change.rule, []).append(f"{change.where}: {change.what}")
     rows = [(rule, str(len(edits)), edits[0]) for rule, edits in rules.items()]
     return table("Repairs", ("rule", "changes", "the first"), rows, left=3)
+
+
+def _effects(done: Conversion) -> Item:
+    """Operators and parameters before and after each rule, and the first of its changes."""
+    first = {change.rule: str(change).split(": ", 1)[1] for change in reversed(done.changes)}
+    rows = [
+        (
+            effect.rule,
+            str(effect.changes),
+            f"{effect.operators:+d}" if effect.operators else "",
+            _bytes_change(effect.param_bytes),
+            first.get(effect.rule, ""),
+        )
+        for effect in done.effects
+    ]
+    header = ("repair or pass", "changes", "operators", "parameters", "the first")
+    return table("Repairs and passes", header, rows, left=1)
+
+
+def _bytes_change(count: int) -> str:
+    return f"{'-' if count < 0 else '+'}{size(abs(count))}" if count else ""
 
 
 def _self_check(report: Report) -> Iterator[Item]:

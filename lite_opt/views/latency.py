@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lite_opt.views.table import Item, Row, size, table, warnings
+from lite_opt.views.table import Item, Remark, Row, percent, size, table, warnings
 
 if TYPE_CHECKING:
     from lite_opt.bench import Bench, Counts
+    from lite_opt.conversion.costs import LayerCost
 
-__all__ = ["LATENCY_HEADER", "counts", "latency_rows", "view"]
+__all__ = ["LATENCY_HEADER", "counts", "latency_rows", "layers", "view"]
 
 LATENCY_HEADER = (
     "latency", "p50 ms", "p90 ms", "p99 ms", "mean ms", "per second", "count", "threads", "memory",
@@ -53,3 +54,34 @@ def counts(found: Counts) -> Iterator[Item]:
     ]
     title = "Millions of ARM instructions per inference: a model of the cost, not a latency"
     yield table(title, ("bundle", *found.devices), rows)
+
+
+_SHOWN = 20
+
+
+def layers(costs: list[LayerCost], device: str) -> Iterator[Item]:
+    """The dearest layers, those that are alike in one row, with their share of the sum."""
+    total = sum(cost.instructions or 0 for cost in costs)
+    rows = [
+        (
+            " ".join(cost.ops),
+            "x".join(map(str, cost.shape)),
+            str(len(cost.layers)),
+            f"{cost.instructions / 1e6:.2f}",
+            percent(cost.instructions / total),
+            cost.layers[0],
+        )
+        for cost in costs[:_SHOWN]
+        if cost.instructions is not None
+    ]
+    header = ("layer", "result", "alike", "M instructions", "share", "the first")
+    yield table(f"The dearest layers on {device}", header, rows, left=1)
+    yield (
+        f"{total / 1e6:.1f} M ARM instructions in {len(costs)} kinds of layers, each measured by "
+        "itself, copying its inputs and results included: a model of the cost, not a latency"
+    )
+    without = [cost for cost in costs if cost.instructions is None]
+    if without:
+        yield Remark(
+            f"not measured: {', '.join(c.layers[0] for c in without)}: {without[0].reason}"
+        )

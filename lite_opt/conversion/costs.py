@@ -1,0 +1,113 @@
+"""What each layer of a model costs on an emulated board, measured on programs of one layer each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lite_opt.conversion.steps import part_for_arm
+from lite_opt.judge.layers.graph import Graph, Layer, read
+from lite_opt.model.program import Op, Program
+from lite_opt.recipes import RECIPES
+from py_runner.devices import BOARDS
+from py_runner.errors import ConvertError, EngineError, UsageError
+from py_runner.files.folder import temporary_folder
+from py_runner.tensors import Sample
+from py_runner.watch import QUIET, Watch
+
+__all__ = ["LayerCost", "layer_costs"]
+
+_Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Layers that are alike: operators of the same kinds, attributes and shapes.
+
+    `layers` are their names, `ops` the kinds of their operators in order, `shape` that of their
+    result for a batch of 1. `instructions` are those of all of them together, copying their inputs
+    in and their results out included; None where such a layer cannot run alone, for `reason`.
+    """
+
+    layers: tuple[str, ...]
+    ops: tuple[str, ...]
+    shape: tuple[int, ...]
+    instructions: int | None
+    reason: str = ""
+
+
+def layer_costs(program: Program, device: str, *, watch: Watch = QUIET) -> list[LayerCost]:
+    """Count the ARM instructions of each layer of a repaired program, the dearest first.
+
+    A layer is what Paddle Lite fuses into one kernel. Layers that are alike are measured once.
+    Raises UsageError where a dimension other than the batch is dynamic, ModelError for control
+    flow, EngineError where there is no board of that name.
+    """
+    if device not in BOARDS:
+        raise UsageError(f"layers are counted on an emulated board: --device {next(iter(BOARDS))}")
+    graph = Graph(program)
+    alike: dict[str, list[Layer]] = {}
+    for layer in graph.layers():
+        alike.setdefault(_signature(graph, layer), []).append(layer)
+    costs = []
+    for done, layers in enumerate(alike.values(), start=1):
+        first = layers[0]
+        instructions, reason = _measured(graph, first, device)
+        costs.append(
+            LayerCost(
+                tuple(layer.output for layer in layers),
+                tuple(op.type for op in first.ops),
+                _static(program, first.output),
+                None if instructions is None else instructions * len(layers),
+                reason,
+            )
+        )
+        watch.step("layers", done, len(alike))
+    return sorted(costs, key=lambda cost: -(cost.instructions or 0))
+
+
+def _static(program: Program, name: str) -> tuple[int, ...]:
+    """A variable's shape for a batch of 1."""
+    shape = program.var(name).shape
+    if shape.count(-1) == 1:
+        shape = tuple(1 if d < 0 else d for d in shape)
+    if -1 in shape:
+        raise UsageError(
+            f"{program.files.model}: '{name}' has the dynamic shape {shape}: fix it by "
+            "--check-shape, or export with fixed sizes"
+        )
+    return shape
+
+
+def _signature(graph: Graph, layer: Layer) -> str:
+    """What layers of the same cost have in common."""
+    program = graph.program
+    parts = []
+    for op in layer.ops:
+        shapes = [(slot, [_static(program, n) for n in names]) for slot, names in _inputs(op)]
+        attributes = sorted((name, repr(attr.value)) for name, attr in op.attrs.items())
+        parts.append(repr((op.type, shapes, attributes)))
+    return "\n".join(parts)
+
+
+def _inputs(op: Op) -> list[tuple[str, list[str]]]:
+    return sorted((slot, names) for slot, names in op.inputs.items() if names)
+
+
+def _measured(graph: Graph, layer: Layer, device: str) -> tuple[int | None, str]:
+    """The instructions of a layer by itself, or why there is no number."""
+    program = graph.program
+    made = {name for op in layer.ops for names in op.outputs.values() for name in names}
+    outside = {n for op in layer.ops for n in read(op)} - made - set(program.params)
+    if any(program.var(name).dtype != "float32" for name in outside):
+        return None, "it reads integers, which are not random"
+    part = graph.tapped([layer.output], {name: _static(program, name) for name in outside})
+    random = np.random.default_rng(0)
+    feeds = {s.name: random.random(s.shape).astype("float32") for s in part.inputs}
+    with temporary_folder() as folder:
+        try:
+            model = part_for_arm(part, RECIPES["fp32"], folder)
+            return BOARDS[device].count_instructions(model, Sample("layer", feeds)), ""
+        except (ConvertError, EngineError) as error:
+            return None, str(error).replace(str(folder), "")

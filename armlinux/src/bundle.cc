@@ -77,6 +77,14 @@ Target parse_target(const json& entry) {
   const json& kernels = field(entry, "kernels");
   if (!kernels.is_object()) throw_type("kernels", "an object");
   for (const auto& [name, count] : kernels.items()) target.kernels[name] = whole(count, "kernels");
+  // Operators and the first release of Paddle Lite that has them, where that is not v2.10.
+  if (const auto needs = entry.find("needs"); needs != entry.end()) {
+    if (!needs->is_object()) throw_type("needs", "an object");
+    for (const auto& [name, release] : needs->items()) {
+      if (!release.is_string()) throw_type("needs", "an object of texts");
+      target.needs[name] = release.get<std::string>();
+    }
+  }
   return target;
 }
 

@@ -31,6 +31,7 @@ struct Target {
   std::string sha256;
   uint64_t bytes;
   std::string opt_version;
+  std::map<std::string, std::string> needs;  // operator -> the first release that has it
   std::map<std::string, int64_t> kernels;
   std::string precision;
 };

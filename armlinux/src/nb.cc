@@ -113,4 +113,10 @@ Fit version_fit(const std::string& library, const std::string& opt) {
   return *have == *want ? Fit::kSame : Fit::kUnsure;
 }
 
+bool is_older(const std::string& library, const std::string& wanted) {
+  const auto have = release(library);
+  const auto want = release(wanted);
+  return have && want && *have < *want;
+}
+
 }  // namespace lite_run

@@ -25,4 +25,7 @@ NbHeader parse_nb(const uint8_t* data, size_t size);
 enum class Fit { kSame, kUnsure, kRefused };
 Fit version_fit(const std::string& library, const std::string& opt);
 
+// Whether a library is older than a release. One that bears no release's name is not known to be.
+bool is_older(const std::string& library, const std::string& release);
+
 }  // namespace lite_run

@@ -70,6 +70,13 @@ Session::Found Session::check_fit() const {
   found.engine_version = lite_run::engine_version();
   const std::string slow = cpu_warning(target_.precision);
   if (!slow.empty()) found.warnings.push_back(slow);
+  for (const auto& [name, release] : target_.needs) {
+    if (is_older(found.engine_version, release)) {
+      throw Error(bundle_.path + ": operator " + name + " needs Paddle Lite " + release +
+                  ", and this library is " + found.engine_version +
+                  ": install that release, or convert with --lite " + found.engine_version);
+    }
+  }
   const std::string differ = "the Paddle Lite library is " + found.engine_version + ", and " +
                              target_.file + " was made for " + target_.opt_version;
   switch (version_fit(found.engine_version, target_.opt_version)) {

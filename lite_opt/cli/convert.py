@@ -9,11 +9,22 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
 from lite_opt.conversion.convert import convert
+from lite_opt.lite.kernels import RELEASES
 from lite_opt.passes.repair import OPTIONAL
 from lite_opt.recipes import recipe as find_recipe
 from lite_opt.views import conversion
 
 __all__ = ["command"]
+
+
+class _Release(click.ParamType):  # type: ignore[type-arg]
+    """2.12 and v2.12 alike."""
+
+    name = "release"
+
+    def convert(self, value: str, param: object, ctx: object) -> str:
+        found = value if value.startswith("v") else f"v{value}"
+        return RELEASES[-1] if RELEASES[-1].startswith(f"{found}-") else found
 
 
 @click.command("convert", cls=opt.Command)
@@ -81,6 +92,13 @@ __all__ = ["command"]
     default="",
     help="Leave out these passes of the graph optimizer, comma separated, or all: to find the one "
     "at fault.",
+)
+@click.option(
+    "--lite",
+    default=RELEASES[-1],
+    show_default=True,
+    type=_Release(),
+    help="The release of Paddle Lite on the device: what needs a later one is refused.",
 )
 @click.option("--explain", is_flag=True, help="Show what each repair and pass did to the graph.")
 @click.option("--check/--no-check", default=True, help="Compare with the server before success.")

@@ -21,8 +21,9 @@ from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
 from lite_opt.judge.compare import Report
 from lite_opt.judge.sensitivity import FloatLayers
+from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.optimizer import Optimizer
-from lite_opt.lite.refusals import refuse
+from lite_opt.lite.refusals import refuse, refuse_later
 from lite_opt.lite.targets import TARGETS
 from lite_opt.model.load import load
 from lite_opt.passes.repair import Effect, repair
@@ -79,6 +80,7 @@ def convert(
     check: bool = True,
     save_quantized: str | Path | None = None,
     without: Collection[str] = (),
+    lite: str = RELEASES[-1],
     force: bool = False,
     watch: Watch = QUIET,
 ) -> Conversion:
@@ -104,6 +106,8 @@ def convert(
         check: run the result and compare it with the server before there is a bundle.
         save_quantized: a folder to write the quantized Paddle model to, for the server engine.
         without: passes that are left out, of `passes.repair.OPTIONAL`: to find the one at fault.
+        lite: the release of Paddle Lite on the device, of `lite.kernels.RELEASES`: what needs a
+            later one is refused.
         watch: is told of each step, how far long work has come, and what speaks against the result.
 
     Raises:
@@ -122,6 +126,7 @@ def convert(
         save_quantized=None if save_quantized is None else Path(save_quantized),
         force=force,
         reads=(model, params, labels, image),
+        lite=lite,
     )
     with ExitStack() as stack:
         # The optimizers start while the model is read.
@@ -181,6 +186,7 @@ def _write(
         bundle, doubt = make_bundle(
             models, source, folder, optimizers, all_needed=not plan.check, watch=watch
         )
+        refuse_later(source.files.model, bundle.targets, plan.lite)
         bundle = replace(bundle, outputs=outputs, repairs=tuple(map(str, changes)))
         verdicts = Verdicts()
         if data.judged:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lite_opt.conversion.source import Source
+from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.targets import TARGETS, cannot
 from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibration_warnings
@@ -44,12 +45,18 @@ class Plan:
     save_quantized: Path | None
     force: bool
     reads: tuple[str | Path | None, ...]
+    lite: str = RELEASES[-1]
 
     def __post_init__(self) -> None:
         recipe = self.recipe
         unknown = [t for t in self.target if t not in TARGETS]
         if unknown or not self.target:
             raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
+        if self.lite not in RELEASES:
+            raise UsageError(
+                f"there is no release '{self.lite}' of Paddle Lite that reads today's files: "
+                f"choose {', '.join(RELEASES)}"
+            )
         if self.check_samples < 1:
             raise UsageError("check_samples is at least 1")
         refused = {name: cannot(name, recipe) for name in self.target}

@@ -13,6 +13,7 @@ from lite_opt.conversion.plan import Material, Plan
 from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
+from lite_opt.lite.kernels import SINCE
 from lite_opt.lite.optimizer import NoKernelError, Optimizer
 from lite_opt.lite.refusals import advice_for
 from lite_opt.lite.targets import cannot
@@ -195,6 +196,7 @@ def make_target(
         layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
         where = f" (in this model: {', '.join(layers[:5])})" if layers else ""
         raise ConvertError(f"{program.files.model}: {error}{where}") from None
+    needs = {op.type: SINCE[op.type] for op in nb.ops if op.type in SINCE}
     missing = _missing(nb, recipe)
     if missing:
         raise ConvertError(
@@ -212,6 +214,7 @@ def make_target(
         calib=nb.calib_count,
         weights=dict(nb.weight_bytes_by_dtype),
         precision=recipe.name,
+        needs=needs,
     )
 
 

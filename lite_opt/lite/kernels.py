@@ -10,7 +10,7 @@ from py_runner.engines import lite
 from py_runner.errors import EngineError
 from py_runner.files.process import Child, how_it_ended, last_words
 
-__all__ = ["SINCE", "WITH_EXTRA", "supported_ops"]
+__all__ = ["RELEASES", "SINCE", "WITH_EXTRA", "supported_ops"]
 
 # Operators that are registered, or whose every ARM and host kernel is, only where Paddle Lite is
 # built with LITE_BUILD_EXTRA=ON: read from tag v2.13-rc, lite/operators and lite/kernels/{arm,host}
@@ -50,6 +50,8 @@ _SINCE = {
     """,
 }
 SINCE: dict[str, str] = {op: release for release, ops in _SINCE.items() for op in ops.split()}
+# Releases whose libraries read what the optimizer of 2.13 writes, the oldest first.
+RELEASES = ("v2.10", *_SINCE)
 _TIME_LIMIT_S, _MEMORY_BYTES = 120.0, 4 << 30
 _CHILD = Path(__file__).with_name("opt_child.py")
 

@@ -7,13 +7,16 @@ is what a rule of lite_opt/passes has an equal form for: then nothing of it is l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from lite_opt.lite.kernels import RELEASES
 from lite_opt.model.program import Op, Program
 from py_runner.errors import ConvertError
+from py_runner.formats.bundle import Target
 
-__all__ = ["LIMITS", "Limit", "advice_for", "reasons", "refuse"]
+__all__ = ["LIMITS", "Limit", "advice_for", "reasons", "refuse", "refuse_later"]
 
 _OUTSIDE = "replace that layer in the network, or compute it outside, and export again"
 # Operators that no kernel of any target computes -> what to do instead.
@@ -209,3 +212,15 @@ def refuse(program: Program, targets: Collection[str]) -> None:
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ConvertError(f"{program.files.model}: {found[0]}{more}")
+
+
+def refuse_later(model: Path, targets: Mapping[str, Target], lite: str) -> None:
+    """Raise ConvertError where the file for arm has operators that came after a release."""
+    needs = targets["arm"].needs if "arm" in targets else {}
+    later = {op: r for op, r in needs.items() if RELEASES.index(r) > RELEASES.index(lite)}
+    if later:
+        named = ", ".join(f"operator {op} needs {release}" for op, release in later.items())
+        raise ConvertError(
+            f"{model}: on Paddle Lite {lite}, {named}: put a later library on the device, or "
+            "replace these layers and export again"
+        )

@@ -37,7 +37,8 @@ class Target:
 
     `kernels` counts its kernels by "target/precision", `calib` the conversions between int8 and
     float among them; `weights` has the bytes of parameters by dtype. `precision` is a recipe's
-    name, "fp32" for the x86 twin of a recipe that is for ARM only.
+    name, "fp32" for the x86 twin of a recipe that is for ARM only. `needs` maps operators to the
+    first release of Paddle Lite that has them, where that is later than v2.10.
     """
 
     file: str
@@ -50,6 +51,7 @@ class Target:
     calib: int
     weights: dict[str, int]
     precision: str
+    needs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -267,6 +267,10 @@ TEST_CASE("what is wrong with a bundle is found before the engine sees it") {
 #endif
   CHECK(refused(Made(targets([](json& t) { t["opt_version"] = "v2.12"; })).open(), LR_FAULT,
                 "the bundle says v2.12"));
+  CHECK(refused(Made(targets([](json& t) { t["needs"] = {{"later", "v9.1"}}; })).open(), LR_FAULT,
+                "operator later needs Paddle Lite v9.1, and this library is v2."));
+  CHECK(refused(Made(targets([](json& t) { t["needs"] = {"later"}; })).open(), LR_FAULT, "needs"));
+  CHECK(Made(targets([](json& t) { t["needs"] = {{"roll", "v2.12"}}; })).open() == LR_OK);
   CHECK(refused(Made([](json& d) {
                   d["inputs"][0]["shape"] = {int64_t{1} << 39, 10};
                 }).open(),

@@ -1,0 +1,272 @@
+"""Random programs through the graph optimizer: what the server answers must not change.
+
+    python benchmarks/mutants.py [--count 2000] [--seed 0] [--constants]
+
+Each program is a chain of random operators that fit each other (reshapes, transpositions, slices,
+splits, products, norms, sums with parameters, casts, dropouts ...) of random attributes, some of
+them twice, some fetched in the middle. All repairs and passes are applied, and the program is run
+by Paddle's static executor before and after, on batches of 1 and 3. `--constants` also computes
+beforehand what depends on no input, which starts a child for every program.
+
+Exits with 1 where an answer changed or anything but our own errors was raised, and prints the seed
+of each such program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+os.environ["FLAGS_enable_pir_api"] = "0"  # noqa: SIM112  as Paddle calls it
+os.environ.setdefault("GLOG_minloglevel", "3")
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import make_model
+
+from lite_opt.model.pdmodel import serialize
+from lite_opt.model.program import Program, Var
+from lite_opt.passes.repair import repair
+from py_runner.errors import ConvertError, ModelError
+
+_TOLERANCE = 2e-5  # of the largest answer: sums in another order
+
+
+class Chain:
+    """A program of random operators, each on a tensor of [N, ...] that came before."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.b = make_model.Builder(seed)
+        shape = (-1, *(int(d) for d in self.random.choice([2, 3, 4, 6], self.pick(2, 4))))
+        self.tensors = [self.b.input("x", shape)]
+        self.count = 0
+
+    def pick(self, low: int, high: int) -> int:
+        return int(self.random.integers(low, high))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.b.vars[name].shape
+
+    def name(self, kind: str) -> str:
+        self.count += 1
+        return f"{kind}{self.count}"
+
+    def param(self, shape: tuple[int, ...]) -> str:
+        name = self.b.param(self.name("p"), shape)
+        kind = self.pick(0, 8)
+        if kind < 2:  # neutral numbers, which passes look for
+            self.b.params[name] = np.full(shape, float(kind), "float32")
+        return name
+
+    def add(self, type_: str, x: str, to: tuple[int, ...], of: str = "X", /, **attrs: Any) -> str:
+        out = self.b.op(type_, {of: [x]}, self.name(type_), to, **attrs)
+        self.tensors.append(out)
+        return out
+
+    def reshape(self, x: str) -> None:
+        factors = [f for d in self.shape(x)[1:] for f in _primes(d)]
+        self.random.shuffle(factors)
+        cut = [int(f) for f in factors]
+        while len(cut) > 1 and (len(cut) > 4 or self.random.random() < 0.4):
+            at = self.pick(0, len(cut) - 1)
+            cut[at : at + 2] = [cut[at] * cut[at + 1]]
+        self.add("reshape2", x, (-1, *cut), shape=[-1, *cut])
+
+    def transpose(self, x: str) -> None:
+        shape = self.shape(x)
+        order = [0, *(1 + int(i) for i in self.random.permutation(len(shape) - 1))]
+        self.add("transpose2", x, tuple(shape[i] for i in order), axis=order)
+
+    def unary(self, x: str) -> None:
+        type_ = str(self.random.choice(["relu", "sigmoid", "tanh", "hard_swish", "assign"]))
+        attrs = {"threshold": 6.0, "scale": 6.0, "offset": 3.0} if type_ == "hard_swish" else {}
+        self.add(type_, x, self.shape(x), **attrs)
+
+    def scale(self, x: str) -> None:
+        numbers = [0.0, 1.0, 0.5, -2.0]
+        self.add("scale", x, self.shape(x), scale=float(self.random.choice(numbers)),
+                 bias=float(self.random.choice(numbers[:3])),
+                 bias_after_scale=bool(self.pick(0, 2)))  # fmt: skip
+
+    def softmax(self, x: str) -> None:
+        self.add("softmax", x, self.shape(x), axis=-1)
+
+    def dropout(self, x: str) -> None:
+        kind = str(self.random.choice(["upscale_in_train", "downgrade_in_infer"]))
+        out = self.add("dropout", x, self.shape(x), dropout_prob=0.25, is_test=True,
+                       dropout_implementation=kind)  # fmt: skip
+        mask = f"{out}.mask"
+        self.b.ops[-1].outputs["Mask"] = [mask]
+        self.b.vars[mask] = Var(mask, "uint8", self.shape(x))
+
+    def slice(self, x: str) -> None:
+        axis = self.pick(1, len(self.shape(x)))
+        size = self.shape(x)[axis]
+        for _ in range(self.pick(1, 4)):
+            start = self.pick(0, size)
+            end = self.pick(start + 1, size + 1)
+            gone = end == start + 1 and len(self.shape(x)) > 2 and self.pick(0, 2) == 1
+            shape = list(self.shape(x))
+            shape[axis] = end - start
+            if gone:
+                del shape[axis]
+            self.add("slice", x, tuple(shape), "Input", axes=[axis], starts=[start],
+                     ends=[end if end < size else 2**31 - 1], infer_flags=[1],
+                     decrease_axis=[axis] if gone else [])  # fmt: skip
+
+    def split(self, x: str) -> None:
+        axis = self.pick(1, len(self.shape(x)))
+        size = self.shape(x)[axis]
+        first = self.pick(1, size) if size > 1 else 1
+        sections = [first, size - first] if size > 1 else [1]
+        outs = []
+        for section in sections:
+            shape = list(self.shape(x))
+            shape[axis] = section
+            name = self.name("part")
+            self.b.vars[name] = Var(name, "float32", tuple(shape))
+            outs.append(name)
+        self.add("split", x, self.shape(x), axis=axis, num=0, sections=sections)
+        del self.b.vars[self.tensors.pop()]
+        self.b.ops[-1].outputs["Out"] = outs
+        self.tensors += outs
+
+    def linear(self, x: str) -> None:
+        shape = self.shape(x)
+        width = int(self.random.choice([4, 6, 12]))
+        weight = self.b.param(self.name("w"), (shape[-1], width))
+        out = self.b.op("matmul_v2", {"X": [x], "Y": [weight]}, self.name("matmul"),
+                        (*shape[:-1], width), trans_x=False, trans_y=False)  # fmt: skip
+        self.tensors.append(out)
+        if self.pick(0, 2):
+            self.elementwise(out, "elementwise_add", (width,))
+
+    def elementwise(
+        self, x: str, type_: str | None = None, shape: tuple[int, ...] | None = None
+    ) -> None:
+        kinds = ["elementwise_add", "elementwise_sub", "elementwise_mul"]
+        whole = self.shape(x)
+        if shape is None:
+            shape = whole[self.pick(1, len(whole)) :]
+        out = self.b.op(
+            type_ or str(self.random.choice(kinds)), {"X": [x], "Y": [self.param(shape)]},
+            self.name("e"), whole, axis=-1,
+        )  # fmt: skip
+        self.tensors.append(out)
+
+    def twice(self, x: str) -> None:
+        """The same operator again, and the sum of both."""
+        one, two = (self.add("relu", x, self.shape(x)) for _ in range(2))
+        out = self.b.op("elementwise_add", {"X": [one], "Y": [two]}, self.name("sum"),
+                        self.shape(x), axis=-1)  # fmt: skip
+        self.tensors.append(out)
+
+    def table(self, x: str) -> None:
+        """A sum with rows of a table, which depends on no input."""
+        shape = self.shape(x)
+        rows = self.b.param(self.name("table"), (7, shape[-1]))
+        index = self.name("index")
+        self.b.op("assign_value", {}, index, (1,), out_dtype="int32", shape=[1], dtype=2,
+                  int32_values=[self.pick(0, 7)])  # fmt: skip
+        row = self.b.op("gather", {"X": [rows], "Index": [index]}, self.name("row"),
+                        (1, shape[-1]), axis=0)  # fmt: skip
+        out = self.b.op("elementwise_add", {"X": [x], "Y": [row]}, self.name("e"), shape, axis=-1)
+        self.tensors.append(out)
+
+    def program(self) -> Program:
+        makers = [
+            self.reshape, self.reshape, self.transpose, self.transpose, self.unary, self.scale,
+            self.softmax, self.dropout, self.slice, self.split, self.linear, self.linear,
+            self.elementwise, self.twice, self.table,
+        ]  # fmt: skip
+        for _ in range(self.pick(4, 16)):
+            x = self.tensors[-1 - min(int(self.random.exponential(0.7)), len(self.tensors) - 1)]
+            makers[self.pick(0, len(makers))](x)
+        made = [t for t in self.tensors if t != "x"]
+        ends = {made[-1], *(str(t) for t in self.random.choice(made, self.pick(0, 3)))}
+        return self.b.program(*sorted(ends))
+
+
+def _primes(n: int) -> list[int]:
+    found = []
+    for p in (2, 3):
+        while n % p == 0:
+            found.append(p)
+            n //= p
+    return [*found, *([n] if n > 1 else [])] or [1]
+
+
+def answers(paddle: Any, program: Program, feeds: list[dict[str, Any]]) -> list[Any]:
+    """What Paddle's static executor answers, parameters in a scope of their own."""
+    scope = paddle.static.Scope()
+    place = paddle.CPUPlace()
+    with paddle.static.scope_guard(scope):
+        for name, value in program.params.items():
+            scope.var(name).get_tensor().set(np.ascontiguousarray(value), place)
+        loaded = paddle.static.deserialize_program(serialize(program))
+        names = [spec.name for spec in program.outputs]
+        executor = paddle.static.Executor(place)
+        return [executor.run(loaded, feed=feed, fetch_list=names) for feed in feeds]
+
+
+def trial(paddle: Any, seed: int, without: list[str]) -> tuple[str, str]:
+    """How one program came out: a word, and what to say of it."""
+    program = Chain(seed).program()
+    random = np.random.default_rng(seed)
+    (spec,) = program.inputs
+    feeds = [
+        {spec.name: random.standard_normal((n, *spec.shape[1:])).astype("float32")} for n in (1, 3)
+    ]
+    try:
+        before = answers(paddle, program, feeds)
+    except Exception:
+        return "not run by Paddle", ""
+    size = len(program.ops)
+    try:
+        repair(program, without=without)
+    except (ConvertError, ModelError) as error:
+        return "refused", str(error)
+    except Exception:
+        return "RAISED", traceback.format_exc(limit=-3)
+    after = answers(paddle, program, feeds)
+    for batch, (left, right) in enumerate(zip(before, after)):
+        for one, two in zip(left, right):
+            close = one.shape == two.shape and np.allclose(
+                one, two, rtol=0, atol=_TOLERANCE * max(float(np.abs(one).max()), 1e-3)
+            )
+            if not close:
+                return "CHANGED", f"batch {batch}: {one.shape} {two.shape}"
+    return ("smaller" if len(program.ops) < size else "as large"), ""
+
+
+def main() -> int:
+    """Try programs, and say how many came out how."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--constants", action="store_true")
+    options = parser.parse_args()
+    import paddle
+
+    paddle.enable_static()
+    without = [] if options.constants else ["evaluate"]
+    found: Counter[str] = Counter()
+    for seed in track(range(options.seed, options.seed + options.count)):
+        word, told = trial(paddle, seed, without)
+        found[word] += 1
+        if word.isupper():
+            print(f"seed {seed}: {word} {told}")
+    print(", ".join(f"{count} {word}" for word, count in found.most_common()))
+    return int(any(word.isupper() for word in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import make_model
 import numpy as np
@@ -70,8 +71,8 @@ def test_arm_only_is_judged_by_a_twin(model: Path, tmp_path: Path) -> None:
 def test_wrong_numbers_leave_no_bundle(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sabotage(program: Program) -> list[Change]:
-        changes = conversion_repair(program)
+    def sabotage(program: Program, **options: Any) -> list[Change]:
+        changes = conversion_repair(program, **options)
         program.set_param("fc.w", program.params["fc.w"] * np.float32(1.1))
         return changes
 

@@ -76,7 +76,12 @@ def test_an_int8_bundle_says_what_it_is_and_who_judged_it(int8: Path) -> None:
         "algorithm": "hist", "per_channel": True, "samples": 8, "seed": 0, "max_drop": None,
         "float_layers": [],
     }  # fmt: skip
-    assert bundle.recipe["limits"] == {"cosine": 0.99, "max_abs_diff": None, "top1_drop": 1.0}
+    assert bundle.recipe["limits"] == {
+        "cosine": 0.99,
+        "max_abs_diff": None,
+        "top1_drop": 1.0,
+        "noise_times": 8.0,
+    }
     assert bundle.targets["x86"].precision == "fp32"
     assert bundle.check["status"] == "passed"
     assert bundle.check["engine"].startswith("paddle ")

@@ -151,7 +151,8 @@ class Sides:
             except (ConvertError, EngineError) as error:
                 # Without the folder, which is gone.
                 words = re.sub(rf"{re.escape(str(temporary))}/\S*: ", "", str(error))
-                raise type(error)(f"{self._file}: with its layers tapped: {words}") from None
+                kind = ConvertError if isinstance(error, ConvertError) else type(error)
+                raise kind(f"{self._file}: with its layers tapped: {words}") from None
         if len(outputs) != len(program.outputs):
             raise EngineError(
                 f"{self._file}: engine {engine} gave {len(outputs)} of {len(program.outputs)} taps"

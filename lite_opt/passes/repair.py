@@ -54,7 +54,7 @@ from lite_opt.passes.layout import (
 from lite_opt.passes.linear import bias_vectors, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d, norms_with_scales
 from lite_opt.passes.observers import drop_constant_observers
-from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_of_a_value
+from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_by_parts, pads_of_a_value
 from lite_opt.passes.products import (
     broadcast_stacks,
     einsum_to_matmul,
@@ -150,6 +150,7 @@ RULES: tuple[Rule, ...] = (
     adaptive_by_stride,
     small_depthwise,
     pads_by_ends,
+    pads_by_parts,
     pads_by_depth,
     pads_of_a_value,
     optimize,

@@ -245,6 +245,16 @@ def circles(paddle: Any, x: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 3, 6, 7)})
+def borders(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional
+    whole = (x * 3).astype("int64")
+    return [
+        f.pad(x, [0, 0, 1, 1, 0, 0, 2, 0], value=-1.0), f.pad(x, [0, 0, 1, 2, 3, 0, 0, 4]),
+        f.pad(whole, [0, 0, 0, 0, 0, 0, 9, 1], value=7), f.pad(x, [1, 0, 0, 2], value=3.5),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 4, 6), "y": normal(2, 4, 6, seed=1)})
 def choices(paddle: Any, x: Any, y: Any) -> list[Any]:
     both = (x > 0) & (y > 0)

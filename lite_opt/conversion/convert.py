@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lite_opt.conversion import judges
 from lite_opt.conversion.judges import Case, CheckFailedError, Verdicts
+from lite_opt.conversion.offsets import centre, said_of
 from lite_opt.conversion.plan import CHECK_SAMPLES, Material, Plan, fix_shapes
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
@@ -48,7 +49,7 @@ class Conversion:
     engine here could judge it: `bundle.check["status"]` is then "unjudged", with the reason.
     `report` is the verdict of the self-check on the recipe, None without one. `refused` says how an
     ARM engine that was asked refused the model: there is no bundle then. `float_layers` says which
-    layers `max_drop` kept in float.
+    layers `max_drop` kept in float, and `advice` what of the network may be why the check failed.
     """
 
     bundle: Bundle | None
@@ -56,6 +57,7 @@ class Conversion:
     changes: tuple[Change, ...]
     float_layers: FloatLayers | None = None
     refused: str = ""
+    advice: str = ""
 
     def __bool__(self) -> bool:
         return self.bundle is not None and self.bundle.check["status"] != "unjudged"
@@ -135,6 +137,8 @@ def convert(
 
         operators = len(program.ops)
         changes = tuple(repair(program))
+        if "arm" in plan.targets:
+            changes += tuple(centre(program, data.judged))
         watch.say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
         # Under the names that the model gives them, of the types that come; one that a network
         # returns twice comes once.
@@ -150,7 +154,12 @@ def convert(
         try:
             verdicts = _write(plan, source, models, data, optimizers, outputs, changes, watch)
         except CheckFailedError as failed:
-            return Conversion(None, failed.report, changes, float_layers, failed.refused)
+            advice = (
+                said_of(load(model, params=params), data.judged)
+                if failed.report is not None
+                else ""
+            )
+            return Conversion(None, failed.report, changes, float_layers, failed.refused, advice)
     return Conversion(Bundle.open(plan.out), verdicts.report, changes, float_layers)
 
 

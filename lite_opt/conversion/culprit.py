@@ -33,6 +33,8 @@ def culprit(program: Program, last_words: Callable[[Program], str], words: str) 
         graph = Graph(program)
     except ModelError:
         return None
+    if not ops:
+        return None
     ends = [i + 1 for i, op in enumerate(ops) if op in named] or list(range(1, len(ops) + 1))
 
     @cache
@@ -44,10 +46,10 @@ def culprit(program: Program, last_words: Callable[[Program], str], words: str) 
         return bool(found) and (not alike or _letters(found) == _letters(words))
 
     last = _first(ends, lambda count: dies(count, alike=True))
-    if last == len(ops) and not named:
+    if last == ends[-1]:
         # Nothing before the end died so. Where the words are another each time, any will do.
         last = _first(ends, lambda count: dies(count, alike=False))
-    return ops[last - 1] if ops else None
+    return ops[last - 1]
 
 
 def _first(ends: Sequence[int], dies: Callable[[int], bool]) -> int:
@@ -60,7 +62,7 @@ def _first(ends: Sequence[int], dies: Callable[[int], bool]) -> int:
             dead = middle
         else:
             runs = middle
-    return ends[dead] if ends else 0
+    return ends[dead]
 
 
 def _named(ops: list[Op], words: str) -> list[Op]:
@@ -73,8 +75,9 @@ def _named(ops: list[Op], words: str) -> list[Op]:
 
 
 def _letters(words: str) -> str:
-    """Last words without what differs from one death to the next: times, sizes, addresses."""
-    return re.sub(r"0x[0-9a-f]+|[^A-Za-z]+", " ", words)
+    """Last words without what differs from one death to the next: times, sizes, addresses, and
+    folders, which are cut to a width that depends on the time."""
+    return re.sub(r"\S*/|0x[0-9a-f]+|[^A-Za-z]+", " ", words)
 
 
 def _beginning(graph: Graph, ops: list[Op]) -> Program:

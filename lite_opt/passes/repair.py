@@ -18,7 +18,13 @@ from lite_opt.passes.attributes import (
     narrow_integers,
     plain_values,
 )
-from lite_opt.passes.casts import bool_outputs, logic_by_numbers, truths_by_numbers
+from lite_opt.passes.casts import (
+    bool_outputs,
+    equal_all_by_least,
+    logic_by_numbers,
+    sums_of_truths,
+    truths_by_numbers,
+)
 from lite_opt.passes.dead import drop_dead_code
 from lite_opt.passes.duplicates import share_results
 from lite_opt.passes.elementwise import (
@@ -35,7 +41,7 @@ from lite_opt.passes.elementwise import (
 from lite_opt.passes.evaluate import evaluate
 from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
-from lite_opt.passes.identities import drop_identities, dropouts_to_scale
+from lite_opt.passes.identities import drop_empty_parts, drop_identities, dropouts_to_scale
 from lite_opt.passes.indexing import (
     argmin_to_argmax,
     backward_slices,
@@ -102,7 +108,10 @@ RULES: tuple[Rule, ...] = (
     products_to_matmul,
     einsum_to_matmul,
     stack_to_matmul,
+    sums_of_truths,
+    equal_all_by_least,
     truths_by_numbers,
+    drop_empty_parts,
     picks_by_select,
     backward_slices,
     select_to_gather,

@@ -245,6 +245,16 @@ def circles(paddle: Any, x: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@network(lambda: {"x": normal(2, 4, 6), "y": normal(2, 4, 6, seed=1)})
+def nothing(paddle: Any, x: Any, y: Any) -> list[Any]:
+    """Parts that are empty, and sums and comparisons of truth values."""
+    return [
+        paddle.concat([x[:, 3:3], y], 1), paddle.concat([x, y[:, :, 6:], y], 2) + 1,
+        paddle.nanmean(x, 1), (x > y).sum(1), (x > 0).sum(),
+        paddle.equal_all(x, y).astype("int32"), paddle.equal_all(x, x * 1).astype("int32"),
+    ]  # fmt: skip
+
+
 @network(lambda: {"x": normal(2, 3, 6, 7)})
 def borders(paddle: Any, x: Any) -> list[Any]:
     f = paddle.nn.functional

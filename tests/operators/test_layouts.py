@@ -14,7 +14,7 @@ from operators.exported import check, export
 from operators.trial import check as check_program
 from py_runner.tensors import Sample
 
-NAMES = ["shuffles", "responses", "circles", "borders", "places", "deformed", "resizes"]
+NAMES = ["shuffles", "responses", "circles", "borders", "nothing", "places", "deformed", "resizes"]
 
 
 @pytest.fixture(scope="module")

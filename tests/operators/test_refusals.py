@@ -65,6 +65,7 @@ REFUSED = {
                    overwrite=True),
     "smallest": one("top_k_v2", {"X": (2, 5)}, (2, 2), dtype="int64", k=2, axis=-1,
                     largest=False),
+    "empty": one("slice", {"Input": (2, 5)}, (2, 0), axes=[1], starts=[3], ends=[3]),
     "power": one("elementwise_pow", {"X": (1,), "Y": (-1, 4)}, (-1, 4), axis=-1),
 }  # fmt: skip
 ALLOWED = {

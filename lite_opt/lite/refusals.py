@@ -165,7 +165,7 @@ LIMITS: tuple[Limit, ...] = (
         ("deformable_conv",),
         lambda op, program: op.get("groups", 1) != op.get("deformable_groups", 1),
         "lite/operators/deformable_conv_op.cc wants as many groups as deformable_groups",
-        "use the same number for both",
+        "use the same number for both, or one group",
         _BOTH,
     ),
     Limit(

@@ -71,7 +71,7 @@ from lite_opt.passes.rearrange import join_rearrangements
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import resizes_by_products, uneven_bilinear
 from lite_opt.passes.rule import Change, Rule, until_settled
-from lite_opt.passes.samples import grids_in_pieces, masks_of_ones
+from lite_opt.passes.samples import deformations_apart, grids_in_pieces, masks_of_ones
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
@@ -122,6 +122,7 @@ RULES: tuple[Rule, ...] = (
     scans_by_doubling,
     grids_in_pieces,
     masks_of_ones,
+    deformations_apart,
     shuffles_to_transpose,
     pool_over_channels,
     folds_by_others,

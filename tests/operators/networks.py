@@ -308,13 +308,21 @@ def places(paddle: Any, x: Any, y: Any) -> list[Any]:
 
 @network(lambda: {"x": normal(2, 4, 6, 5)})
 def deformed(paddle: Any, x: Any) -> list[Any]:
-    weight = paddle.to_tensor(normal(3, 4, 3, 3, seed=1))
+    weight = paddle.to_tensor(normal(6, 4, 3, 3, seed=1))
     offset = paddle.concat([x, x, x, x, x[:, :2]], axis=1) / 4
     deform = paddle.vision.ops.deform_conv2d
     mask = paddle.nn.functional.sigmoid(offset[:, :9])
     return [
         deform(x, offset, weight, padding=1),
         deform(x, offset, weight, padding=1, mask=mask),
+        deform(
+            x,
+            paddle.concat([offset, offset * 2], 1),
+            weight,
+            padding=1,
+            deformable_groups=2,
+            mask=paddle.concat([mask, 1 - mask], 1),
+        ),
     ]
 
 

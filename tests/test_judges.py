@@ -152,13 +152,13 @@ def test_the_operator_that_does_not_run_is_found(count: int) -> None:
     for bad in range(count):
         asked: list[int] = []
 
-        def fails(beginning: Program, bad: int = bad, asked: list[int] = asked) -> bool:
+        def ends(beginning: Program, bad: int = bad, asked: list[int] = asked) -> str:
             written = {op.layer for op in beginning.ops if op.type not in ("feed", "fetch")}
             asked.append(len(written))
             assert [spec.name for spec in beginning.outputs] == [f"v{len(written) - 1}"]
-            return f"v{bad}" in written
+            return "it died at 12:07" if f"v{bad}" in written else ""
 
-        found = culprit(program, fails)
+        found = culprit(program, ends, "it died at 11:59")
         assert found is not None and found.layer == f"v{bad}"
         assert len(asked) <= 3
 
@@ -171,13 +171,47 @@ def test_what_nobody_reads_is_an_output_of_a_beginning() -> None:
     builder.op("elementwise_add", {"X": ["a"], "Y": ["b"]}, "c", (1, 4), axis=-1)
     seen = []
 
-    def fails(beginning: Program) -> bool:
+    def runs(beginning: Program) -> str:
         seen.append([spec.name for spec in beginning.outputs])
-        return False
+        return ""
 
-    found = culprit(builder.program("c"), fails)
+    found = culprit(builder.program("c"), runs, "it died")
     assert found is not None and found.layer == "c"
-    assert seen == [["a"], ["a", "b"]]
+    assert seen[:2] == [["a"], ["a", "b"]]
+
+
+def _count(program: Program) -> int:
+    return len([op for op in program.ops if op.type not in ("feed", "fetch")])
+
+
+def test_a_beginning_that_dies_of_something_else_is_not_blamed() -> None:
+    """Of v1 no engine can make an output: of that the whole program does not die."""
+
+    def ends(beginning: Program) -> str:
+        count = _count(beginning)
+        return "no fetch of this type" if count == 2 else "no kernel" if count > 4 else ""
+
+    found = culprit(layers(7), ends, "no kernel")
+    assert found is not None and found.layer == "v4"
+    # Where the last words are another each time, any death counts.
+    words = iter(["free()", "malloc()", "corrupted"] * 3)
+    found = culprit(layers(7), lambda b: next(words) if _count(b) > 4 else "", "heap")
+    assert found is not None and found.layer == "v4"
+
+
+def test_an_operator_that_the_words_name_is_blamed() -> None:
+    program = layers(2)
+    for words in ("operator 'relu6' is not supported", "lite/operators/relu6_op.cc:40 CheckShape"):
+        found = culprit(program, lambda _: "unasked", words)
+        assert found is not None and found.type == "relu6"
+    # Of three of its type, the first that dies.
+    program = layers(6)
+    words, cut = (
+        "[F 12:07 .../lite/arm/relu6_compute.cc:76 Run",
+        "[F 9:1 ...e/arm/relu6_compute.cc:76 Run",
+    )
+    found = culprit(program, lambda b: cut if _count(b) >= 4 else "", words)
+    assert found is not None and found.layer == "v3"
 
 
 def test_control_flow_has_no_culprit() -> None:
@@ -185,7 +219,7 @@ def test_control_flow_has_no_culprit() -> None:
     loop = Op("while", {"X": ["v0"]}, {"Out": ["v1"]})
     loop.set("sub_block", 1, "BLOCK")
     program.blocks[0].ops.insert(2, loop)
-    assert culprit(program, lambda _: True) is None
+    assert culprit(program, lambda _: "it died", "it died") is None
 
 
 def test_every_judge_is_listed_with_its_cpu(right: Report) -> None:

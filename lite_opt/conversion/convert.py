@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lite_opt.conversion import judges
 from lite_opt.conversion.judges import Case, CheckFailedError, Verdicts
+from lite_opt.conversion.offsets import centre, said_of
 from lite_opt.conversion.plan import CHECK_SAMPLES, Material, Plan, fix_shapes
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
@@ -49,7 +50,8 @@ class Conversion:
     engine here could judge it: `bundle.check["status"]` is then "unjudged", with the reason.
     `report` is the verdict of the self-check on the recipe, None without one. `refused` says how an
     ARM engine that was asked refused the model: there is no bundle then. `float_layers` says which
-    layers `max_drop` kept in float, `effects` what each repair and pass did to the graph.
+    layers `max_drop` kept in float, `advice` what of the network may be why the check failed,
+    `effects` what each repair and pass did to the graph.
     """
 
     bundle: Bundle | None
@@ -57,6 +59,7 @@ class Conversion:
     changes: tuple[Change, ...]
     float_layers: FloatLayers | None = None
     refused: str = ""
+    advice: str = ""
     effects: tuple[Effect, ...] = ()
 
     def __bool__(self) -> bool:
@@ -144,6 +147,8 @@ def convert(
         operators = len(program.ops)
         effects: list[Effect] = []
         changes = tuple(repair(program, without=without, effects=effects))
+        if "arm" in plan.targets:
+            changes += tuple(centre(program, data.judged))
         watch.say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
         # Under the names that the model gives them, of the types that come; one that a network
         # returns twice comes once.
@@ -159,8 +164,13 @@ def convert(
         try:
             verdicts = _write(plan, source, models, data, optimizers, outputs, changes, watch)
         except CheckFailedError as failed:
+            advice = (
+                said_of(load(model, params=params), data.judged)
+                if failed.report is not None
+                else ""
+            )
             return Conversion(
-                None, failed.report, changes, float_layers, failed.refused, tuple(effects)
+                None, failed.report, changes, float_layers, failed.refused, advice, tuple(effects)
             )
     return Conversion(
         Bundle.open(plan.out), verdicts.report, changes, float_layers, effects=tuple(effects)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
 
 from lite_opt.judge.layers.graph import Graph, written
 from lite_opt.model.program import Op, Program
@@ -13,26 +15,69 @@ __all__ = ["culprit"]
 _ENDS = ("feed", "fetch")
 
 
-def culprit(program: Program, fails: Callable[[Program], bool]) -> Op | None:
-    """The first operator without which a program that fails would run.
+def culprit(program: Program, last_words: Callable[[Program], str], words: str) -> Op | None:
+    """The operator of which an engine that ended with `words` on a program has died.
 
-    `fails` says whether an engine fails on a program. It is asked of beginnings of this one, about
-    log2 of the number of operators times. None for a program with control flow, which has no
-    beginnings.
+    That is the one that the words name, where there is one of it only. Otherwise it is the first
+    without which the engine does not end so: `last_words` says how it ends on a program, "" where
+    it runs. It is asked of beginnings of this one, about log2 of the number of operators times. A
+    beginning that ends otherwise says nothing of this death: a result which only the cut has made
+    an output may be of a type that cannot be one. None for a program with control flow, which has
+    no beginnings.
     """
+    ops = [op for op in program.ops if op.type not in _ENDS]
+    named = _named(ops, words)
+    if len(named) == 1:
+        return named[0]
     try:
         graph = Graph(program)
     except ModelError:
         return None
-    ops = [op for op in program.ops if op.type not in _ENDS]
-    runs, failing = 0, len(ops)  # how many operators run, and how many do not
-    while failing - runs > 1:
-        middle = (runs + failing) // 2
-        if fails(_beginning(graph, ops[:middle])):
-            failing = middle
+    if not ops:
+        return None
+    ends = [i + 1 for i, op in enumerate(ops) if op in named] or list(range(1, len(ops) + 1))
+
+    @cache
+    def last_words_of(count: int) -> str:
+        return last_words(_beginning(graph, ops[:count]))
+
+    def dies(count: int, *, alike: bool) -> bool:
+        found = last_words_of(count)
+        return bool(found) and (not alike or _letters(found) == _letters(words))
+
+    last = _first(ends, lambda count: dies(count, alike=True))
+    if last == ends[-1]:
+        # Nothing before the end died so. Where the words are another each time, any will do.
+        last = _first(ends, lambda count: dies(count, alike=False))
+    return ops[last - 1]
+
+
+def _first(ends: Sequence[int], dies: Callable[[int], bool]) -> int:
+    """The first of some lengths of a program that dies, if the last does and what follows one that
+    dies does so, too."""
+    runs, dead = -1, len(ends) - 1
+    while dead - runs > 1:
+        middle = (runs + dead) // 2
+        if dies(ends[middle]):
+            dead = middle
         else:
             runs = middle
-    return ops[failing - 1] if ops else None
+    return ends[dead]
+
+
+def _named(ops: list[Op], words: str) -> list[Op]:
+    """The operators of the one type that an engine's words name, as 'pad' or by a source file
+    (reduce_mean_compute.cc, grid_sampler_op.cc); none where they name none, or several."""
+    found = set(re.findall(r"'(\w+)'|\b(\w+?)_(?:op|compute)\.(?:cc|h)\b", words))
+    told = {name for pair in found for name in pair if name}
+    types = {op.type for op in ops if op.type in told or op.type.removesuffix("2") in told}
+    return [op for op in ops if op.type in types] if len(types) == 1 else []
+
+
+def _letters(words: str) -> str:
+    """Last words without what differs from one death to the next: times, sizes, addresses, and
+    folders, which are cut to a width that depends on the time."""
+    return re.sub(r"\S*/|0x[0-9a-f]+|[^A-Za-z]+", " ", words)
 
 
 def _beginning(graph: Graph, ops: list[Op]) -> Program:

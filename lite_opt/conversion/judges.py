@@ -19,7 +19,9 @@ from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_target, part_for_arm
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.noise import noise_of_server
+from lite_opt.lite.kernels import SINCE
 from lite_opt.lite.optimizer import Optimizer
+from lite_opt.lite.refusals import advice_for
 from lite_opt.lite.targets import cannot
 from lite_opt.model.load import stage
 from lite_opt.model.program import Program
@@ -366,8 +368,8 @@ def _on_board(case: Case, folder: Path, bundle: Bundle, device: str) -> tuple[Ve
             watch=replace(case.watch, warn=warn),
         )
     except RefusedError as error:
-        words = re.sub(rf"{re.escape(str(folder))}/?", "", str(error))
-        raise CheckFailedError(None, words + _blame(case, device, limit_s)) from None
+        words = _without(folder, error)
+        raise CheckFailedError(None, _blame(case, device, limit_s, words)) from None
     except EngineError as error:
         warn(f"no ARM verdict: {str(error).replace(str(folder), bundle.name)}")
         doubt = Verdict("native", None, doubt=warnings[-1], warnings=tuple(warnings))
@@ -376,12 +378,18 @@ def _on_board(case: Case, folder: Path, bundle: Bundle, device: str) -> tuple[Ve
     return replace(verdict, warnings=tuple(warnings)), answers
 
 
-def _blame(case: Case, device: str, limit_s: float) -> str:
-    """Which operator an ARM engine cannot run, in words; "" where that cannot be found out."""
+def _without(folder: Path, error: Exception) -> str:
+    """An error's words without a folder that is this machine's and gone tomorrow."""
+    return re.sub(rf"{re.escape(str(folder))}/?", "", str(error))
+
+
+def _blame(case: Case, device: str, limit_s: float, words: str) -> str:
+    """That an ARM engine cannot run a model, and for which operator of it: in our words, then in
+    its last ones."""
     case.watch.say("it does not run: looking for the operator that it cannot run")
     program, recipe = case.models.of("arm")
 
-    def fails(beginning: Program) -> bool:
+    def last_words(beginning: Program) -> str:
         names = {spec.name for spec in beginning.inputs}
         first = case.samples[0]
         feeds = {name: value for name, value in first.feeds.items() if name in names}
@@ -395,9 +403,17 @@ def _blame(case: Case, device: str, limit_s: float) -> str:
                     warmup=0,
                     time_limit_s=limit_s,
                 )
-            except (RefusedError, ConvertError):
-                return True
-        return False
+            except (RefusedError, ConvertError) as error:
+                return _without(folder, error)
+        return ""
 
-    op = culprit(program, fails)
-    return "" if op is None else f"; it cannot run {op.type} in layer '{op.layer}'"
+    op = culprit(program, last_words, words)
+    if op is None:
+        return f"the ARM engine on {device} refuses the model; it said: {words}"
+    advice = advice_for(op.type)
+    if op.type in SINCE:
+        advice = f"libraries have it from {SINCE[op.type]} on: use a newer one, or {advice}"
+    return (
+        f"the ARM engine on {device} cannot run {op.type} in layer '{op.layer}': {advice}; "
+        f"it said: {words}"
+    )

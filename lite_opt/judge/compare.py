@@ -220,7 +220,10 @@ def _difference(
 ) -> tuple[OutputDifference, list[str]]:
     for id_, (left, _) in zip(ids, pairs):
         if not np.isfinite(left).all():
-            raise DataError(f"the reference's output '{name}' of sample '{id_}' is not finite")
+            raise DataError(
+                f"the reference's output '{name}' of sample '{id_}' is not finite: nothing can be "
+                "judged by NaN or Inf; give samples to which the model itself answers numbers"
+            )
     kind = kind_of([left for left, _ in pairs])
     not_finite = sum(int(np.count_nonzero(~np.isfinite(right))) for _, right in pairs)
     misshapen = _of_other_shape(name, ids, pairs)

@@ -33,6 +33,10 @@ _INSTEAD: dict[str, str] = {
     "bicubic_interp_v2": "resize by mode='bilinear', or to a size that the network knows",
     "put_along_axis": "put one element a row, or use paddle.where with a mask",
     "cumprod": "it is computed along an axis of a fixed size: fix it with --input-shape",
+    "elementwise_fmax": "use paddle.maximum, which differs in NaN only",
+    "elementwise_fmin": "use paddle.minimum, which differs in NaN only",
+    "atan": "leave the angle to the program that reads the output, and give it its tangent",
+    "atan2": "leave the angle to the program that reads the output, and give it both numbers",
     "einsum": "write it as transpose and matmul",
 }
 
@@ -164,7 +168,7 @@ LIMITS: tuple[Limit, ...] = (
         ("deformable_conv",),
         lambda op, program: op.get("groups", 1) != op.get("deformable_groups", 1),
         "lite/operators/deformable_conv_op.cc wants as many groups as deformable_groups",
-        "use the same number for both",
+        "use the same number for both, or one group",
         _BOTH,
     ),
     Limit(
@@ -173,6 +177,13 @@ LIMITS: tuple[Limit, ...] = (
         "its kernel does not read the tensor that it writes into, and a product takes its place "
         "only where all shapes are known",
         "fix the shape with --input-shape, or use paddle.where with a mask",
+        _BOTH,
+    ),
+    Limit(
+        ("slice", "strided_slice"),
+        lambda op, program: 0 in program.var(op.layer).shape,
+        "what it takes is empty, of which its kernels die",
+        "leave it out where it takes nothing",
         _BOTH,
     ),
     Limit(

@@ -16,7 +16,11 @@ __all__ = ["drop_callstack", "fill_defaults", "narrow_integers", "plain_values"]
 # Attributes that Lite reads without asking whether they are there (GetAttr without HasAttr in
 # lite/operators/*_op.cc), with the defaults of Paddle's operator definitions (op_compat.yaml,
 # ops.yaml). Paddle >= 2.6 does not write the ones at their default.
-_DEFAULTS: dict[str, dict[str, bool | int | float]] = {
+_Default = bool | int | float | str
+_COMPARISONS = ("equal", "not_equal", "less_than", "less_equal", "greater_than", "greater_equal")
+_ELEMENTWISE = ("add", "sub", "mul", "div", "min", "max", "mod", "pow", "floordiv")
+_NORM: dict[str, _Default] = {"epsilon": 1e-5}
+_DEFAULTS: dict[str, dict[str, _Default]] = {
     "relu6": {"threshold": 6.0},
     "swish": {"beta": 1.0},
     "hard_swish": {"threshold": 6.0, "scale": 6.0, "offset": 3.0},
@@ -26,15 +30,31 @@ _DEFAULTS: dict[str, dict[str, bool | int | float]] = {
     "softplus": {"beta": 1.0, "threshold": 20.0},
     "mish": {"threshold": 20.0},
     "thresholded_relu": {"threshold": 1.0},
+    "pow": {"factor": 1.0},
     "matmul": {"transpose_X": False, "transpose_Y": False, "alpha": 1.0},
     "matmul_v2": {"trans_x": False, "trans_y": False},
     "flatten_contiguous_range": {"start_axis": 1, "stop_axis": 1},
     "scale": {"scale": 1.0, "bias": 0.0, "bias_after_scale": True},
+    "increment": {"step": 1.0},
     "softmax": {"axis": -1},
-    "elementwise_add": {"axis": -1},
-    "elementwise_sub": {"axis": -1},
-    "elementwise_mul": {"axis": -1},
-    "elementwise_div": {"axis": -1},
+    "cumsum": {"axis": -1, "exclusive": False, "reverse": False},
+    "top_k": {"k": 1},
+    "top_k_v2": {"k": 1, "axis": -1},
+    "tril_triu": {"diagonal": 0},
+    **{name: {"axis": 0} for name in ("concat", "stack", "unstack", "unbind", "split")},
+    "batch_norm": {"data_layout": "NCHW", "momentum": 0.9, **_NORM},
+    "layer_norm": {"begin_norm_axis": 1, **_NORM},
+    "group_norm": _NORM,
+    "instance_norm": _NORM,
+    "pad": {"pad_value": 0.0},
+    "pad2d": {"pad_value": 0.0, "mode": "constant", "data_format": "NCHW"},
+    "pad3d": {"value": 0.0, "mode": "constant", "data_format": "NCDHW"},
+    "fill_any_like": {"value": 0.0},
+    "fill_constant": {"dtype": 5, "value": 0.0, "force_cpu": False},
+    "fill_constant_batch_size_like": {"dtype": 5, "value": 0.0},
+    "roi_align": {"pooled_height": 1, "pooled_width": 1, "sampling_ratio": -1},
+    **{f"elementwise_{name}": {"axis": -1} for name in _ELEMENTWISE},
+    **{name: {"axis": -1, "force_cpu": False} for name in _COMPARISONS},
 }
 
 # The attributes that Lite reads as 64-bit (GetAttr<int64_t> and vectors of it); all others 32-bit.

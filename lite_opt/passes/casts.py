@@ -9,7 +9,13 @@ from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, program_rule, rule
 from py_runner.tensors import DTYPE_NUMBERS
 
-__all__ = ["bool_outputs", "logic_by_numbers", "truths_by_numbers"]
+__all__ = [
+    "bool_outputs",
+    "equal_all_by_least",
+    "logic_by_numbers",
+    "sums_of_truths",
+    "truths_by_numbers",
+]
 
 
 _CONDITIONS = ("Condition", "Mask")  # the slots of truth values that are not moved
@@ -49,6 +55,51 @@ def truths_by_numbers(op: Op, site: Site) -> Iterator[str]:
         op.outputs[slot] = moved
     site.replace(*before, op, *after)
     yield "moves numbers instead of truth values"
+
+
+@rule(
+    ops=("reduce_sum",),
+    because="lite/kernels have none for bool: Can't find a 'calib' kernel to trans",
+)
+def sums_of_truths(op: Op, site: Site) -> Iterator[str]:
+    """How many are true -> the sum of 0 and 1 of float32."""
+    chain = Chain(op, site)
+    x, out = chain.var(), chain.out
+    if x.dtype != "bool":
+        return
+    wide = DTYPE_NUMBERS["float32"]
+    number = chain(
+        "cast", x.name, shape=x.shape, dtype="float32", in_dtype=DTYPE_NUMBERS["bool"],
+        out_dtype=wide,
+    )  # fmt: skip
+    count = chain("reduce_sum", number, dtype="float32")
+    chain.ops[-1].attrs = {**op.attrs}
+    for name in ("in_dtype", "out_dtype"):
+        chain.ops[-1].attrs.pop(name, None)
+    chain("cast", count, in_dtype=wide, out_dtype=DTYPE_NUMBERS[out.dtype])
+    chain.end()
+    yield "counts in float32"
+
+
+@rule(ops=("equal_all",), because="lite/kernels has none for equal_all")
+def equal_all_by_least(op: Op, site: Site) -> Iterator[str]:
+    """Whether two tensors of one shape are equal -> the least of where they are, 0 or 1."""
+    chain = Chain(op, site)
+    x, y = chain.var(), chain.var("Y")
+    if x.shape != y.shape:
+        return
+    wide, truth = DTYPE_NUMBERS["float32"], DTYPE_NUMBERS["bool"]
+    same = chain("equal", x.name, y.name, shape=x.shape, dtype="bool", axis=-1, force_cpu=False)
+    number = chain("cast", same, shape=x.shape, dtype="float32", in_dtype=truth, out_dtype=wide)
+    chain(
+        "reduce_min", number, dtype="float32", dim=list(range(len(x.shape))), keep_dim=False,
+        reduce_all=True,
+    )  # fmt: skip
+    if chain.out.dtype != "float32":  # as which Paddle's PIR has it, and casts it on
+        least = chain.ops[-1].outputs["Out"][0]
+        chain("cast", least, in_dtype=wide, out_dtype=DTYPE_NUMBERS[chain.out.dtype])
+    chain.end()
+    yield "became the least of where they are equal"
 
 
 _ARITHMETIC = {

@@ -11,7 +11,7 @@ from lite_opt.model.program import Op, Program
 from lite_opt.passes.rule import Site, place, program_rule, rule
 from py_runner.tensors import DTYPES
 
-__all__ = ["drop_identities", "dropouts_to_scale", "rewritten"]
+__all__ = ["drop_empty_parts", "drop_identities", "dropouts_to_scale", "rewritten"]
 
 _TO_THE_END = 2**31 - 1
 
@@ -33,6 +33,16 @@ def dropouts_to_scale(op: Op, site: Site) -> Iterator[str]:
     op.set("bias", 0.0)
     op.set("bias_after_scale", True)
     yield f"became a scale by {kept:g}"
+
+
+@rule(ops=("concat",), because="lite/kernels/arm/slice_compute.cc dies of a slice of nothing")
+def drop_empty_parts(op: Op, site: Site) -> Iterator[str]:
+    """A part without elements is not joined on."""
+    parts = op.inputs["X"]
+    full = [name for name in parts if 0 not in site.program.var(name).shape]
+    if full and len(full) < len(parts):
+        op.inputs["X"] = full
+        yield f"{len(parts) - len(full)} of its parts are empty"
 
 
 def _shapes(program: Program, op: Op) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
 from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
-from lite_opt.passes.rule import Site, rule
+from lite_opt.passes.rule import Rule, Site, rule
 from lite_opt.passes.shapes import product, reshape
 
-__all__ = ["norms_about_the_mean", "norms_in_4d", "norms_with_scales"]
+__all__ = ["about_the_mean", "norms_about_the_mean", "norms_in_4d", "norms_with_scales"]
 
 
 @rule(
@@ -76,6 +76,29 @@ def _is_centred(op: Op, site: Site) -> bool:
         return False
     mean = site.producers.get(made.inputs["Y"][0])
     return mean is not None and mean.type in ("reduce_mean", "reshape2")
+
+
+def about_the_mean(layers: Collection[str]) -> Rule:
+    """A rule for these layer_norms: conversion/offsets.py finds those that need it."""
+
+    @rule(
+        ops=("layer_norm",),
+        because="lite/backends/arm/math/norm.cc computes a variance as E[x^2] - E[x]^2",
+    )
+    def layer_norms_about_the_mean(op: Op, site: Site) -> Iterator[str]:
+        """A layer_norm of x -> of x less the mean."""
+        if op.layer not in layers or _is_centred(op, site):
+            return
+        chain = Chain(op, site, slot="Y")
+        x = chain.var()
+        begin, rank = op.get("begin_norm_axis", 1), len(x.shape)
+        shape = (*x.shape[:begin], *(1,) * (rank - begin))
+        mean = _mean(chain, x.name, shape, list(range(begin, rank)))
+        op.inputs["X"] = [chain("elementwise_sub", x.name, mean, shape=x.shape)]
+        site.replace(*chain.ops, op)
+        yield "of its input less the mean"
+
+    return layer_norms_about_the_mean
 
 
 @rule(

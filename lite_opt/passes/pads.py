@@ -9,8 +9,9 @@ import numpy as np
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, place, program_rule, rule
+from py_runner.tensors import DTYPE_NUMBERS
 
-__all__ = ["pads_by_depth", "pads_by_ends", "pads_of_a_value"]
+__all__ = ["pads_by_depth", "pads_by_ends", "pads_by_parts", "pads_of_a_value"]
 
 # What pad2d, into which the optimizer fuses, computes as well.
 _MODES_OF_2D = ("constant", "reflect")
@@ -111,3 +112,64 @@ def pads_by_ends(op: Op, site: Site) -> Iterator[str]:
         x = chain.concat(parts, axis)
     chain.end()
     yield f"its ends joined on along {len(padded)} axes"
+
+
+@rule(
+    ops=("pad", "pad3d"),
+    because="libraries older than v2.13 lack pad, and pad3d knows no value but 0 (see "
+    "pads_of_a_value, which needs to know the sides)",
+)
+def pads_by_parts(op: Op, site: Site) -> Iterator[str]:
+    """A padding of any axes, and one of sides that are dynamic by a value -> parts of that value,
+    joined on axis by axis."""
+    chain = Chain(op, site)
+    x, value = chain.var(), op.get("pad_value" if op.type == "pad" else "value", 0.0)
+    pads = op.get("paddings")
+    if op.inputs.get("Paddings") or x.dtype not in _JOINED:
+        return
+    if op.type == "pad3d":
+        if op.get("mode") != "constant" or not value or min(chain.out.shape[2:]) >= 0:
+            return
+        first = 2 if op.get("data_format", "NCDHW") == "NCDHW" else 1
+        axes = range(first + 2, first - 1, -1)
+    else:
+        axes = range(len(x.shape))
+    padded = [(a, b, c) for a, b, c in zip(axes, pads[::2], pads[1::2]) if b or c]
+    if not padded or any(min(before, after) < 0 for _, before, after in padded):
+        return
+    name = x.name
+    for axis, before, after in padded:
+        name = _between(chain, name, value, (axis, before, after))
+    chain.end()
+    yield f"parts of {value:g} joined on along {len(padded)} axes"
+
+
+# What concat and fill_any_like have kernels for.
+_JOINED = ("float32", "int32", "int64")
+
+
+def _between(chain: Chain, x: str, value: float, pads: tuple[int, int, int]) -> str:
+    """x between parts that hold a value: along an axis, so many before it and so many after."""
+    axis, before, after = pads
+    var = chain.site.program.var(x)
+    number = DTYPE_NUMBERS[var.dtype]
+    made: dict[int, str] = {}
+
+    def parts(count: int) -> list[str]:
+        # A part is made from a piece of x, which knows the sizes that are dynamic.
+        piece = count if 0 < count <= var.shape[axis] else 1
+        if count and piece not in made:
+            like = chain.slice(x, axis, 0, piece)
+            made[piece] = chain(
+                "fill_any_like", like, shape=chain.site.program.var(like).shape,
+                dtype=var.dtype, value=float(value),
+            )  # fmt: skip
+            chain.ops[-1].set("dtype", number)
+        return [made[piece]] * (count // piece) if count else []
+
+    name = chain.concat([*parts(before), x, *parts(after)], axis)
+    size = var.shape[axis]
+    chain.site.program.var(name).shape = (
+        *var.shape[:axis], -1 if size < 0 else size + before + after, *var.shape[axis + 1 :],
+    )  # fmt: skip
+    return name

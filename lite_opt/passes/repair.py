@@ -21,7 +21,13 @@ from lite_opt.passes.attributes import (
     narrow_integers,
     plain_values,
 )
-from lite_opt.passes.casts import bool_outputs, logic_by_numbers, truths_by_numbers
+from lite_opt.passes.casts import (
+    bool_outputs,
+    equal_all_by_least,
+    logic_by_numbers,
+    sums_of_truths,
+    truths_by_numbers,
+)
 from lite_opt.passes.dead import drop_dead_code
 from lite_opt.passes.duplicates import share_results
 from lite_opt.passes.elementwise import (
@@ -39,7 +45,7 @@ from lite_opt.passes.elementwise import (
 from lite_opt.passes.evaluate import evaluate
 from lite_opt.passes.folds import folds_by_others, sizes_by_shape
 from lite_opt.passes.half import widen_half
-from lite_opt.passes.identities import drop_identities, dropouts_to_scale
+from lite_opt.passes.identities import drop_empty_parts, drop_identities, dropouts_to_scale
 from lite_opt.passes.indexing import (
     argmin_to_argmax,
     backward_slices,
@@ -58,7 +64,7 @@ from lite_opt.passes.layout import (
 from lite_opt.passes.linear import bias_vectors, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d, norms_with_scales
 from lite_opt.passes.observers import drop_constant_observers
-from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_of_a_value
+from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_by_parts, pads_of_a_value
 from lite_opt.passes.products import (
     broadcast_stacks,
     einsum_to_matmul,
@@ -69,7 +75,7 @@ from lite_opt.passes.rearrange import join_rearrangements
 from lite_opt.passes.reductions import split_reductions
 from lite_opt.passes.resizes import resizes_by_products, uneven_bilinear
 from lite_opt.passes.rule import Change, Rule, until_settled
-from lite_opt.passes.samples import grids_in_pieces, masks_of_ones
+from lite_opt.passes.samples import deformations_apart, grids_in_pieces, masks_of_ones
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import scalars_to_vectors
 from lite_opt.passes.slices import crops_to_padding, slices_to_splits
@@ -108,7 +114,10 @@ RULES: tuple[Rule, ...] = (
     products_to_matmul,
     einsum_to_matmul,
     stack_to_matmul,
+    sums_of_truths,
+    equal_all_by_least,
     truths_by_numbers,
+    drop_empty_parts,
     picks_by_select,
     backward_slices,
     select_to_gather,
@@ -119,6 +128,7 @@ RULES: tuple[Rule, ...] = (
     scans_by_doubling,
     grids_in_pieces,
     masks_of_ones,
+    deformations_apart,
     shuffles_to_transpose,
     pool_over_channels,
     folds_by_others,
@@ -157,6 +167,7 @@ RULES: tuple[Rule, ...] = (
     adaptive_by_stride,
     small_depthwise,
     pads_by_ends,
+    pads_by_parts,
     pads_by_depth,
     pads_of_a_value,
     optimize,

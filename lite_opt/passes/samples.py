@@ -11,7 +11,7 @@ from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["grids_in_pieces", "masks_of_ones"]
+__all__ = ["deformations_apart", "grids_in_pieces", "masks_of_ones"]
 
 # Pieces of a grid, each an operator: beyond it the model would grow too long.
 _MOST = 64
@@ -71,3 +71,36 @@ def masks_of_ones(op: Op, site: Site) -> Iterator[str]:
     op.inputs["Mask"] = [mask]
     site.replace(*chain.ops, op)
     yield "got a mask of ones"
+
+
+@rule(
+    ops=("deformable_conv",),
+    because="lite/operators/deformable_conv_op.cc wants as many groups as deformable_groups",
+)
+def deformations_apart(op: Op, site: Site) -> Iterator[str]:
+    """A convolution of one group whose channels are moved in several -> the sum of one for each."""
+    count, groups = op.get("deformable_groups", 1), op.get("groups", 1)
+    if groups != 1 or count < 2:
+        return
+    weights = site.program.params.get(op.inputs["Filter"][0])
+    if weights is None:
+        return
+    chain = Chain(op, site, slot="Output")
+    slots = {slot: chain.var(slot) for slot in ("Input", "Offset", "Mask")}
+    if any(len(var.shape) != 4 or var.shape[1] < 1 for var in slots.values()):
+        return
+    total = ""
+    for number, part in enumerate(np.split(weights, count, axis=1)):
+        name = site.program.new_name(f"{op.inputs['Filter'][0]}.part")
+        site.program.set_param(name, np.ascontiguousarray(part))
+        made = Op("deformable_conv", {"Filter": [name]}, {"Output": [""]}, dict(op.attrs))
+        for slot, var in slots.items():
+            size = var.shape[1] // count
+            made.inputs[slot] = [chain.slice(var.name, 1, number * size, (number + 1) * size)]
+        made.set("deformable_groups", 1)
+        out = site.new_var(f"{chain.out.name}.part", chain.out.dtype, chain.out.shape)
+        made.outputs["Output"] = [out]
+        chain.ops.append(made)
+        total = chain("elementwise_add", total, out) if total else out
+    chain.end()
+    yield f"became the sum of {count}"

@@ -29,6 +29,7 @@ def document(done: Conversion) -> dict[str, Any]:
         "check": bundle.check if bundle else None,
         "report": done.report.to_json() if done.report is not None else None,
         "refused": done.refused or None,
+        "advice": done.advice or None,
         "float_layers": asdict(done.float_layers) if done.float_layers else None,
         "targets": {n: asdict(t) for n, t in bundle.targets.items()} if bundle else None,
     }
@@ -61,7 +62,8 @@ def view(done: Conversion, out: str, *, random: bool, explain: bool = False) -> 
     assert done.report is not None
     hint = " (judged on random tensors: give data like those in use with --samples)"
     verdict = comparison.verdict(done.report)
-    yield Remark(f"paddle-edge: {verdict}; no bundle was written{hint if random else ''}")
+    advice = f"; {done.advice}" if done.advice else ""
+    yield Remark(f"paddle-edge: {verdict}; no bundle was written{hint if random else ''}{advice}")
 
 
 def _repairs(changes: tuple[Change, ...]) -> Item:

@@ -246,6 +246,26 @@ def circles(paddle: Any, x: Any) -> list[Any]:
 
 
 @network(lambda: {"x": normal(2, 4, 6), "y": normal(2, 4, 6, seed=1)})
+def nothing(paddle: Any, x: Any, y: Any) -> list[Any]:
+    """Parts that are empty, and sums and comparisons of truth values."""
+    return [
+        paddle.concat([x[:, 3:3], y], 1), paddle.concat([x, y[:, :, 6:], y], 2) + 1,
+        paddle.nanmean(x, 1), (x > y).sum(1), (x > 0).sum(),
+        paddle.equal_all(x, y).astype("int32"), paddle.equal_all(x, x * 1).astype("int32"),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 3, 6, 7)})
+def borders(paddle: Any, x: Any) -> list[Any]:
+    f = paddle.nn.functional
+    whole = (x * 3).astype("int64")
+    return [
+        f.pad(x, [0, 0, 1, 1, 0, 0, 2, 0], value=-1.0), f.pad(x, [0, 0, 1, 2, 3, 0, 0, 4]),
+        f.pad(whole, [0, 0, 0, 0, 0, 0, 9, 1], value=7), f.pad(x, [1, 0, 0, 2], value=3.5),
+    ]  # fmt: skip
+
+
+@network(lambda: {"x": normal(2, 4, 6), "y": normal(2, 4, 6, seed=1)})
 def choices(paddle: Any, x: Any, y: Any) -> list[Any]:
     both = (x > 0) & (y > 0)
     return [
@@ -288,13 +308,21 @@ def places(paddle: Any, x: Any, y: Any) -> list[Any]:
 
 @network(lambda: {"x": normal(2, 4, 6, 5)})
 def deformed(paddle: Any, x: Any) -> list[Any]:
-    weight = paddle.to_tensor(normal(3, 4, 3, 3, seed=1))
+    weight = paddle.to_tensor(normal(6, 4, 3, 3, seed=1))
     offset = paddle.concat([x, x, x, x, x[:, :2]], axis=1) / 4
     deform = paddle.vision.ops.deform_conv2d
     mask = paddle.nn.functional.sigmoid(offset[:, :9])
     return [
         deform(x, offset, weight, padding=1),
         deform(x, offset, weight, padding=1, mask=mask),
+        deform(
+            x,
+            paddle.concat([offset, offset * 2], 1),
+            weight,
+            padding=1,
+            deformable_groups=2,
+            mask=paddle.concat([mask, 1 - mask], 1),
+        ),
     ]
 
 

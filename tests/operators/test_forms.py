@@ -15,6 +15,7 @@ from lite_opt.conversion.convert import convert
 from lite_opt.model.load import load
 from lite_opt.model.program import Op, Program, Var
 from lite_opt.passes.repair import repair
+from operators.trial import check
 from py_runner.errors import ConvertError, DataError
 from py_runner.formats.nb import read_nb
 from py_runner.tensors import DTYPE_NUMBERS
@@ -41,6 +42,28 @@ def test_biases_that_quantization_observes(tmp_path: Path) -> None:
     layers = [op for op in nb.ops if op.type in ("conv2d", "fc")]
     assert [op.precision for op in layers] == ["int8"] * 3
     assert not [op for op in nb.ops if op.type.startswith(("elementwise", "fusion_elementwise"))]
+
+
+def test_attributes_that_newer_exporters_leave_out(tmp_path: Path) -> None:
+    """At their defaults, which Lite's kernels demand: its optimizer would die of each."""
+    b = make_model.Builder()
+    x, y = b.input("x", (1, 3, 6)), b.input("y", (1, 3, 6))
+    outs = []
+    for name in ("greater_than", "less_equal", "equal"):
+        b.op(name, {"X": [x], "Y": [y]}, name, (1, 3, 6), out_dtype="bool")
+        outs.append(b.op("cast", {"X": [name]}, f"{name}.n", (1, 3, 6), in_dtype=0))
+        b.ops[-1].set("out_dtype", DTYPE_NUMBERS["float32"])
+    for name in ("elementwise_min", "elementwise_max", "elementwise_mul"):
+        outs.append(b.op(name, {"X": [x], "Y": [y]}, name, (1, 3, 6)))
+    outs.append(b.op("concat", {"X": [x, y]}, "both", (2, 3, 6)))
+    outs.append(b.op("cumsum", {"X": [x]}, "sums", (1, 3, 6)))
+    outs.append(b.op("pow", {"X": [x]}, "power", (1, 3, 6)))
+    scale, bias = b.param("scale", (18,)), b.param("bias", (18,))
+    b.op("layer_norm", {"X": [x], "Scale": [scale], "Bias": [bias]}, "norm", (1, 3, 6), slot="Y")
+    for slot in ("Mean", "Variance"):
+        b.ops[-1].outputs[slot] = [slot]
+        b.vars[slot] = Var(slot, "float32", (1,))
+    check(b.program(*outs, "norm"), tmp_path)
 
 
 def _cast(program: Program, x: str, out: str, to: str) -> Op:

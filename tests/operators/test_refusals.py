@@ -58,13 +58,14 @@ REFUSED = {
     "states": states(num_layers=2, is_bidirec=False),
     "directions": states(num_layers=1, is_bidirec=True),
     "deformable": one("deformable_conv", {"Input": (1, 2, 5, 5), "Offset": (1, 36, 5, 5),
-                      "Mask": (1, 18, 5, 5)}, (1, 2, 5, 5), groups=1,
-                      deformable_groups=2),
+                      "Mask": (1, 18, 5, 5)}, (1, 2, 5, 5), groups=2,
+                      deformable_groups=1),
     "simple": one("rnn", {"Input": (5, 1, 4)}, (5, 1, 4), mode="RNN_TANH"),
     "scatter": one("scatter", {"X": (-1, 4), "Ids": (2,), "Updates": (2, 4)}, (-1, 4),
                    overwrite=True),
     "smallest": one("top_k_v2", {"X": (2, 5)}, (2, 2), dtype="int64", k=2, axis=-1,
                     largest=False),
+    "empty": one("slice", {"Input": (2, 5)}, (2, 0), axes=[1], starts=[3], ends=[3]),
     "power": one("elementwise_pow", {"X": (1,), "Y": (-1, 4)}, (-1, 4), axis=-1),
 }  # fmt: skip
 ALLOWED = {

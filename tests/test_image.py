@@ -164,6 +164,8 @@ def test_presets_are_those_transforms() -> None:
         "paddleclas": (224, 224),
         "darknet53": (256, 256),
         "ppocr-cls": (48, 192),
+        "ppocr-det": (-1, -1),
+        "ppocr-rec": (48, -1),
         "efficientnet-lite": (224, 224),
     }
 
@@ -313,7 +315,7 @@ def test_json_refuses_unknown_missing_and_wrong_values() -> None:
     [
         ({"color": "GRAY"}, "RGB, BGR"),
         ({"color": ["RGB"]}, "RGB, BGR"),
-        ({"resize": "long"}, "short, exact, pad, none"),
+        ({"resize": "wide"}, "short, exact, pad, none"),
         ({"interpolation": "area"}, "cv2-linear, pil-bilinear"),
         ({"size": (256, 256)}, "one side"),
         ({"size": 0}, "one side"),

@@ -9,7 +9,8 @@ from typing import Any
 
 from py_runner.data.geometry import SIDE
 from py_runner.data.image import PRESETS, SPEC_KEYS, ImageSpec, Size
-from py_runner.data.inference_yml import read_number, read_preprocessing
+from py_runner.data.inference_yml import read_preprocessing
+from py_runner.data.yml_steps import read_number
 from py_runner.errors import UsageError
 
 __all__ = ["image_spec"]

@@ -253,8 +253,7 @@ class ImageSpec:
         if self.resize in ("fit", "line") and isinstance(self.size, tuple):
             likely: tuple[int, int] = self.size
         elif self.resize in SIDE and isinstance(self.size, int):
-            side = (self.size + 127) // 128 * 128 if self.resize.startswith("page") else self.size
-            likely = (side, side)
+            likely = self.resized(self.size, self.size)
         else:
             likely = (-1, -1)
         sides = zip((height, width), likely)

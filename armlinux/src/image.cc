@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <type_traits>
 
@@ -283,6 +284,25 @@ struct ImageSpec::Plan {
   int64_t top = 0, left = 0;
   int64_t tensor_width = 0;  // more than the window's where zeros are added on the right
 };
+
+std::string ImageSpec::beyond(const Json& value) {
+  static const std::map<std::string, std::vector<std::string>> values = {
+      {"resize",
+       {"long", "within", "fit", "letterbox", "page-min", "page-max", "page-long", "line"}},
+      {"interpolation", {"cv2-cubic", "cv2-area", "cv2-nearest", "cv2-linear-f32"}}};
+  if (!value.is_object()) return "";
+  for (const auto& [key, known] : values) {
+    const auto found = value.find(key);
+    if (found != value.end() && found->is_string() &&
+        std::find(known.begin(), known.end(), found->get<std::string>()) != known.end()) {
+      return key + " " + found->get<std::string>();
+    }
+  }
+  for (const char* key : {"canvas", "fill", "stride", "wide", "upright"}) {
+    if (value.contains(key)) return key;
+  }
+  return "";
+}
 
 ImageSpec ImageSpec::parse(const Json& value) {
   static const std::vector<std::string> names = {"resize",        "size",  "crop",    "color",

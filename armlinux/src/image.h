@@ -18,6 +18,10 @@ class ImageSpec {
   // The value of "image" in bundle.json. Throws Error for what ImageSpec.from_json refuses.
   static ImageSpec parse(const nlohmann::json& value);
 
+  // What the value asks for that py_runner does and this library does not, in words that name it;
+  // empty where there is nothing of the kind.
+  static std::string beyond(const nlohmann::json& value);
+
   // Decode an image file as decode_image does, shrunk on the way where the spec's draft is on.
   Pixels decode(const uint8_t* data, size_t size) const;
 

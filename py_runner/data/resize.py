@@ -79,12 +79,13 @@ def resize_cv2_linear_f32(pixels: npt.NDArray[Any], height: int, width: int) -> 
     x[(columns < 0) | (columns >= source_width - 1)] = 0
     rows, y = _positions(height / source_height, 0, height)
     one = np.float32(1)
-    x, y = x[None, :, None], y[:, None, None]
+    channels = pixels.shape[2]
+    x, y = np.repeat(x, channels)[None], y[:, None]
     first, second = columns.clip(0, source_width - 1), (columns + 1).clip(0, source_width - 1)
     upper, lower = rows.clip(0, source_height - 1), (rows + 1).clip(0, source_height - 1)
-    wide = source[:, first] * (one - x) + source[:, second] * x
+    wide = _columns(source, first) * (one - x) + _columns(source, second) * x
     result: Floats = wide[upper] * (one - y) + wide[lower] * y
-    return result
+    return result.reshape(height, width, channels)
 
 
 def _halved(source: Floats) -> Floats:
@@ -110,16 +111,11 @@ def resize_cv2_cubic(
     scale_y, scale_x = scale or (height / source_height, width / source_width)
     columns, across = _cubic(scale_x, width)
     rows, down = _cubic(scale_y, height)
-    source = pixels.astype(np.int32)
-    wide = np.zeros((source_height, width, channels), np.int32)
+    wide = np.zeros((source_height, width * channels), np.int32)
     for tap in range(4):
-        wide += (
-            source[:, (columns + tap - 1).clip(0, source_width - 1)] * across[tap][None, :, None]
-        )
-    taps = [
-        wide[(rows + tap - 1).clip(0, source_height - 1)].reshape(height, width * channels)
-        for tap in range(4)
-    ]
+        picked = _columns(pixels, (columns + tap - 1).clip(0, source_width - 1))
+        wide += picked * np.repeat(across[tap], channels)
+    taps = [wide[(rows + tap - 1).clip(0, source_height - 1)] for tap in range(4)]
     unit = np.float32(1 / (1 << 22))
     total = taps[3].astype(np.float32) * (down[3].astype(np.float32) * unit)[:, None]
     for tap in (2, 1, 0):
@@ -133,6 +129,13 @@ def resize_cv2_cubic(
         result[:, left:] = ((exact + (1 << 21)) >> 22).clip(0, 255)
     resized: Pixels = result.reshape(height, width, channels)
     return resized
+
+
+def _columns(pixels: npt.NDArray[Any], index: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    """Columns of an image, its channels side by side: much faster than pixels[:, index]."""
+    height, width, channels = pixels.shape
+    lanes = (index[:, None] * channels + np.arange(channels)).ravel()
+    return pixels.reshape(height, width * channels).take(lanes, axis=1)
 
 
 def _cubic(scale: float, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
@@ -177,13 +180,14 @@ def resize_cv2_area(pixels: Pixels, height: int, width: int) -> Pixels:
     step_y, step_x = 1.0 / (height / source_height), 1.0 / (width / source_width)
     if step_y.is_integer() and step_x.is_integer():
         return _cell_means(pixels, height, width, int(step_y), int(step_x))
-    wide = np.zeros((source_height, width, pixels.shape[2]), np.float32)
+    channels = pixels.shape[2]
+    wide = np.zeros((source_height, width * channels), np.float32)
     for index, weight in _covered(source_width, width, step_x):
-        wide += pixels[:, index] * weight[None, :, None]
-    total = np.zeros((height, width, pixels.shape[2]), np.float32)
+        wide += _columns(pixels, index) * np.repeat(weight, channels)
+    total = np.zeros((height, width * channels), np.float32)
     for index, weight in _covered(source_height, height, step_y):
-        total += wide[index] * weight[:, None, None]
-    return np.rint(total).clip(0, 255).astype(np.uint8)
+        total += wide[index] * weight[:, None]
+    return np.rint(total).clip(0, 255).astype(np.uint8).reshape(height, width, channels)
 
 
 def _cell_means(pixels: Pixels, height: int, width: int, high: int, wide: int) -> Pixels:

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from py_runner.data.image import ImageSpec, to_rgb
+from py_runner.data.image import ImageSpec
+from py_runner.data.rgb import to_rgb
 from py_runner.errors import DataError
 from py_runner.files.regular import open_regular
 

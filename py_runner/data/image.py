@@ -32,12 +32,13 @@ from py_runner.data.resize import (
     resize_cv2_nearest,
     resize_pil_bilinear,
 )
+from py_runner.data.rgb import to_rgb
 from py_runner.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PRESETS", "SPEC_KEYS", "ImageSpec", "Size", "to_rgb"]
+__all__ = ["PRESETS", "SPEC_KEYS", "ImageSpec", "Size"]
 
 _COLORS = ("RGB", "BGR")
 _INTERPOLATIONS = (
@@ -260,6 +261,21 @@ class ImageSpec:
         filled = [have if have >= 0 or like < 0 else self._to_stride(like) for have, like in sides]
         return (1, 3, filled[0], filled[1])
 
+    @property
+    def beyond_native(self) -> str:
+        """What of it the native runner does not do and refuses, by its name; "" where it does all.
+
+        armlinux/src/image.cc says the same.
+        """
+        if self.resize in ("within", "fit", "letterbox"):
+            return f"resize {self.resize}"
+        if self.interpolation not in _INTERPOLATIONS[:2]:
+            return f"interpolation {self.interpolation}"
+        return next((name for name, value in _LATER.items() if self._has(name, value)), "")
+
+    def _has(self, name: str, usual: Any) -> bool:
+        return name != "draft" and bool(getattr(self, name) != usual)
+
     def _to_stride(self, side: int) -> int:
         return -(-side // self.stride) * self.stride
 
@@ -467,24 +483,3 @@ SPEC_KEYS = (
     + ", scale=1/255, divisor=N, mean=A,B,C, std=A,B,C, canvas=HxW, fill=A,B,C, stride=N, "
     "wide=on|off, upright=on|off, draft=on|off"
 )
-
-
-def to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
-    """The image in mode RGB, 8 bits a sample; `file_format` is Pillow's name of where it came from.
-
-    Raises DataError for samples whose range is unknown.
-    """
-    from PIL import Image
-
-    if image.mode == "RGB":
-        return image
-    # Older Pillow opens a 16-bit grey PNG as "I"; a PNG never has 32 bits.
-    if image.mode.startswith("I;16") or (image.mode == "I" and file_format == "PNG"):
-        # convert("RGB") would clip at 255 instead of scaling.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        kind = "32-bit integer" if image.mode == "I" else "floating-point"
-        raise DataError(f"has {kind} samples, whose range is unknown; convert it to 8 bits")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns when transparency is dropped in one step
-    return image.convert("RGB")

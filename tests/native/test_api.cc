@@ -451,9 +451,9 @@ TEST_CASE("pictures become tensors as the bundle says") {
     });
     Session other(beyond.path);
     CHECK(json::parse(lr_info(other))["image"] == false);
-    CHECK(refused(lr_set_image(other, rgb, 2, 2, 9, 3), LR_USAGE,
-                  value.is_string() ? (key + " " + value.get<std::string>()).c_str()
-                                    : key.c_str()));
+    CHECK(
+        refused(lr_set_image(other, rgb, 2, 2, 9, 3), LR_USAGE,
+                value.is_string() ? (key + " " + value.get<std::string>()).c_str() : key.c_str()));
   }
   const std::string cat = made.scratch / "cat.jpg";
   write_text(cat, "no picture");

@@ -269,7 +269,18 @@ def narrow(image: np.ndarray[Any, Any], scale: Any) -> np.ndarray[Any, Any]:
     return result
 
 
-PAGES = [*SIZES, (5000, 300), (20, 30), (31, 32), (32, 32), (48, 80), (80, 48)]
+PAGES = [
+    *SIZES,
+    (72, 330),
+    (760, 780),
+    (978, 402),
+    (5000, 300),
+    (20, 30),
+    (31, 32),
+    (32, 32),
+    (48, 80),
+    (80, 48),
+]
 
 
 @pytest.mark.parametrize("size", PAGES)

@@ -322,6 +322,12 @@ def test_a_task_that_is_not_known_is_named_with_the_way_out(tmp_path: Path) -> N
     path = written(tmp_path, OCR_DET.replace("thresh: 0.3", "thresh: high"))
     with pytest.raises(UnsupportedError, match=r"threshold is 'high'.*--task"):
         read_task(path)
+    path = written(tmp_path, OCR_DET.replace("thresh: 0.3", "thresh: .nan"))
+    with pytest.raises(UnsupportedError, match="threshold is nan, not a finite"):
+        read_task(path)
+    path = written(tmp_path, SEGMENTER.replace("output_op: argmax", "output_op: 2020-01-01"))
+    with pytest.raises(UnsupportedError, match=r"output_op is .*, which is no number, word"):
+        read_task(path)
     keypoints = PICODET.replace("metric: COCO", "metric: KeyPointTopDownCOCOEval")
     task = read_task(written(tmp_path, keypoints))
     assert task is not None and task["name"] == "keypoints"

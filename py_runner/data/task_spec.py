@@ -8,6 +8,7 @@ Where an export says it, it is read from there (`task_of`); a user says it as a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,13 @@ def check_task(task: Mapping[str, Any]) -> None:
         takes = ", ".join(OPTIONS[name]) or "no options"
         raise ValueError(f"{name} does not take {', '.join(unknown)}; it takes {takes}")
     for key, value in task.items():
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(one, (str, int, float)) for one in values):
+            raise ValueError(
+                f"{name}: {key} is {value!r}, which is no number, word or list of them"
+            )
+        if any(isinstance(one, float) and not math.isfinite(one) for one in values):
+            raise ValueError(f"{name}: {key} is {value!r}, not a finite number")
         if key.endswith(("threshold", "ratio", "top_k", "candidates")) and (
             isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0
         ):

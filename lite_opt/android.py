@@ -79,6 +79,11 @@ def prepare(
         warnings.append(f"{bundle}: holds no samples, so the app's self-check has nothing to check")
     if opened.image is None or len(opened.inputs) != 1:
         warnings.append(f"{bundle}: says nothing of images, so the app cannot show it pictures")
+    elif opened.image.beyond_native:
+        warnings.append(
+            f"{bundle}: its preprocessing has {opened.image.beyond_native}, which the app does not "
+            "do, so it cannot show it pictures"
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(place, force=force) as folder:
         # The manifest last, as everywhere: a folder without it is no bundle.

@@ -513,3 +513,23 @@ def test_prepare_says_what_the_app_cannot_do(bundle: Path, project: Path, tmp_pa
     warnings = prepare(copy, project).warnings
     assert len(warnings) == 2
     assert "no samples" in warnings[0] and "nothing of images" in warnings[1]
+
+
+def test_prepare_says_which_preprocessing_the_app_lacks(
+    bundle: Path, project: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy.bundle"))
+    document = json.loads((copy / "bundle.json").read_text())
+    plain = document["image"]
+    changes: dict[str, tuple[dict[str, Any], bool]] = {
+        "resize long": ({"resize": "long", "size": 20, "crop": None}, False),
+        "resize fit": ({"resize": "fit", "size": [20, 20], "crop": None}, True),
+        "interpolation cv2-cubic": ({"interpolation": "cv2-cubic"}, True),
+        "wide": ({"wide": True}, True),
+    }
+    for what, (change, lacks) in changes.items():
+        document["image"] = {**plain, **change}
+        (copy / "bundle.json").write_text(json.dumps(document))
+        warnings = prepare(copy, project, force=True).warnings
+        assert len(warnings) == lacks, what
+        assert not lacks or f"its preprocessing has {what}, which the app does not" in warnings[0]

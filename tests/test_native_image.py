@@ -35,6 +35,10 @@ _CLAS = PRESETS["paddleclas"]
 _PIXELS = ImageSpec(resize="none", size=None, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
 SPECS = {
     **PRESETS,
+    "page-min": ImageSpec(resize="page-min", size=100),
+    "page-long": ImageSpec(resize="page-long", size=90, color="BGR"),
+    "long": ImageSpec(resize="long", size=61),
+    "line": dataclasses.replace(PRESETS["ppocr-rec"], size=(9, 30)),
     "pixels": dataclasses.replace(_PIXELS, crop=(1, 1)),
     "short-bgr": dataclasses.replace(_CLAS, size=33, crop=(33, 20), color="BGR"),
     "short-pil": dataclasses.replace(_CLAS, size=40, crop=None, interpolation="pil-bilinear"),
@@ -229,7 +233,7 @@ def test_the_golden_images_are_many_and_mixed(answers: dict[Path, dict[str, str]
 def test_specs_that_from_json_refuses(driver: list[str], tmp_path: Path) -> None:
     good = _CLAS.to_json()
     changes: list[dict[str, Any]] = [
-        {"resize": "long"},
+        {"resize": "wide"},
         {"resize": 3},
         {"resize": "short", "size": [256, 256]},
         {"size": None},
@@ -245,6 +249,11 @@ def test_specs_that_from_json_refuses(driver: list[str], tmp_path: Path) -> None
         {"crop": [224, 0]},
         {"crop": [300, 300]},
         {"resize": "exact", "size": [224, 100]},
+        {"resize": "long", "size": 256},
+        {"resize": "line", "size": [256, 256]},
+        {"resize": "page-min", "size": [256, 256], "crop": None},
+        {"resize": "line", "size": 256, "crop": None},
+        {"resize": "long", "crop": None, "interpolation": "pil-bilinear"},
         {"color": "rgb"},
         {"interpolation": "cubic"},
         {"interpolation": None},

@@ -157,6 +157,13 @@ void check_labels(const Bundle& bundle) {
   }
 }
 
+// Whether the labels name the classes of a row of scores: those of other tasks name boxes or
+// characters.
+bool is_classification(const json& document) {
+  const auto task = document.find("task");
+  return task == document.end() || task->is_null() || text(*task, "name") == "classification";
+}
+
 std::string read_text(const std::string& path) {
   const std::vector<uint8_t> data = read_file(path, kMostManifestBytes);
   return {data.begin(), data.end()};
@@ -210,7 +217,8 @@ Bundle parse_bundle(const std::string& path, const std::string& text_) {
     bundle.inputs = parse_specs(document, "inputs");
     bundle.outputs = parse_specs(document, "outputs");
     const json& image = field(document, "image");
-    if (!image.is_null()) bundle.image = ImageSpec::parse(image);
+    bundle.beyond = ImageSpec::beyond(image);
+    if (!image.is_null() && bundle.beyond.empty()) bundle.image = ImageSpec::parse(image);
     const json& labels = field(document, "labels");
     if (!labels.is_null()) {
       if (!labels.is_array()) throw_type("labels", "a list");
@@ -220,7 +228,7 @@ Bundle parse_bundle(const std::string& path, const std::string& text_) {
       }
     }
     bundle.samples = parse_samples(list(document, "samples"));
-    check_labels(bundle);
+    if (is_classification(document)) check_labels(bundle);
     return bundle;
   } catch (const Error& error) {
     if (error.code == kUsage) throw;

@@ -54,6 +54,7 @@ struct Bundle {
   std::vector<TensorSpec> inputs;
   std::vector<TensorSpec> outputs;
   std::optional<ImageSpec> image;
+  std::string beyond;  // what `image` asks for that this library does not do; else empty
   std::vector<std::string> labels;
   std::vector<SavedSample> samples;
 

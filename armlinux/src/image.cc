@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <type_traits>
 
@@ -17,6 +18,24 @@ using Json = nlohmann::json;
 
 // A 1 x 4000 picture with its short side brought to 256 would be a million pixels wide.
 constexpr int64_t kMaxResizedPixels = int64_t{1} << 26;
+
+// To which PaddleOCR shortens the long side of pages, and PaddleX lines of text.
+constexpr double kLongestPage = 4000, kLongestLine = 3200;
+// The rules of py_runner/data/geometry.py.
+const std::vector<std::string> kResizes = {"short",    "exact",    "pad",       "none", "long",
+                                           "page-min", "page-max", "page-long", "line"};
+
+// Both sides times the ratio, to the nearest multiples of 32.
+Extent page(double height, double width, double ratio) {
+  double high = std::trunc(height * ratio), wide = std::trunc(width * ratio);
+  if (std::max(high, wide) > kLongestPage) {
+    ratio = kLongestPage / std::max(high, wide);
+    high = std::trunc(high * ratio);
+    wide = std::trunc(wide * ratio);
+  }
+  return {static_cast<int64_t>(std::max(std::nearbyint(high / 32) * 32, 32.0)),
+          static_cast<int64_t>(std::max(std::nearbyint(wide / 32) * 32, 32.0))};
+}
 
 [[noreturn]] void refuse(const std::string& what) { throw Error("image: " + what); }
 
@@ -284,6 +303,24 @@ struct ImageSpec::Plan {
   int64_t tensor_width = 0;  // more than the window's where zeros are added on the right
 };
 
+std::string ImageSpec::beyond(const Json& value) {
+  static const std::map<std::string, std::vector<std::string>> values = {
+      {"resize", {"within", "fit", "letterbox"}},
+      {"interpolation", {"cv2-cubic", "cv2-area", "cv2-nearest", "cv2-linear-f32"}}};
+  if (!value.is_object()) return "";
+  for (const auto& [key, known] : values) {
+    const auto found = value.find(key);
+    if (found != value.end() && found->is_string() &&
+        std::find(known.begin(), known.end(), found->get<std::string>()) != known.end()) {
+      return key + " " + found->get<std::string>();
+    }
+  }
+  for (const char* key : {"canvas", "fill", "stride", "wide", "upright"}) {
+    if (value.contains(key)) return key;
+  }
+  return "";
+}
+
 ImageSpec ImageSpec::parse(const Json& value) {
   static const std::vector<std::string> names = {"resize",        "size",  "crop",    "color",
                                                  "interpolation", "scale", "divisor", "mean",
@@ -299,12 +336,15 @@ ImageSpec ImageSpec::parse(const Json& value) {
   }
   ImageSpec spec;
   spec.bgr_ = choice(value, "color", {"RGB", "BGR"}) == 1;
-  spec.resize_ = static_cast<Resize>(choice(value, "resize", {"short", "exact", "pad", "none"}));
+  spec.resize_ = static_cast<Resize>(choice(value, "resize", kResizes));
   spec.antialias_ = choice(value, "interpolation", {"cv2-linear", "pil-bilinear"}) == 1;
 
   const Json& size = value.at("size");
-  if (spec.resize_ == Resize::kShort) {
-    if (!is_side(size)) refuse("resize short needs size = one side, not " + size.dump());
+  if (spec.is_one_side()) {
+    if (!is_side(size)) {
+      refuse("resize " + kResizes[static_cast<size_t>(spec.resize_)] +
+             " needs size = one side, not " + size.dump());
+    }
     spec.size_.height = size.get<int64_t>();
   } else if (spec.resize_ == Resize::kNone) {
     if (!size.is_null()) refuse("resize none takes no size, but size is " + size.dump());
@@ -316,8 +356,8 @@ ImageSpec ImageSpec::parse(const Json& value) {
   if (!crop.is_null()) {
     if (!is_pair(crop)) refuse("crop needs [height, width], not " + crop.dump());
     spec.crop_ = {crop[0].get<int64_t>(), crop[1].get<int64_t>()};
-    if (spec.resize_ == Resize::kPad) {
-      refuse("resize pad fixes the size already and takes no crop");
+    if (spec.resize_ > Resize::kNone || spec.resize_ == Resize::kPad) {
+      refuse("resize " + kResizes[static_cast<size_t>(spec.resize_)] + " takes no crop");
     }
     const bool fits =
         spec.resize_ == Resize::kShort
@@ -331,6 +371,10 @@ ImageSpec ImageSpec::parse(const Json& value) {
     }
   }
 
+  if (spec.antialias_ && spec.resize_ > Resize::kNone) {
+    refuse("resize " + kResizes[static_cast<size_t>(spec.resize_)] +
+           " is OpenCV's: not with pil-bilinear");
+  }
   const Json draft = value.value("draft", Json(false));
   if (!draft.is_boolean() || (draft == true && spec.resize_ == Resize::kNone)) {
     refuse("draft is " + draft.dump() + "; it must be true or false, and true needs a resize");
@@ -352,14 +396,35 @@ ImageSpec ImageSpec::parse(const Json& value) {
 
 Pixels ImageSpec::decode(const uint8_t* data, size_t size) const {
   DecodeOptions options;
-  if (draft_) options.wanted = [this](Extent image) { return resized(image); };
+  if (draft_) options.wanted = [this](Extent image) { return resized(large_enough(image)); };
   return decode_image(data, size, options);
 }
 
 std::vector<int64_t> ImageSpec::output_shape() const {
   if (crop_.height != 0) return {1, 3, crop_.height, crop_.width};
+  if (resize_ == Resize::kLine) return {1, 3, size_.height, -1};
   if (size_.width != 0) return {1, 3, size_.height, size_.width};
   return {1, 3, -1, -1};
+}
+
+bool ImageSpec::is_page() const {
+  return resize_ == Resize::kPageMin || resize_ == Resize::kPageMax || resize_ == Resize::kPageLong;
+}
+
+bool ImageSpec::is_one_side() const {
+  return resize_ == Resize::kShort || resize_ == Resize::kLong || is_page();
+}
+
+Extent ImageSpec::large_enough(Extent image) const {
+  if (!is_page() || image.height + image.width >= 64) return image;
+  return {std::max<int64_t>(32, image.height), std::max<int64_t>(32, image.width)};
+}
+
+int64_t ImageSpec::line_width(Extent image) const {
+  const double high = static_cast<double>(size_.height), least = static_cast<double>(size_.width);
+  const double ratio = static_cast<double>(image.width) / static_cast<double>(image.height);
+  return static_cast<int64_t>(
+      std::min(std::trunc(high * std::max(least / high, ratio)), kLongestLine));
 }
 
 Extent ImageSpec::resized(Extent image) const {
@@ -379,6 +444,29 @@ Extent ImageSpec::resized(Extent image) const {
     }
     case Resize::kExact:
       return size_;
+    case Resize::kLong: {
+      const double scale = static_cast<double>(size_.height) / std::max(width, height);
+      return {static_cast<int64_t>(std::nearbyint(height * scale)),
+              static_cast<int64_t>(std::nearbyint(width * scale))};
+    }
+    case Resize::kPageMin: {
+      const double side = std::min(width, height), least = static_cast<double>(size_.height);
+      return page(height, width, side < least ? least / side : 1.0);
+    }
+    case Resize::kPageMax: {
+      const double side = std::max(width, height), most = static_cast<double>(size_.height);
+      return page(height, width, side > most ? most / side : 1.0);
+    }
+    case Resize::kPageLong: {
+      const double ratio = static_cast<double>(size_.height) / std::max(width, height);
+      return {(static_cast<int64_t>(height * ratio) + 127) / 128 * 128,
+              (static_cast<int64_t>(width * ratio) + 127) / 128 * 128};
+    }
+    case Resize::kLine: {
+      const double high = static_cast<double>(size_.height);
+      const auto scaled = static_cast<int64_t>(std::ceil(high * (width / height)));
+      return {size_.height, std::min(scaled, line_width(image))};
+    }
     case Resize::kNone:
       break;
   }
@@ -391,7 +479,7 @@ ImageSpec::Plan ImageSpec::plan(int width, int height) const {
                 kUsage);
   }
   Plan plan;
-  plan.source = {height, width};
+  plan.source = large_enough({height, width});
   plan.resized = resized(plan.source);
   plan.window = crop_.height != 0 ? crop_ : plan.resized;
   const int64_t window_height = plan.window.height, window_width = plan.window.width;
@@ -402,15 +490,22 @@ ImageSpec::Plan ImageSpec::plan(int width, int height) const {
   }
   plan.top = (plan.resized.height - window_height) / 2;
   plan.left = (plan.resized.width - window_width) / 2;
+  plan.tensor_width = resize_ == Resize::kPad    ? size_.width
+                      : resize_ == Resize::kLine ? line_width(plan.source)
+                                                 : window_width;
+  if (plan.resized.height < 1 || plan.resized.width < 1) {
+    throw Error("an image of " + by(height, width) + " (height x width) would become " +
+                by(plan.resized.height, plan.resized.width) + ": nothing");
+  }
   // What py_runner computes: with Pillow the whole image, of which the window is cut. Doubles
   // cannot overflow, and are exact as far as it matters.
   const Extent& computed = antialias_ && resize_ != Resize::kNone ? plan.resized : plan.window;
-  if (static_cast<double>(computed.height) * static_cast<double>(computed.width) >
+  const double made = static_cast<double>(window_height) * static_cast<double>(plan.tensor_width);
+  if (std::max(static_cast<double>(computed.height) * static_cast<double>(computed.width), made) >
       static_cast<double>(kMaxResizedPixels)) {
     throw Error("an image of " + by(height, width) + " (height x width) would become " +
                 by(plan.resized.height, plan.resized.width) + ": too large");
   }
-  plan.tensor_width = resize_ == Resize::kPad ? size_.width : window_width;
   return plan;
 }
 
@@ -426,6 +521,17 @@ void ImageSpec::apply(const uint8_t* pixels, int width, int height, ptrdiff_t st
                 kUsage);
   }
   const Plan plan = this->plan(width, height);
+  std::vector<uint8_t> padded;
+  if (plan.source.height != height || plan.source.width != width) {
+    const ptrdiff_t wide = static_cast<ptrdiff_t>(plan.source.width) * channels;
+    padded.resize(static_cast<size_t>(plan.source.height * wide));
+    for (int64_t y = 0; y < height; ++y) {
+      std::memcpy(padded.data() + y * wide, pixels + y * stride,
+                  static_cast<size_t>(width) * static_cast<size_t>(channels));
+    }
+    pixels = padded.data();
+    stride = wide;
+  }
   if (channels == 3) {
     run<3>(plan, pixels, stride, tensor);
   } else {

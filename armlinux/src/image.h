@@ -18,6 +18,10 @@ class ImageSpec {
   // The value of "image" in bundle.json. Throws Error for what ImageSpec.from_json refuses.
   static ImageSpec parse(const nlohmann::json& value);
 
+  // What the value asks for that py_runner does and this library does not, in words that name it;
+  // empty where there is nothing of the kind.
+  static std::string beyond(const nlohmann::json& value);
+
   // Decode an image file as decode_image does, shrunk on the way where the spec's draft is on.
   Pixels decode(const uint8_t* data, size_t size) const;
 
@@ -39,16 +43,22 @@ class ImageSpec {
              float* tensor) const;
 
  private:
-  enum class Resize { kShort, kExact, kPad, kNone };
+  // In the order of kResizes in image.cc.
+  enum class Resize { kShort, kExact, kPad, kNone, kLong, kPageMin, kPageMax, kPageLong, kLine };
   struct Plan;  // what apply() does to an image of one size
 
   Plan plan(int width, int height) const;
   Extent resized(Extent image) const;
+  bool is_page() const;
+  bool is_one_side() const;
+  // What an image becomes before it is resized: PaddleOCR adds black to the smallest pages.
+  Extent large_enough(Extent image) const;
+  int64_t line_width(Extent image) const;
   template <int Channels>
   void run(const Plan& plan, const uint8_t* pixels, ptrdiff_t stride, float* tensor) const;
 
   Resize resize_ = Resize::kNone;
-  Extent size_;  // height alone where resize_ is kShort
+  Extent size_;  // height alone where is_one_side()
   Extent crop_;  // 0 x 0: none
   bool bgr_ = false;
   bool antialias_ = false;  // pil-bilinear

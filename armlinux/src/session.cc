@@ -192,6 +192,11 @@ const TensorSpec& Session::input(int index) const {
 }
 
 const ImageSpec& Session::image_spec() const {
+  if (!bundle_.beyond.empty()) {
+    throw Error(bundle_.path + ": its preprocessing has " + bundle_.beyond +
+                    ", which lite_run does not do: give arrays, made with paddle-edge run",
+                kUsage);
+  }
   if (!bundle_.image || bundle_.inputs.size() != 1) {
     throw Error(bundle_.path +
                     ": says nothing of images, or has more than one input: give "

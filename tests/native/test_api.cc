@@ -442,6 +442,23 @@ TEST_CASE("pictures become tensors as the bundle says") {
   CHECK(output(session) == two);
   CHECK(refused(lr_set_image(session, rgb, 3, 2, 9, 3), LR_FAULT, "a picture of 3 x 2: input 'x'"));
   CHECK(refused(lr_set_image(session, rgb, 2, 2, 5, 3), LR_USAGE, "stride"));
+  // What only Python does is refused by name, when a picture comes; arrays are fed all the same.
+  const std::vector<std::pair<std::string, json>> later = {
+      {"resize", "fit"}, {"interpolation", "cv2-cubic"}, {"stride", 32}, {"wide", true}};
+  for (const auto& [key, value] : later) {
+    Made beyond([&](json& d) {
+      d["inputs"][0]["shape"] = {-1, 3, -1, 2};
+      d["outputs"][0]["shape"] = {-1, 3, -1, 2};
+      d["labels"] = nullptr;
+      d["image"] = {{"resize", "exact"}, {"size", {2, 2}}, {"interpolation", "cv2-linear"}};
+      d["image"][key] = value;
+    });
+    Session other(beyond.path);
+    CHECK(json::parse(lr_info(other))["image"] == false);
+    CHECK(
+        refused(lr_set_image(other, rgb, 2, 2, 9, 3), LR_USAGE,
+                value.is_string() ? (key + " " + value.get<std::string>()).c_str() : key.c_str()));
+  }
   const std::string cat = made.scratch / "cat.jpg";
   write_text(cat, "no picture");
   CHECK(refused(lr_set_file(session, 0, cat.c_str()), LR_FAULT, "cat.jpg: "));

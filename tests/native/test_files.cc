@@ -263,6 +263,18 @@ TEST_CASE("a manifest is read, and refused in words where a field is of no use")
                d["labels"] = {"a", "b"};
              }),
              "b: 2 labels for a model of 10 classes"));
+  // Of other tasks, labels are not classes of a row.
+  const auto with_task = [&](const json& task) {
+    return edited([&](json& d) {
+      d["labels"] = {"a", "b"};
+      d["task"] = task;
+    });
+  };
+  CHECK(says(with_task({{"name", "classification"}}), "b: 2 labels"));
+  CHECK(says(with_task(nullptr), "b: 2 labels"));
+  CHECK(with_task({{"name", "detection"}, {"threshold", 0.5}}).empty());
+  CHECK(says(with_task({{"threshold", 0.5}}), "field 'name' is missing"));
+  CHECK(says(with_task("detection"), "not an object"));
   CHECK(edited([](json& d) { d["labels"] = nullptr; }).empty());
   CHECK(says(edited([](json& d) { d["name"] = std::string("a\0b", 3); }), "zero bytes"));
   CHECK(says(edited([](json& d) { d["recipe"]["limits"] = {{"cosine", "high"}}; }), "number"));

@@ -12,9 +12,10 @@ from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
 from lite_opt.subject import opened
 from lite_opt.views import answers
+from py_runner.errors import PaddleEdgeError
 from py_runner.files.folder import check_free
 from py_runner.inference import run
-from py_runner.tasks import TASKS
+from py_runner.tasks import decode
 
 __all__ = ["command"]
 
@@ -100,11 +101,16 @@ def command(
             )
     done.save(out, force=force)
     skipped = getattr(samples, "skipped", ())
+    try:
+        predictions = decode(done, subject.labels, top=top)
+    except PaddleEdgeError as error:  # the run is there all the same
+        predictions = []
+        warnings.append(f"the answers are not decoded: {error}")
     document = {
         "run": out,
         **done.summary(),
         "skipped": [{"id": id_, "reason": reason} for id_, reason in skipped],
         "warnings": warnings,
-        "predictions": TASKS["classification"].decode(done, subject.labels, top=top),
+        "predictions": predictions,
     }
     tell(document, answers.view(document), as_json=as_json)

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lite_opt.conversion.source import Source
 from lite_opt.model.load import load
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.data.image import ImageSpec
 from py_runner.data.image_text import image_spec
-from py_runner.data.labels import check_labels, read_labels
+from py_runner.data.labels import check_labels, class_names, read_labels
 from py_runner.data.random_samples import Draws, random_samples
+from py_runner.data.task_spec import task_spec
 from py_runner.errors import UsageError
 from py_runner.files.folder import temporary_folder
 from py_runner.formats.bundle import Bundle
@@ -27,7 +29,8 @@ __all__ = ["Subject", "bundle_samples", "opened"]
 class Subject:
     """A model and the engine that is to run it, with how to preprocess and the classes' names.
 
-    `own` is where its own samples are: the bundle, None for a source model.
+    `task` is what it does, as far as it is said. `left_out` is what lies beside the model and could
+    not be followed. `own` is where its own samples are: the bundle, None for a source model.
     """
 
     model: Model
@@ -36,6 +39,8 @@ class Subject:
     labels: Sequence[str] | None
     own: Bundle | None = None
     draws: Draws = field(default_factory=Draws)
+    task: Mapping[str, Any] | None = None
+    left_out: str = ""
 
     def samples(
         self,
@@ -51,14 +56,19 @@ class Subject:
         skips images that cannot be read. Raises DataError, and UsageError as `random_samples`.
         """
         if data is not None:
-            return dataset(
-                data,
-                inputs=self.model.inputs,
-                image=self.image,
-                labels=self.labels,
-                skip_bad=skip_bad,
-                limit=limit,
-            )
+            try:
+                return dataset(
+                    data,
+                    inputs=self.model.inputs,
+                    image=self.image,
+                    labels=class_names(self.labels, self.task),
+                    skip_bad=skip_bad,
+                    limit=limit,
+                )
+            except UsageError as error:
+                if self.image is not None or not self.left_out:
+                    raise
+                raise UsageError(f"{error}; {self.left_out}") from None
         own = self.own.read_samples() if self.own else []
         if not own or shapes:
             own = random_samples(
@@ -75,7 +85,11 @@ def bundle_samples(
     if data is None:
         return bundle.read_samples()[:limit] or None
     return dataset(
-        data, inputs=bundle.inputs, image=bundle.image, labels=bundle.labels, limit=limit
+        data,
+        inputs=bundle.inputs,
+        image=bundle.image,
+        labels=class_names(bundle.labels, bundle.task),
+        limit=limit,
     )
 
 
@@ -88,20 +102,29 @@ def opened(
     params: str | Path | None = None,
     image: str | Path | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
 ) -> Iterator[Subject]:
     """The subject at `path`, which is there as long as the block lasts.
 
-    By default engine `lite` runs a bundle, and `paddle` a source model; preprocessing and labels
-    are those in the bundle or beside the model. Raises UsageError where the engine does not run
-    such a subject, ModelError and DataError where a file is at fault.
+    By default engine `lite` runs a bundle, and `paddle` a source model; preprocessing, labels and
+    task are those in the bundle or beside the model. Raises UsageError where the engine does not
+    run such a subject, ModelError and DataError where a file is at fault.
     """
     if Path(path, "bundle.json").exists():
-        yield _of_bundle(path, engine, device, image, labels)
+        yield _of_bundle(path, engine, device, image, labels, task)
         return
-    source = Source.of(load(path, params=params), image=image, labels=labels)
+    source = Source.of(load(path, params=params), image=image, labels=labels, task=task)
     with temporary_folder() as temporary:
         model = source.model(temporary)
-        yield Subject(model, engine or "paddle", source.image, source.labels, draws=source.draws)
+        yield Subject(
+            model,
+            engine or "paddle",
+            source.image,
+            source.labels,
+            draws=source.draws,
+            task=source.task,
+            left_out=source.warning,
+        )
 
 
 def _of_bundle(
@@ -110,6 +133,7 @@ def _of_bundle(
     device: str,
     image: str | Path | None,
     labels: str | Path | None,
+    task: str | None,
 ) -> Subject:
     bundle = Bundle.open(path)
     if engine == "paddle":
@@ -118,7 +142,10 @@ def _of_bundle(
             f"({bundle.source.get('file')}): name that one"
         )
     names = read_labels(labels) if labels else bundle.labels
-    check_labels(names, bundle.outputs)
+    does = task_spec(task) if task else bundle.task
+    check_labels(names, bundle.outputs, does)
     spec = image_spec(image) if image else bundle.image
     engine = engine or "lite"
-    return Subject(bundle.model(bundle_target(engine, device)), engine, spec, names, bundle)
+    return Subject(
+        bundle.model(bundle_target(engine, device)), engine, spec, names, bundle, task=does
+    )

@@ -532,7 +532,7 @@ DATA_SETS: dict[str, Case] = {
     ),
     "yml-of-detection": (
         holds("net.yml", "Preprocess:\n- type: Resize\n"), f"{CONVERT} --image net.yml", 3,
-        "section 'Preprocess' (PaddleDetection, PaddleSeg) is not supported",
+        "without the step 'Permute' the tensor is NHWC",
     ),
 }  # fmt: skip
 

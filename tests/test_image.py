@@ -164,6 +164,8 @@ def test_presets_are_those_transforms() -> None:
         "paddleclas": (224, 224),
         "darknet53": (256, 256),
         "ppocr-cls": (48, 192),
+        "ppocr-det": (-1, -1),
+        "ppocr-rec": (48, -1),
         "efficientnet-lite": (224, 224),
     }
 
@@ -313,7 +315,7 @@ def test_json_refuses_unknown_missing_and_wrong_values() -> None:
     [
         ({"color": "GRAY"}, "RGB, BGR"),
         ({"color": ["RGB"]}, "RGB, BGR"),
-        ({"resize": "long"}, "short, exact, pad, none"),
+        ({"resize": "wide"}, "short, exact, pad, none"),
         ({"interpolation": "area"}, "cv2-linear, pil-bilinear"),
         ({"size": (256, 256)}, "one side"),
         ({"size": 0}, "one side"),
@@ -502,7 +504,7 @@ def test_yml_in_another_order(tmp_path: Path, early: str, late: str) -> None:
     ("old", "new", "message"),
     [
         ("CropImage:", "RandCropImage:", "op 'RandCropImage' is not supported"),
-        ("ToCHWImage: null", "KeepKeys: null", "op 'KeepKeys'"),
+        ("ToCHWImage: null", "KeepKeys: null", "without ToCHWImage"),
         ("  - ToCHWImage: null\n", "", "without ToCHWImage"),
         ("resize_short: 256", "{resize_short: 256, interpolation: bicubic}", "bicubic"),
         ("resize_short: 256", "{resize_long: 256}", "option 'resize_long'"),
@@ -523,7 +525,8 @@ def test_yml_in_another_order(tmp_path: Path, early: str, late: str) -> None:
             "'CropImage' stands",
         ),
         ("transform_ops:", "operators:", "no list transform_ops"),
-        ("PreProcess:", "Preprocess:", "'Preprocess'.*not supported"),
+        ("PreProcess:", "Preprocess:", "Preprocess is no list of steps"),
+        ("PreProcess:", "Deploy:", "Deploy has no list transforms"),
         ("label_list: [", "label_list: [[a], ", "label_list is no list"),
         ("PreProcess:", "PreProcess: [", "not a YAML file"),
         (PADDLEX, "just a word", "no sections"),

@@ -229,7 +229,7 @@ def test_the_golden_images_are_many_and_mixed(answers: dict[Path, dict[str, str]
 def test_specs_that_from_json_refuses(driver: list[str], tmp_path: Path) -> None:
     good = _CLAS.to_json()
     changes: list[dict[str, Any]] = [
-        {"resize": "long"},
+        {"resize": "wide"},
         {"resize": 3},
         {"resize": "short", "size": [256, 256]},
         {"size": None},

@@ -34,6 +34,7 @@ __all__ = ["command"]
 @opt.PARAMS
 @opt.IMAGE
 @opt.LABELS
+@opt.TASK
 @click.option(
     "--calibration",
     type=opt.Reads(),
@@ -95,7 +96,8 @@ def command(
     """Make a bundle for ARM of a Paddle inference model, and check it against the server.
 
     MODEL is a folder or file that Paddle saved: inference.json or .pdmodel with .pdiparams, or a
-    folder with __model__. An inference.yml beside it gives preprocessing and labels.
+    folder with __model__. An inference.yml (infer_cfg.yml, deploy.yaml) beside it gives
+    preprocessing, labels and task.
 
     Every result is compared with the server before there is a bundle: by the x86 engine, and
     what that cannot compute rightly (int8, fp16) by its simulation on the server.
@@ -108,7 +110,7 @@ def command(
     Examples:
       paddle-edge convert inference/ -o cat.bundle
       paddle-edge convert cls.pdmodel -o cls.bundle --image ppocr-cls --labels names.txt
-      paddle-edge convert det/ -o det.bundle --check-shape x=1,3,320,320
+      paddle-edge convert det/ -o det.bundle --image ppocr-det --task text-detection
       paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration photos/
       paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration val.txt \\
         --max-drop 0.5

@@ -13,7 +13,9 @@ from typing import Any, Callable
 import click
 
 from lite_opt.cli.output import forget_reader
+from py_runner.data.image import PRESETS
 from py_runner.data.mentions import with_mentioned
+from py_runner.data.task_spec import OPTIONS
 from py_runner.devices import board_words
 from py_runner.files.folder import check_kept
 
@@ -170,11 +172,19 @@ IMAGE = click.option(
     "--image",
     type=MayRead(),
     metavar="SPEC",
-    help="Preprocessing: an inference.yml, a preset (paddleclas, darknet53, ppocr-cls, "
-    "efficientnet-lite), or KEY=VALUE,... such as resize=short:256,crop=224. "
-    "Default: the inference.yml beside MODEL.",
+    help="Preprocessing: an inference.yml, infer_cfg.yml or deploy.yaml, a preset "
+    f"({', '.join(PRESETS)}), or KEY=VALUE,... such as resize=short:256,crop=224. "
+    "Default: such a file beside MODEL.",
 )
-LABELS = click.option("--labels", type=Reads(), help="Class names, one a line.")
+LABELS = click.option(
+    "--labels", type=Reads(), help="Class names, or the characters of a dictionary, one a line."
+)
+TASK = click.option(
+    "--task",
+    metavar="NAME[,KEY=VALUE...]",
+    help=f"What the model does: {', '.join(OPTIONS)}; with options such as threshold=0.5. "
+    "Default: what the inference.yml, infer_cfg.yml or deploy.yaml beside MODEL says.",
+)
 ENGINE = click.option(
     "--engine",
     help="lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "

@@ -55,6 +55,7 @@ __all__ = ["command"]
 @opt.PARAMS
 @opt.IMAGE
 @opt.LABELS
+@opt.TASK
 @opt.check_shape("Shape of random tensors.")
 @opt.FORCE
 @opt.JSON
@@ -71,6 +72,7 @@ def command(
     params: str | None,
     image: str | None,
     labels: str | None,
+    task: str | None,
     check_shape: Mapping[str, Sequence[tuple[int, ...]]],
     force: bool,
     as_json: bool,
@@ -87,7 +89,13 @@ def command(
     check_free(out, force=force)
     warnings: list[str] = []
     with opened(
-        model, engine=engine, device=device, params=params, image=image, labels=labels
+        model,
+        engine=engine,
+        device=device,
+        params=params,
+        image=image,
+        labels=labels,
+        task=task,
     ) as subject:
         samples = subject.samples(data, shapes=check_shape, limit=limit, skip_bad=skip_bad)
         with watching(as_json) as watch:

@@ -70,6 +70,7 @@ def convert(
     params: str | Path | None = None,
     image: str | Path | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
     calibration: str | Path | None = None,
     samples: str | Path | None = None,
     check_samples: int = CHECK_SAMPLES,
@@ -90,8 +91,10 @@ def convert(
             the x86 file is an fp32 twin.
         params: the parameter file or folder, where it is not found by its name.
         image: preprocessing: an `inference.yml`, a preset or a SPEC, see `image_spec`;
-            by default the `inference.yml` beside the model.
-        labels: a file with one class name a line.
+            by default the `inference.yml`, `infer_cfg.yml` or `deploy.yaml` beside the model.
+        labels: a file with one class name, or one character of a dictionary, a line.
+        task: what the model does, `NAME[,KEY=VALUE...]`, see `task_spec`; by default what that
+            file says.
         calibration: the data set that recipe int8 is calibrated with.
         samples: a data set to check with; by default what calibration left of its data set, or
             seeded random tensors.
@@ -126,7 +129,7 @@ def convert(
         watch.say(f"reading {model}")
         program = load(model, params=params)
         fix_shapes(program, input_shape or {})
-        source = Source.of(program, image=image, labels=labels)
+        source = Source.of(program, image=image, labels=labels, task=task)
         chosen = plan.recipe_for(source)
         if chosen is QUANTIZED:
             watch.say("the model is quantized already: its own scales are kept")

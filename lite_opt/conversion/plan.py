@@ -14,6 +14,7 @@ from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibration_warnings
 from lite_opt.recipes import QUANTIZED, Recipe
 from py_runner.data.dataset import dataset
+from py_runner.data.labels import class_names
 from py_runner.data.mentions import with_mentioned
 from py_runner.data.random_samples import random_samples
 from py_runner.errors import DataError, UsageError
@@ -123,7 +124,7 @@ class Material:
                     plan.samples,
                     inputs=source.inputs,
                     image=source.image,
-                    labels=source.labels,
+                    labels=class_names(source.labels, source.task),
                     limit=count,
                 )
             )
@@ -143,7 +144,12 @@ class Material:
         settings = recipe.calibration
         if settings is None or path is None:
             return cls()
-        data = dataset(path, inputs=source.inputs, image=source.image, labels=source.labels)
+        data = dataset(
+            path,
+            inputs=source.inputs,
+            image=source.image,
+            labels=class_names(source.labels, source.task),
+        )
         order = np.random.default_rng(settings.seed).permutation(len(data)).tolist()
         count = min(settings.samples, len(data))
         if settings.max_drop is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from lite_opt.model.draws import draws_of
 from lite_opt.model.load import load, save
@@ -12,9 +14,13 @@ from lite_opt.passes.half import computes_in_half, widen_half
 from lite_opt.quant.operators import is_quantized
 from py_runner.data.image import ImageSpec
 from py_runner.data.image_text import image_spec
-from py_runner.data.inference_yml import UnsupportedError, read_image, read_label_list
+from py_runner.data.inference_yml import read_image, read_label_list, read_task
 from py_runner.data.labels import check_labels, read_labels
 from py_runner.data.random_samples import Draws
+from py_runner.data.roles import picture_input
+from py_runner.data.task_spec import task_spec
+from py_runner.data.yml_steps import UnsupportedError, beside
+from py_runner.errors import DataError
 from py_runner.tensors import Model, TensorSpec
 
 __all__ = ["Source"]
@@ -22,7 +28,8 @@ __all__ = ["Source"]
 
 @dataclass(frozen=True)
 class Source:
-    """A source model with what lies beside it: how to preprocess, and the names of the classes.
+    """A source model with what lies beside it: how to preprocess, the names of the classes, and
+    what it does.
 
     draws: what random integers have to be to mean something to it.
     half: whether it computes in half floats. The server has few kernels for these on a CPU, and
@@ -37,6 +44,7 @@ class Source:
     warning: str = ""
     half: bool = False
     draws: Draws = field(default_factory=Draws)
+    task: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -45,40 +53,54 @@ class Source:
         *,
         image: str | Path | None = None,
         labels: str | Path | None = None,
+        task: str | None = None,
     ) -> Source:
-        """Preprocessing and labels as given, or else from `inference.yml` beside the model.
+        """Preprocessing, labels and task as given, or else from the `inference.yml` (or
+        `infer_cfg.yml`, `deploy.yaml`) beside the model.
 
-        Preprocessing there that we cannot follow (detection, say) becomes a `warning` where none is
-        given. Raises DataError where that file is broken.
+        What is there that we cannot follow becomes a `warning` where none is given. Raises
+        DataError where that file is broken.
         """
-        beside = program.files.model.with_name("inference.yml")
-        there = beside.exists() and not beside.is_dir()
-        spec, names, warning = None, None, ""
+        there = beside(program.files.model.parent)
+        spec, names, does = None, None, None
+        left_out = []
         if labels is not None:
             names = read_labels(labels)
         elif there:
-            names = read_label_list(beside)
+            names = read_label_list(there)
         if image is not None:
             spec = image_spec(image)
         elif there:
             try:
-                spec = read_image(beside)
+                spec = read_image(there)
             except UnsupportedError as error:
-                warning = f"preprocessing is left out: {error}"
+                left_out.append(f"preprocessing is left out: {error}")
+        if task is not None:
+            does = task_spec(task)
+        elif there:
+            try:
+                does = read_task(there)
+            except UnsupportedError as error:
+                left_out.append(f"the task is left out: {error}")
+            except DataError:
+                if image is None or labels is None:  # with both given the file is not needed
+                    raise
+        warning = "; ".join(left_out)
         half = computes_in_half(program)
         if half:
             told = "it computes in half floats: the server runs it in float32 as well"
             warning = f"{warning}; {told}" if warning else told
-        check_labels(names, program.outputs)
+        check_labels(names, program.outputs, does)
         return cls(
             program.files,
             tuple(program.inputs),
-            spec,
+            _fitting(spec, program.inputs),
             None if names is None else tuple(names),
             "int8" if is_quantized(program) else "fp32",
             warning,
             half,
             draws_of(program),
+            does,
         )
 
     @property
@@ -104,3 +126,12 @@ class Source:
             (files.model, files.params),
             self.inputs,
         )
+
+
+def _fitting(spec: ImageSpec | None, inputs: Sequence[TensorSpec]) -> ImageSpec | None:
+    """The preprocessing for a model whose width is fixed: a line of text then does not grow."""
+    picture = picture_input(inputs)
+    if spec is None or spec.resize != "line" or picture is None or len(picture.shape) != 4:
+        return spec
+    height, width = picture.shape[2:]
+    return spec if width < 0 or height < 0 else replace(spec, resize="pad", size=(height, width))

@@ -23,6 +23,7 @@ from lite_opt.quant.mixed import Quantized
 from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import dequantized
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
+from py_runner.data.yml_steps import beside
 from py_runner.errors import ConvertError
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, Target
@@ -113,9 +114,9 @@ def _quantize(
 def _save_quantized(program: Program, source: Source, folder: Path) -> None:
     with whole_folder(folder) as partial:
         save(program, partial)
-        beside = source.files.model.with_name("inference.yml")
-        if beside.is_file():
-            shutil.copyfile(beside, partial / beside.name)
+        there = beside(source.files.model.parent)
+        if there is not None:
+            shutil.copyfile(there, partial / there.name)
 
 
 def make_bundle(
@@ -173,6 +174,7 @@ def make_bundle(
             outputs=(),
             image=source.image,
             labels=source.labels,
+            task=source.task,
         )
         return bundle, doubt
 

@@ -74,6 +74,7 @@ def _bundle(bundle: Bundle) -> dict[str, Any]:
         "inputs": [_spec(spec) for spec in bundle.inputs],
         "outputs": [_spec(spec) for spec in bundle.outputs],
         "image": bundle.image.to_json() if bundle.image else None,
+        "task": bundle.task,
         "labels": len(bundle.labels) if bundle.labels else None,
         "samples": [{"id": s.id, "label": s.label} for s in bundle.samples],
         "check": bundle.check,

@@ -20,7 +20,8 @@ __all__ = ["open_image"]
 def open_image(path: str | os.PathLike[str], spec: ImageSpec | None = None) -> Image.Image:
     """Decode an image file to a PIL image of mode RGB, turned upright as EXIF says.
 
-    spec: where its `draft` is on, a JPEG is shrunk while it is decoded.
+    spec: where its `draft` is on, a JPEG is shrunk while it is decoded; where its `upright` is off,
+    nothing is turned.
 
     As `cv2.imread` does: transparency is dropped, grey and palette images become RGB, and 16-bit
     samples keep their high byte. Of several frames the first is taken. Pillow's own limit
@@ -43,7 +44,8 @@ def open_image(path: str | os.PathLike[str], spec: ImageSpec | None = None) -> I
             if spec is not None and spec.draft:
                 _draft(image, spec)
             image.load()
-            result = to_rgb(_upright(image), image.format)
+            turned = image if spec is not None and not spec.upright else _upright(image)
+            result = to_rgb(turned, image.format)
             return result.copy() if result is image else result  # outlives the open file
     except FileNotFoundError:
         raise DataError(f"{path}: no such image file") from None
@@ -58,7 +60,9 @@ def open_image(path: str | os.PathLike[str], spec: ImageSpec | None = None) -> I
 
 
 def _draft(image: ImageFile, spec: ImageSpec) -> None:
-    sideways = image.format in ("JPEG", "MPO") and _orientation(image) in (5, 6, 7, 8)
+    sideways = (
+        spec.upright and image.format in ("JPEG", "MPO") and _orientation(image) in (5, 6, 7, 8)
+    )
     width, height = image.size[::-1] if sideways else image.size
     wanted_height, wanted_width = spec.resized(height, width)
     wanted = (wanted_height, wanted_width) if sideways else (wanted_width, wanted_height)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from py_runner.data.decode import open_image
 from py_runner.data.image import ImageSpec
 from py_runner.data.labels import read_text
+from py_runner.data.roles import beside_picture, picture_input
 from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted, check_feed, some
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec
@@ -37,10 +38,11 @@ def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
     listed = _listed(path, wanted.labels)
     if listed is None:
         return None
-    target, spec = _one_input(path, wanted)
+    target, spec = _picture(path, wanted)
     root = path if path.is_dir() else path.parent
     return [
-        Item(id_, label, partial(_feeds, root / name, target, spec)) for id_, label, name in listed
+        Item(id_, label, partial(_feeds, root / name, target, spec, wanted.inputs))
+        for id_, label, name in listed
     ]
 
 
@@ -49,9 +51,11 @@ def listed_files(path: Path) -> list[Path]:
     return [path.parent / item.name for item in _in_list(path, _LISTS[path.suffix.lower()])]
 
 
-def _feeds(file: Path, target: TensorSpec, spec: ImageSpec) -> dict[str, npt.NDArray[Any]]:
+def _feeds(
+    file: Path, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]
+) -> dict[str, npt.NDArray[Any]]:
     try:
-        pixels = open_image(file, spec)
+        pixels = np.asarray(open_image(file, spec))
     except DataError as error:  # names the file already
         raise BadItemError(str(error)) from error
     try:
@@ -59,14 +63,29 @@ def _feeds(file: Path, target: TensorSpec, spec: ImageSpec) -> dict[str, npt.NDA
     except DataError as error:
         raise BadItemError(f"{file}: {error}") from error
     check_feed(str(file), target, tensor.dtype, tensor.shape)
-    return {target.name: tensor}
+    feeds: dict[str, npt.NDArray[Any]] = {target.name: tensor}
+    height, width = pixels.shape[:2]
+    place = spec.placed(height, width)
+    for other in inputs:
+        told = None if other is target else beside_picture(other, place, height, width)
+        if told is not None:
+            check_feed(str(file), other, told.dtype, told.shape)
+            feeds[other.name] = told
+    return feeds
 
 
-def _one_input(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
-    """The input that takes the images, and how they become its tensor."""
-    if len(wanted.inputs) != 1:
+def _picture(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
+    """The input that takes the pictures, and how they become its tensor."""
+    target = picture_input(wanted.inputs)
+    if target is not None:
+        place = ImageSpec(resize="none", size=None).placed(1, 1)
+        others = [spec for spec in wanted.inputs if spec is not target]
+        if any(beside_picture(spec, place, 1, 1) is None for spec in others):
+            target = None
+    if target is None:
         raise DataError(
-            f"{path}: images feed one input, but the model has {len(wanted.inputs)} "
+            f"{path}: images feed one input, and beside it their size and scale (im_shape, "
+            f"scale_factor), but the model has {len(wanted.inputs)} "
             f"({some([spec.name for spec in wanted.inputs])}): use .npz with arrays by these names"
         )
     if wanted.image is None:
@@ -74,7 +93,7 @@ def _one_input(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
             f"{path}: say how images become tensors: --image with an inference.yml, a preset such "
             "as paddleclas, or resize=short:256,crop=224"
         )
-    target, spec = wanted.inputs[0], wanted.image
+    spec = wanted.image
     check_feed(f"{path}: the image spec", target, np.dtype(np.float32), spec.output_shape)
     return target, spec
 

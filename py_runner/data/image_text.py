@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from py_runner.data.geometry import SIDE
 from py_runner.data.image import PRESETS, SPEC_KEYS, ImageSpec, Size
-from py_runner.data.inference_yml import read_number, read_preprocessing
+from py_runner.data.inference_yml import read_preprocessing
+from py_runner.data.yml_steps import read_number
 from py_runner.errors import UsageError
 
 __all__ = ["image_spec"]
@@ -73,18 +75,20 @@ def _parse_field(key: str, value: str) -> dict[str, Any]:
     """The fields of ImageSpec that KEY=VALUE sets; ValueError for a value, KeyError for a key."""
     if key == "resize":
         kind, _, size = value.partition(":")
-        return {"resize": kind, "size": _parse_size(size, square=kind != "short")}
-    if key == "crop":
-        return {"crop": _parse_size(value, square=True)}
+        return {"resize": kind, "size": _parse_size(size, square=kind not in SIDE)}
+    if key in ("crop", "canvas"):
+        return {key: _parse_size(value, square=True)}
     if key in ("color", "interpolation"):
         return {key: value}
-    if key == "draft":
+    if key == "stride":
+        return {key: _parse_size(value, square=False)}
+    if key in ("draft", "wide", "upright"):
         if value not in ("on", "off"):
             raise ValueError(f"{value!r} is neither on nor off")
-        return {"draft": value == "on"}
+        return {key: value == "on"}
     if key in ("scale", "divisor"):
         return {key: read_number(value)}
-    if key in ("mean", "std"):
+    if key in ("mean", "std", "fill"):
         numbers = tuple(read_number(number) for number in value.split(","))
         return {key: numbers * 3 if len(numbers) == 1 else numbers}
     raise KeyError(key)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from py_runner.errors import DataError, UsageError
 from py_runner.files import regular
 from py_runner.tensors import TensorSpec
 
-__all__ = ["check_labels", "read_labels", "read_text"]
+__all__ = ["check_labels", "class_names", "read_labels", "read_text"]
 
 
 def read_labels(path: str | os.PathLike[str]) -> list[str]:
@@ -39,14 +40,41 @@ def read_labels(path: str | os.PathLike[str]) -> list[str]:
     return [numbered[index] for index in indices] if numbered.keys() == set(indices) else lines
 
 
-def check_labels(labels: Sequence[str] | None, outputs: Sequence[TensorSpec]) -> None:
-    """Raise UsageError where there are not as many labels as the first output has classes."""
+def check_labels(
+    labels: Sequence[str] | None,
+    outputs: Sequence[TensorSpec],
+    task: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise UsageError where there are not as many labels as the first output has classes.
+
+    That is so of classification, and of text recognition, whose classes are a blank, the characters
+    and, by its option use_space_char, a space. What other tasks put out does not tell.
+    """
+    name = (task or {}).get("name", "classification")
     classes = outputs[0].shape[-1] if outputs[0].shape else -1
-    if labels is not None and classes > 0 and len(labels) != classes:
+    if labels is None or classes <= 0:
+        return
+    if name == "text-recognition":
+        characters = classes - 1 - bool((task or {}).get("use_space_char", True))
+        if len(labels) != characters:
+            raise UsageError(
+                f"{len(labels)} characters for a model of {characters}, a blank "
+                f"{'and a space ' if characters < classes - 1 else ''}not counted: give the right "
+                "dictionary with --labels, and use_space_char=on or off with --task"
+            )
+    elif name == "classification" and len(labels) != classes:
         raise UsageError(
             f"{len(labels)} labels for a model of {classes} classes: "
             "give the right file with --labels"
         )
+
+
+def class_names(
+    labels: Sequence[str] | None, task: Mapping[str, Any] | None = None
+) -> Sequence[str] | None:
+    """The labels where they are names of what a whole picture may be: those of other tasks, names
+    of boxes or characters, say nothing of a data set's own numbers and folders."""
+    return labels if (task or {}).get("name", "classification") == "classification" else None
 
 
 def read_text(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from py_runner.data.image_files import listed_files
 from py_runner.data.inference_yml import label_file
+from py_runner.data.yml_steps import beside
 from py_runner.errors import DataError
 
 __all__ = ["with_mentioned"]
@@ -16,7 +17,8 @@ __all__ = ["with_mentioned"]
 
 def with_mentioned(paths: Iterable[str | Path | None]) -> list[Path]:
     """The paths, and what they mention: files of a list (.txt, .csv), the label file of an
-    inference.yml that is the path, is in it or beside it, and where links in a folder lead.
+    inference.yml or its like that is the path, is in it or beside it, and where links in a folder
+    lead.
 
     Nothing is checked: what is missing or damaged is for whoever reads it to say.
     """
@@ -33,10 +35,10 @@ def _mentioned(path: Path) -> Iterator[Path]:
         for folder, folders, files in os.walk(path):
             links = (Path(folder, name) for name in (*folders, *files))
             yield from (link for link in links if link.is_symlink())
-        beside = path / "inference.yml"
+        there = beside(path)
     else:
-        beside = path.with_name("inference.yml")
-    for yml in {path, beside}:
+        there = beside(path.parent)
+    for yml in {path, there or path}:
         if yml.is_file() and yml.suffix in (".yml", ".yaml"):
             with suppress(DataError):
                 yield from filter(None, [label_file(yml)])

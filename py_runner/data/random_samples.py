@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from py_runner.data.image import ImageSpec
+from py_runner.data.roles import is_length, is_mask, is_scale, is_size
 from py_runner.errors import UsageError
 from py_runner.tensors import Sample, TensorSpec
 
@@ -18,12 +18,6 @@ __all__ = ["Draws", "random_samples"]
 
 _MOST_ELEMENTS = 1 << 28  # of a random tensor: 1 GB
 _INTEGERS = 10  # what is drawn of integers that stand for nothing known: 0 to 9
-
-# What inputs are called by the detectors and language models of Paddle's kits.
-_SCALE = re.compile(r"scale_?factor", re.IGNORECASE)
-_SIZE = re.compile(r"(im|img|image|ori|origin)_?(shape|size|info)", re.IGNORECASE)
-_MASK = re.compile(r"mask", re.IGNORECASE)
-_LENGTH = re.compile(r"(^|[_.]|seq)(len|lens|length|lengths)($|[_.])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,11 +69,11 @@ def _drawn(
 ) -> np.ndarray[Any, Any]:
     """A tensor for an input, where `shapes` are those of all."""
     shape, dtype = shapes[spec.name], np.dtype(spec.dtype)
-    if _MASK.search(spec.name):
+    if is_mask(spec.name):
         return _mask(shape, generator).astype(dtype)
     if dtype == np.bool_:
         return generator.integers(0, 2, shape).astype(dtype)
-    if np.issubdtype(dtype, np.floating) and _SCALE.search(spec.name):
+    if np.issubdtype(dtype, np.floating) and is_scale(spec.name):
         return generator.uniform(0.9, 1.1, shape).astype(dtype)
     sides = _image_sides(spec, shapes)
     if sides is not None:
@@ -88,7 +82,7 @@ def _drawn(
         return generator.standard_normal(shape).astype(dtype)
     if spec.name in draws.below:
         return generator.integers(0, draws.below[spec.name], shape).astype(dtype)
-    if spec.name in draws.lengths or _LENGTH.search(spec.name):
+    if spec.name in draws.lengths or is_length(spec.name):
         return generator.integers(1, _longest(spec, shapes) + 1, shape).astype(dtype)
     return generator.integers(0, _INTEGERS, shape).astype(dtype)
 
@@ -107,7 +101,7 @@ def _image_sides(
     """Height and width of the image that another input is, and a scale of 1, where an input asks
     for them."""
     images = [shape for name, shape in shapes.items() if len(shape) == 4 and name != spec.name]
-    if not images or not _SIZE.search(spec.name) or shapes[spec.name][-1:] not in ((2,), (3,)):
+    if not images or not is_size(spec.name) or shapes[spec.name][-1:] not in ((2,), (3,)):
         return None
     high, wide = images[0][1:3] if images[0][3] in (1, 3) else images[0][2:]
     return high, wide, 1.0
@@ -173,7 +167,12 @@ def _closed(
     if wanted is None:
         wanted = spec.shape
         if len(wanted) == 4 and image is not None:
-            wanted = image.output_shape
+            wanted = _tightened(image.likely_shape, wanted)
         if wanted[:1] == (-1,):
             wanted = (1, *wanted[1:])
     return wanted
+
+
+def _tightened(shape: tuple[int, ...], own: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape where both say the same or one says nothing; otherwise as it is, to be refused."""
+    return tuple(have if side < 0 else side for side, have in zip(shape, own))

@@ -19,6 +19,7 @@ from typing import Any, Optional
 import numpy as np
 
 from py_runner.data.image import ImageSpec
+from py_runner.data.task_spec import check_task
 from py_runner.errors import DataError, ModelError, UsageError
 from py_runner.files import checksum, manifest
 from py_runner.files.regular import load_array, save_array
@@ -67,8 +68,9 @@ class Bundle:
     """A bundle on disk, as its manifest describes it. Open one with `Bundle.open`.
 
     `source` says what it was made from: file, sha256, ir, paddle_version. `repairs` are the
-    changes that made it acceptable to Paddle Lite, in words. `check` is the self-check: which
-    engine judged which target, and how it came out.
+    changes that made it acceptable to Paddle Lite, in words. `task` is what the model does, see
+    `task_spec`; where it is not said, a first output of one row of scores is a classification.
+    `check` is the self-check: which engine judged which target, and how it came out.
     """
 
     path: Path
@@ -84,6 +86,7 @@ class Bundle:
     samples: tuple[SavedSample, ...] = ()
     check: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    task: dict[str, Any] | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -166,6 +169,8 @@ class Bundle:
         """Write the manifest into a folder that holds the files already."""
         document = {"format": FORMAT, **asdict(self)}
         del document["path"], document["sha256"]
+        if self.task is None:
+            del document["task"]  # bundles without it read as before
         document["image"] = self.image.to_json() if self.image else None
         manifest.write(folder / _MANIFEST, document)
 
@@ -186,6 +191,7 @@ class _Manifest:
     labels: Optional[tuple[str, ...]]  # noqa: UP045
     samples: tuple[SavedSample, ...]
     check: dict[str, Any]
+    task: Optional[dict[str, Any]] = None  # noqa: UP045
 
 
 def save_samples(folder: Path, samples: Iterable[Sample]) -> tuple[SavedSample, ...]:
@@ -211,3 +217,8 @@ def _check(bundle: Bundle) -> None:
     for file in (*files, *(f for sample in bundle.samples for f in sample.feeds.values())):
         if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
             raise ValueError(f"the file name '{file}' leads out of the bundle")
+    if bundle.task is not None:
+        try:
+            check_task(bundle.task)
+        except ValueError as error:
+            raise ValueError(f"task: {error}") from None

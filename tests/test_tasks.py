@@ -28,7 +28,7 @@ from py_runner.tasks.text_recognition import lines
 RANDOM = np.random.default_rng(5)
 
 
-def of(task: str, *outputs: list[np.ndarray], labels: Any = None, **options: float) -> Run:
+def of(task: str, *outputs: list[np.ndarray], labels: Any = None, **options: Any) -> Run:
     """A run of a task with these outputs."""
     values = {f"out {i}": values for i, values in enumerate(outputs)}
     return replace(
@@ -137,11 +137,15 @@ def text_map(seed: int) -> np.ndarray:
 def test_polygons_are_those_of_the_official_decoder() -> None:
     module = official("ch_ppocr_det", "utils.py")
     total = 0
-    for settings in ({}, {"box_threshold": 0.4, "unclip_ratio": 2.0, "threshold": 0.2}):
+    plain: dict[str, Any] = {}
+    other = {"box_threshold": 0.4, "unclip_ratio": 2.0, "threshold": 0.2}
+    for settings in (plain, other, {"use_dilation": True, "score_mode": "slow"}):
         theirs = module.DBPostProcess(
             thresh=settings.get("threshold", 0.3),
             box_thresh=settings.get("box_threshold", 0.6),
             unclip_ratio=settings.get("unclip_ratio", 1.5),
+            use_dilation=settings.get("use_dilation", False),
+            score_mode=settings.get("score_mode", "fast"),
         )
         for seed in range(50):
             value = text_map(seed)
@@ -151,6 +155,8 @@ def test_polygons_are_those_of_the_official_decoder() -> None:
             assert [p.score for p in found] == pytest.approx(scores)
             total += len(found)
     assert total > 200
+    with pytest.raises(DataError, match="box_type poly"):
+        polygons(of("text-detection", [text_map(1)], box_type="poly"))
     (few,) = polygons(of("text-detection", [text_map(1)], max_candidates=1))
     assert len(few) <= 1 < len(polygons(of("text-detection", [text_map(1)]))[0])
 
@@ -186,7 +192,7 @@ def test_unknown_tasks_and_options_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(DataError, match="unknown task 'poetry'"):
         decode(of("poetry", value))
     with pytest.raises(DataError, match="threshold is a number"):
-        decode(of("segmentation", value, threshold="high"))  # type: ignore[arg-type]
+        decode(of("segmentation", value, threshold="high"))
     assert decode(of("tensor", value)) == []
 
 

@@ -22,6 +22,8 @@ from lite_opt.judge.rates import Rate
 from lite_opt.judge.tasks import Scores, score
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
+from py_runner.tasks import name_of
+from py_runner.tasks.options import NotOfTaskError
 
 __all__ = ["OutputDifference", "Report", "compare"]
 
@@ -177,7 +179,8 @@ def compare(
     failures += _lost(ranking, limits)
     if scores is not None:
         failures += scores.failures if by_task else []
-        warnings += [*scores.notes, *(scores.undecided if by_task else [_NOTHING])]
+        warnings += scores.notes or ([] if by_task else [_NOTHING])
+        warnings += scores.undecided if by_task else []
     return Report(
         reference=_about(reference),
         candidate=_about(candidate),
@@ -225,7 +228,8 @@ def _scores(
     truth: str | Path | None,
 ) -> Scores | None:
     """What the task says of the samples that both runs have; None where the candidate's answers
-    are not all numbers, which fails anyway."""
+    are not all numbers, which fails anyway. Not judged, with the reason as a note, where the
+    outputs are in another form than the task takes and no truth asks for more."""
     runs = [
         run.select([pair[side] for pair in pairs])
         for side, run in enumerate((reference, candidate))
@@ -236,7 +240,15 @@ def _scores(
         for values in run.outputs.values()
         for value in values
     )
-    return score(*runs, limits=limits, truth=truth) if finite else None
+    if not finite:
+        return None
+    try:
+        return score(*runs, limits=limits, truth=truth)
+    except NotOfTaskError as error:
+        if truth is not None:
+            raise
+        name = name_of(reference.task or candidate.task)
+        return Scores(name, judged=False, notes=(f"not judged by its task: {error}",))
 
 
 def _disagreeing(

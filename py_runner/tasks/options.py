@@ -11,7 +11,12 @@ import numpy as np
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
 
-__all__ = ["option", "output_of"]
+__all__ = ["NotOfTaskError", "option", "output_of"]
+
+
+class NotOfTaskError(DataError):
+    """A run's outputs are not what its task takes: of a network exported in another form."""
+
 
 _Array = np.ndarray[Any, Any]
 
@@ -29,7 +34,7 @@ def option(task: Mapping[str, Any] | None, name: str, default: float) -> float:
 def output_of(run: Run, fits: Callable[[_Array], bool], what: str) -> list[_Array]:
     """The arrays of the first output of which all samples fit.
 
-    Raises DataError, with `what` a task needs in words, where there is none.
+    Raises NotOfTaskError, with `what` a task needs in words, where there is none.
     """
     for values in run.outputs.values():
         if all(map(fits, values)):
@@ -38,4 +43,6 @@ def output_of(run: Run, fits: Callable[[_Array], bool], what: str) -> list[_Arra
         f"'{name}' {values[0].dtype}{list(values[0].shape)}" for name, values in run.outputs.items()
     )
     name = (run.task or {}).get("name", "task")
-    raise DataError(f"{run.model['name']}: task {name} needs {what}, and the outputs are {have}")
+    raise NotOfTaskError(
+        f"{run.model['name']}: task {name} needs {what}, and the outputs are {have}"
+    )

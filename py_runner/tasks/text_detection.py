@@ -1,21 +1,21 @@
 """Text detection: polygons of a map of how much each pixel is text, as DB networks give it.
 
-The steps are those of PaddleOCR's DBPostProcess with box_type "quad" and score_mode "fast": the
-outlines of what is above `threshold`, the smallest rectangle round each, its mean score on the map,
-and the rectangle grown by `unclip_ratio` times its area over its perimeter. Needs OpenCV and
-pyclipper, the extra `ocr`.
+The steps are those of PaddleOCR's DBPostProcess with box_type "quad": the outlines of what is above
+`threshold`, made wider with `use_dilation`, the smallest rectangle round each, the mean of the map
+in it (score_mode "fast") or in the outline ("slow"), and the rectangle grown by `unclip_ratio`
+times its area over its perimeter. Needs OpenCV and pyclipper, the extra `ocr`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from py_runner.errors import UsageError
+from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
 from py_runner.tasks.options import option, output_of
 
@@ -35,6 +35,34 @@ class Polygon:
     score: float
 
 
+@dataclass(frozen=True)
+class _Settings:
+    threshold: float
+    box_threshold: float
+    unclip_ratio: float
+    candidates: int
+    dilated: bool
+    slow: bool
+
+    @classmethod
+    def of(cls, task: Mapping[str, Any] | None) -> _Settings:
+        """A task's options, else PaddleOCR's. Raises DataError for those that are not followed."""
+        words = {"box_type": "quad", "score_mode": "fast", **(task or {})}
+        if words["box_type"] != "quad" or words["score_mode"] not in ("fast", "slow"):
+            raise DataError(
+                f"text detection with box_type {words['box_type']} and score_mode "
+                f"{words['score_mode']} is not followed: box_type is quad, score_mode fast or slow"
+            )
+        return cls(
+            option(task, "threshold", _THRESHOLD),
+            option(task, "box_threshold", _BOX_THRESHOLD),
+            option(task, "unclip_ratio", _UNCLIP_RATIO),
+            int(option(task, "max_candidates", _MAX_CANDIDATES)),
+            bool(words.get("use_dilation", False)),
+            words["score_mode"] == "slow",
+        )
+
+
 def polygons(run: Run) -> list[list[Polygon]]:
     """The texts of each sample, in pixels of the map (that of the model's input).
 
@@ -45,13 +73,8 @@ def polygons(run: Run) -> list[list[Polygon]]:
         lambda v: v.dtype.kind == "f" and v.ndim == 4 and v.shape[0] == 1 and min(v.shape[2:]) > 1,
         "an output [1, 1, H, W] of how much each pixel is text",
     )
-    limits = {
-        "box_threshold": option(run.task, "box_threshold", _BOX_THRESHOLD),
-        "unclip_ratio": option(run.task, "unclip_ratio", _UNCLIP_RATIO),
-    }
-    threshold = option(run.task, "threshold", _THRESHOLD)
-    most = int(option(run.task, "max_candidates", _MAX_CANDIDATES))
-    return [_polygons(value[0, 0], threshold, most, **limits) for value in maps]
+    settings = _Settings.of(run.task)
+    return [_polygons(value[0, 0], settings) for value in maps]
 
 
 def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
@@ -69,25 +92,25 @@ def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> li
     ]
 
 
-def _polygons(
-    scores: _Array, threshold: float, most: int, *, box_threshold: float, unclip_ratio: float
-) -> list[Polygon]:
+def _polygons(scores: _Array, settings: _Settings) -> list[Polygon]:
     try:
         import cv2
     except ImportError:
         raise UsageError(_LACKING.format("OpenCV")) from None
     height, width = scores.shape
-    above = (scores > threshold).astype(np.uint8)
+    above: _Array = (scores > settings.threshold).astype(np.uint8)
+    if settings.dilated:
+        above = cv2.dilate(above, np.ones((2, 2), np.uint8))
     outlines, _ = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     found = []
-    for outline in outlines[:most]:
+    for outline in outlines[: settings.candidates]:
         corners, side = _rectangle(outline)
         if side < _LEAST_SIDE:
             continue
-        score = _mean_inside(scores, corners)
-        if score < box_threshold:
+        score = _mean_inside(scores, outline[:, 0] if settings.slow else corners)
+        if score < settings.box_threshold:
             continue
-        grown = _grown(corners, unclip_ratio)
+        grown = _grown(corners, settings.unclip_ratio)
         if grown is None:
             continue
         corners, side = _rectangle(grown.reshape(-1, 1, 2))

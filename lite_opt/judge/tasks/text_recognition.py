@@ -15,7 +15,7 @@ __all__ = ["score"]
 
 def score(case: Case) -> Scores:
     """The share of lines that are exactly equal, and of characters that need no edit; with the
-    truth also both runs' share of right lines.
+    truth also both runs' share of right lines, without regard to spaces (as PaddleOCR's RecMetric).
 
     Each run is read with its own dictionary; without any, classes are compared. Raises DataError
     where the outputs are no lines, a dictionary does not fit, or the truth is not PaddleOCR's.
@@ -34,11 +34,12 @@ def score(case: Case) -> Scores:
             raise DataError(f"{case.truth}: texts need the recognizer's dictionary: --labels")
         ids = [sample.id for sample in case.reference.samples]
         truth = of_samples(case.truth, texts_of(case.truth), ids)
-        hits = [[float(found[i] == text) for i, text in truth.items()] for found in (a, b)]
+        texts = [text.replace(" ", "") for text in truth.values()]
+        read = [[(found[i].text or "").replace(" ", "") for i in truth] for found in (left, right)]
+        hits = [[float(x == y) for x, y in zip(found, texts)] for found in read]
         rates += accuracies("right lines", hits[0], hits[1], case.limits.get("lines_drop"))
-        for who, found in (("reference", a), ("candidate", b)):
-            read = [found[i] for i in truth]
-            rates += _characters(f"right characters, {who}", list(truth.values()), read, None)
+        for who, found in zip(("reference", "candidate"), read):
+            rates += _characters(f"right characters, {who}", texts, found, None)
     return Scores(
         "text-recognition",
         tuple(rate for rate in rates if rate is not None),

@@ -17,6 +17,7 @@ from test_compare import LOGITS, made
 from test_tasks import of, text_map
 
 from lite_opt.cli.main import main
+from lite_opt.conversion.judges import Case
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import Limits, task_limits_for
 from lite_opt.judge.rates import Rate
@@ -24,6 +25,8 @@ from lite_opt.judge.tasks.detection import intersection_over_union
 from lite_opt.judge.tasks.segmentation import confusion, mean_iou
 from lite_opt.views.comparison import html_page, rows_of, verdict, view
 from py_runner.errors import DataError, UsageError
+from py_runner.formats.run import Run
+from py_runner.watch import QUIET
 
 RANDOM = np.random.default_rng(17)
 
@@ -348,6 +351,33 @@ def test_nan_and_a_dead_output_fail_whatever_the_task_says() -> None:
     vectors = list(RANDOM.standard_normal((6, 1, 8)).astype("float32"))
     dead = compare(of("embedding", vectors), of("embedding", vectors[:1] * 6))
     assert "does not move" in " ".join(dead.failures)
+
+
+def test_heads_in_another_form_are_judged_by_their_tensors(tmp_path: Path) -> None:
+    heads = [RANDOM.standard_normal((1, 80, 40)).astype("float32") for _ in range(4)]
+    report = compare(of("detection", heads), of("detection", heads))
+    assert report and report.rates == ()
+    (note,) = [text for text in report.warnings if "not judged by its task" in text]
+    assert "non-maximum suppression" in note
+    assert not compare(of("detection", heads), of("detection", [v * 1.1 for v in heads]))
+    with pytest.raises(DataError, match="non-maximum suppression"):
+        compare(of("detection", heads), of("detection", heads), truth=tmp_path / "x.json")
+
+
+def test_a_conversion_is_judged_by_boxes_only_where_tensors_differ() -> None:
+    def judged(reference: Run, answers: Run) -> Report:
+        case = Case(Any, Any, [], 2, reference, QUIET)  # type: ignore[arg-type]
+        vars(case)["noise"] = dict.fromkeys(reference.outputs, 0.0)
+        return case.compared(reference, answers)
+
+    reference = of("detection", BOXES)
+    assert judged(reference, of("detection", BOXES)).scores is None
+    swapped = judged(reference, of("detection", [rows[::-1].copy() for rows in BOXES]))
+    assert swapped and swapped.scores
+    assert not judged(reference, of("detection", [rows * 1.2 for rows in BOXES]))
+    # Masks that are alike in most pixels are no proof of a conversion.
+    near = judged(of("segmentation", MASKS), of("segmentation", [m * 1.1 for m in MASKS]))
+    assert not near and near.scores is None
 
 
 def test_runs_of_different_tasks_are_not_compared() -> None:

@@ -22,6 +22,7 @@ from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import Limits, task_limits_for
 from lite_opt.judge.rates import Rate
 from lite_opt.judge.tasks.detection import intersection_over_union
+from lite_opt.judge.tasks.scores import matched
 from lite_opt.judge.tasks.segmentation import confusion, mean_iou
 from lite_opt.views.comparison import html_page, rows_of, verdict, view
 from py_runner.errors import DataError, UsageError
@@ -57,6 +58,13 @@ def test_iou_by_hand() -> None:
     assert intersection_over_union(left, right) == pytest.approx(
         np.array([[1 / 3, 0, 1, 0], [0, 0, 0, 1]])
     )
+
+
+def test_things_are_in_one_pair_the_most_alike_first() -> None:
+    likeness = np.array([[0.9, 0.95], [0.2, 0.92], [0.9, 0.1]])
+    assert matched(likeness, 0.9) == [(0, 1), (2, 0)]
+    assert matched(likeness[:1, :1], 0.9) == [(0, 0)]  # as much as the least is enough
+    assert matched(np.zeros((0, 3)), 0.5) == []
 
 
 def test_boxes_in_another_order_are_no_difference() -> None:
@@ -200,6 +208,8 @@ def test_pixels_and_mean_iou() -> None:
     table = confusion(np.array([0, 0, 1, 1, 255]), np.array([0, 1, 1, 1, 0]), 3)
     assert table.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
     assert mean_iou(table) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    ignored = confusion(np.array([255, 256]), np.array([0, 256]), 300)
+    assert ignored.sum() == ignored[256, 256] == 1
     other = [value.copy() for value in MASKS]
     other[5][0, 0, :10] += 100  # half of a mask becomes class 0
     report = compare(of("segmentation", MASKS), of("segmentation", other))
@@ -208,6 +218,12 @@ def test_pixels_and_mean_iou() -> None:
     assert pixels.value == pytest.approx(1 - wrong / (12 * 600)) and pixels.units == 12
     assert not report and report.disagreeing == ("s5",)
     assert compare(of("segmentation", MASKS), of("segmentation", [m * 1.01 for m in MASKS]))
+
+
+def test_masks_of_one_class_prove_nothing() -> None:
+    still = [np.float32([[[[2.0 + i]], [[1.0]]]]).repeat(4, 2).repeat(4, 3) for i in range(3)]
+    report = compare(of("segmentation", still), of("segmentation", [v * 3 for v in still]))
+    assert not report and any("nothing to judge" in text for text in report.warnings)
 
 
 def test_masks_by_labels(tmp_path: Path) -> None:
@@ -222,6 +238,11 @@ def test_masks_by_labels(tmp_path: Path) -> None:
     other = [np.roll(value, 1, 1) if i % 2 else value for i, value in enumerate(MASKS)]
     report = compare(of("segmentation", MASKS), of("segmentation", other), truth=truth)
     assert rate(report, "mIoU by labels, reference").value == 1.0
+    Image.fromarray(np.uint8([[0, 2], [0, 2]])).save(tmp_path / "small.png")
+    small = tmp_path / "small.txt"
+    small.write_text("s0 small.png")
+    wide = of("segmentation", [np.array([[0, 1, 2]] * 2)])  # the pixels in the middle of halves
+    assert rate(compare(wide, wide, truth=small), "mIoU by labels, reference").value == 1.0
     edge = rate(report, "mIoU by labels, candidate")
     assert 0.2 < edge.value < 0.5
     lost = rate(report, "mIoU by labels, points lost")
@@ -260,6 +281,8 @@ def test_a_dictionary_off_by_one_is_found_and_named() -> None:
     wrong = (*LETTERS[1:], LETTERS[0])
     report = compare(reading(LINES), reading(LINES, wrong))
     assert not report and rate(report, "lines read alike").value == 0
+    unsaid = compare(reading(LINES), reading(LINES, None))
+    assert unsaid and not any("dictionaries" in text for text in unsaid.warnings)
     (note,) = [text for text in report.warnings if "dictionaries" in text]
     assert "from line 1 on ('a' against 'b')" in note and "40 of 40 lines alike before" in note
 
@@ -277,6 +300,8 @@ def test_lines_by_labels(tmp_path: Path) -> None:
     assert 0.9 < rate(report, "right characters, candidate").value < 0.95
     with pytest.raises(DataError, match="need the recognizer's dictionary"):
         compare(reading(LINES, None), reading(LINES, None), truth=truth)
+    one = compare(reading(LINES), reading(LINES, None), truth=truth)  # has the other's
+    assert rate(one, "right lines, candidate").value == 1
 
 
 def test_a_recognizer_that_reads_nothing_is_not_right_for_it() -> None:
@@ -325,6 +350,8 @@ def test_features_find_their_own_sample() -> None:
     report = compare(left, right)
     assert rate(report, "recall@1").value == 0.9 and not report
     assert rate(report, "nearest has its label, candidate").value == 1.0
+    single = replace(left, samples=tuple(replace(s, label=i) for i, s in enumerate(left.samples)))
+    assert rate(compare(single, single), "nearest has its label, reference").value == 0.0
     scaled = replace(left, outputs={"out 0": [3 * v for v in pairs]}, created="later")
     assert compare(left, scaled)
 

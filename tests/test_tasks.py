@@ -60,6 +60,7 @@ def test_boxes_are_the_rows_that_hold_best_first() -> None:
     assert first.corners.tolist() == [[5, 6, 7, 8], [1, 2, 3, 4]]
     (all_of_them,) = boxes(of("detection", [rows[None]]))
     assert all_of_them.classes.tolist() == [0, 1, 2]
+    assert len(all_of_them.above(float(np.float32(0.7)))) == 2  # as much as the threshold is enough
     (document,) = decode(of("detection", [rows], labels=("cat", "dog"), threshold=0.6))
     assert [(b["name"], round(b["score"], 6)) for b in document["boxes"]] == [
         ("cat", 0.9),

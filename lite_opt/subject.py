@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,7 @@ def _of_bundle(
     check_labels(names, bundle.outputs, does)
     spec = image_spec(image) if image else bundle.image
     engine = engine or "lite"
-    return Subject(
-        bundle.model(bundle_target(engine, device)), engine, spec, names, bundle, task=does
-    )
+    model = bundle.model(bundle_target(engine, device))
+    known = None if names is None else tuple(names)
+    model = replace(model, task=None if does is None else dict(does), labels=known)
+    return Subject(model, engine, spec, names, bundle, task=does)

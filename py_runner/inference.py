@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sized
+from dataclasses import replace
 from itertools import chain
 
 from py_runner.devices import BOARDS, HERE, Device, board_words
@@ -84,7 +85,8 @@ def run(
     first = next(pending, None)
     if first is None:
         raise DataError("there are no samples to run")
-    return place.run(job, chain([first], pending), total, watch)
+    done = place.run(job, chain([first], pending), total, watch)
+    return replace(done, task=model.task, labels=model.labels if model.task else None)
 
 
 def bundle_target(engine: str, device: str = "cpu") -> str:

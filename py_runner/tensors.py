@@ -87,7 +87,8 @@ class Model:
     """What an engine is asked to run: files in its own format, and what they take.
 
     `sha256` identifies the model across runs; `precision` is a recipe's name; `files` are one
-    `.nb` of a bundle, or the model and parameters that Paddle saved.
+    `.nb` of a bundle, or the model and parameters that Paddle saved. `task` and `labels` say what
+    its outputs mean, as in a Run; None where nobody said.
     """
 
     name: str
@@ -95,6 +96,8 @@ class Model:
     precision: str
     files: tuple[Path, ...]
     inputs: tuple[TensorSpec, ...]
+    task: dict[str, Any] | None = None
+    labels: tuple[str, ...] | None = None
 
 
 def sample_hash(sample: Sample) -> str:

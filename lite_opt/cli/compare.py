@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from lite_opt.cli import options as opt
@@ -21,6 +23,19 @@ __all__ = ["command"]
 @click.option("--max-abs-diff", type=float, help="Largest difference of probabilities.")
 @click.option("--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points.")
 @click.option(
+    "--truth",
+    type=opt.Reads(),
+    help="Labels of whole samples: COCO's boxes, PaddleOCR's lines or polygons, PaddleSeg's masks.",
+)
+@click.option(
+    "--task-limit",
+    "task_limits",
+    type=opt.NAMED_NUMBER,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A limit of the task, such as boxes=0.95 or map_drop=1; several options for several.",
+)
+@click.option(
     "--common",
     is_flag=True,
     help="Judge the samples that both have, also where the candidate lacks some.",
@@ -34,6 +49,8 @@ def command(
     candidate: str,
     common: bool,
     html: str | None,
+    truth: str | None,
+    task_limits: Sequence[tuple[str, float]],
     force: bool,
     as_json: bool,
     **limits: float | None,
@@ -43,17 +60,27 @@ def command(
     Exits 1 where a limit is broken, where the candidate lacks samples of its reference, or where
     nothing could be judged: a detector that found nothing. The default limits follow from the
     candidate's precision, and from the reference's own noise where a bundle's reference has it.
+    Runs that know their task are judged by it: boxes, masks or lines that agree, each share with
+    its 95 % interval and how many more samples its limit needs.
 
     \b
     Examples:
       paddle-edge compare server.run edge.run
       paddle-edge compare server.run edge.run --top1-drop 0.5 --html report.html
       paddle-edge compare cat.bundle/reference edge.run
+      paddle-edge compare server.run edge.run --truth instances.json --task-limit map_drop=1
     """
     page = new_file(html, force=force)
     edge = Run.open(candidate)
     wanted = limits_for(edge.precision, **limits)
-    report = compare(Run.open(reference), edge, limits=wanted, common=common)
+    report = compare(
+        Run.open(reference),
+        edge,
+        limits=wanted,
+        common=common,
+        task_limits=dict(task_limits),
+        truth=truth,
+    )
     if page:
         write(page, comparison.html_page(report))
     tell(report.to_json(), comparison.view(report), as_json=as_json)

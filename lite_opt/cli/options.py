@@ -30,6 +30,7 @@ __all__ = [
     "IMAGE",
     "JSON",
     "LABELS",
+    "NAMED_NUMBER",
     "NUMBERS",
     "ON_SERVER",
     "PARAMS",
@@ -69,6 +70,20 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
             if all(n > 0 for n in numbers):
                 return numbers
         self.fail(f"'{value}' is not a list of positive numbers such as 1,2,4", param, ctx)
+
+
+class _NamedNumber(click.ParamType):  # type: ignore[type-arg]
+    """`boxes=0.95`."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, float]:
+        if isinstance(value, tuple):
+            return value
+        name, _, number = str(value).partition("=")
+        with suppress(ValueError):
+            return name.strip(), float(number)
+        self.fail(f"'{value}' is not a name and a number such as boxes=0.95", param, ctx)
 
 
 class Reads(click.Path):
@@ -138,6 +153,7 @@ def _several(*options: _Decorator) -> _Decorator:
 
 
 COUNT = click.IntRange(min=1)
+NAMED_NUMBER = _NamedNumber()
 NUMBERS = _Numbers()
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
-from lite_opt.subject import opened
+from lite_opt.subject import Subject, opened
 from lite_opt.views import answers
-from py_runner.files.folder import check_free
+from lite_opt.views.pictures import annotated, check_drawable
+from py_runner.errors import PaddleEdgeError
+from py_runner.files.folder import check_free, whole_folder
+from py_runner.formats.run import Run
 from py_runner.inference import run
-from py_runner.tasks import TASKS
+from py_runner.tasks import decode, name_of
 
 __all__ = ["command"]
 
@@ -51,6 +55,11 @@ __all__ = ["command"]
     is_flag=True,
     help="Run int8 kernels on engine lite all the same: they compute wrong numbers on x86.",
 )
+@click.option(
+    "--draw",
+    type=opt.Writes(),
+    help="Write the pictures here, with the boxes, masks or text that were found.",
+)
 @opt.PARAMS
 @opt.IMAGE
 @opt.LABELS
@@ -68,6 +77,7 @@ def command(
     limit: int | None,
     skip_bad: bool,
     top: int,
+    draw: str | None,
     params: str | None,
     image: str | None,
     labels: str | None,
@@ -83,9 +93,12 @@ def command(
     Examples:
       paddle-edge run cat.bundle --data photos/ -o edge.run
       paddle-edge run inference/ --data photos/ -o server.run --threads 2
+      paddle-edge run det.bundle --data pages/ -o edge.run --draw drawn/
       paddle-edge run inference/ --data photos/ -o gpu.run --device gpu --tensorrt --precision fp16
     """
     check_free(out, force=force)
+    if draw:
+        check_free(draw, force=force)
     warnings: list[str] = []
     with opened(
         model,
@@ -96,6 +109,8 @@ def command(
         labels=labels,
         task=task,
     ) as subject:
+        if draw:
+            check_drawable(data, subject.image, name_of(subject.model.task))
         samples = subject.samples(data, shapes=check_shape, limit=limit, skip_bad=skip_bad)
         with watching(as_json) as watch:
             done = run(
@@ -107,12 +122,32 @@ def command(
                 **options,
             )
     done.save(out, force=force)
+    if draw:
+        _draw(done, subject, str(data), draw, force=force)
     skipped = getattr(samples, "skipped", ())
     document = {
         "run": out,
         **done.summary(),
         "skipped": [{"id": id_, "reason": reason} for id_, reason in skipped],
+        "predictions": _decoded(done, subject, top, warnings),
         "warnings": warnings,
-        "predictions": TASKS["classification"].decode(done, subject.labels, top=top),
     }
     tell(document, answers.view(document), as_json=as_json)
+
+
+def _decoded(done: Run, subject: Subject, top: int, warnings: list[str]) -> list[dict[str, Any]]:
+    """The answers by their task; where they are not of it, a warning: the run is there already."""
+    try:
+        return decode(done, subject.labels, top=top)
+    except PaddleEdgeError as error:
+        warnings.append(f"the answers are not decoded: {error}")
+        return []
+
+
+def _draw(done: Run, subject: Subject, data: str, folder: str, *, force: bool) -> None:
+    """Write the pictures of a run with what was found, numbered as its samples."""
+    assert subject.image is not None  # `check_drawable` has seen to it
+    pictures = annotated(done, data, subject.image, subject.model.inputs, subject.labels)
+    with whole_folder(folder, force=force) as place:
+        for number, (id_, picture) in enumerate(pictures):
+            picture.save(place / f"{number:06d}_{Path(id_).stem}.png")

@@ -125,6 +125,8 @@ class Source:
             self.precision,
             (files.model, files.params),
             self.inputs,
+            self.task,
+            None if self.labels is None else tuple(self.labels),
         )
 
 

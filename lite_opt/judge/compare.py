@@ -7,8 +7,9 @@ class scores are compared as centred logits, and the output has to move when the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,13 @@ import numpy.typing as npt
 
 from lite_opt.judge.limits import Limits, limits_for
 from lite_opt.judge.numbers import Energies, Gaps, Spread, centred, found_nothing, kind_of, softmax
-from lite_opt.judge.ranking import Ranking, rank
+from lite_opt.judge.ranking import Ranking, rank, rates_of
+from lite_opt.judge.rates import Rate
+from lite_opt.judge.tasks import Scores, score
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
+from py_runner.tasks import name_of
+from py_runner.tasks.options import NotOfTaskError
 
 __all__ = ["OutputDifference", "Report", "compare"]
 
@@ -81,7 +86,9 @@ class Report:
     Top-1 agreement is the share of samples for which both runs put the same class first (in
     every row, for sequences); top-5 agreement the share for which the reference's first class
     is among the candidate's first five. Accuracies are shares of the labelled samples, `drop`
-    is in percentage points. All are None where they make no sense.
+    is in percentage points. All are None where they make no sense. `rates` are the task's figures
+    with their intervals, of classes those named above; `scores` what else the task has to say, None
+    where the runs are of none.
     """
 
     reference: dict[str, Any]
@@ -96,6 +103,8 @@ class Report:
     failures: tuple[str, ...]
     warnings: tuple[str, ...]
     unjudged: tuple[str, ...] = ()
+    rates: tuple[Rate, ...] = ()
+    scores: Scores | None = None
 
     def __bool__(self) -> bool:
         return not self.failures and not self.unjudged
@@ -106,7 +115,13 @@ class Report:
 
 
 def compare(
-    reference: Run, candidate: Run, *, limits: Limits | None = None, common: bool = False
+    reference: Run,
+    candidate: Run,
+    *,
+    limits: Limits | None = None,
+    common: bool = False,
+    task_limits: Mapping[str, float] | None = None,
+    truth: str | Path | None = None,
 ) -> Report:
     """Judge `candidate` against `reference` on the samples that both have.
 
@@ -115,8 +130,13 @@ def compare(
 
     Args:
         limits: the defaults are those of the candidate's precision, see `limits.limits_for`.
+        task_limits: the defaults are those of the task and precision, see `task_limits_for`.
+        truth: labels of whole samples in a file, as the task takes them.
 
-    What the reference's own noise explains is no failure (`Limits.noise_times`).
+    Runs that say what their numbers mean (`Run.task`) are judged by that: how far tensors differ is
+    then a diagnosis, and a warning, unless there was nothing to judge, such as no box. What is not
+    finite, or does not move with the input, fails all the same. What the reference's own noise
+    explains is no failure (`Limits.noise_times`).
 
     Raises DataError where the runs have no sample in common, were fed different tensors under
     one id, or have outputs of different number or of shapes that no data explain.
@@ -124,6 +144,7 @@ def compare(
     if limits is None:
         limits = limits_for(candidate.precision)
     pairs, warnings = _pairs(reference, candidate)
+    scores = _scores(reference, candidate, pairs, task_limits, truth)
     if _is_same(reference, candidate):
         warnings.append("these are one and the same run: that they agree proves nothing")
     if len(reference.outputs) != len(candidate.outputs):
@@ -136,26 +157,30 @@ def compare(
     least = _LEAST_PROBABILITY.get(candidate.precision, _LEAST_PROBABILITY_FP32)
     failures = [] if common else _lacks(reference, candidate)
     outputs, unjudged = [], []
+    by_task = scores is not None and scores.judged
     ranking: Ranking | None = None
     # Names differ between engines; the order of the outputs does not.
     for (name, left), right in zip(reference.outputs.items(), candidate.outputs.values()):
         aligned = [(left[r], right[c]) for r, c in pairs]
-        difference, notes = _difference(name, ids, aligned, least)
-        noise = reference.noise.get(name)
-        allowed = limits.difference(noise)
-        limit = None if allowed is None or math.isinf(allowed) else allowed
-        difference = replace(difference, noise=noise, limit=limit)
+        difference, notes = _difference(name, ids, aligned, least, any_shape=by_task)
+        difference = _limited(difference, limits, reference.noise.get(name))
         outputs.append(difference)
         warnings += notes
-        failures += [*_misshapen(difference, aligned, ids), *_failures(difference, limits)]
-        unjudged += _unjudged(difference, aligned, limits)
-        if ranking is None and difference.kind != "tensor" and not difference.misshapen:
+        dead = _dead(difference)
+        found = [*_misshapen(difference, aligned, ids), *_failures(difference, limits)]
+        failures += dead if by_task else [*found, *dead]
+        if by_task:
+            warnings += [f"diagnosis: {text}" for text in found]
+        else:
+            unjudged += _unjudged(difference, aligned, limits)
+        classes = scores is None and difference.kind != "tensor" and not difference.misshapen
+        if ranking is None and classes:
             ranking = rank(aligned, labels)
-    drop = ranking.accuracy["drop"] if ranking and ranking.accuracy else None
-    if limits.top1_drop is not None and drop is not None and drop > limits.top1_drop:
-        failures.append(
-            f"top-1 accuracy falls by {drop:.2f} points, and {limits.top1_drop:g} are allowed"
-        )
+    failures += _lost(ranking, limits)
+    if scores is not None:
+        failures += scores.failures if by_task else []
+        warnings += scores.notes or ([] if by_task else [_NOTHING])
+        warnings += scores.undecided if by_task else []
     return Report(
         reference=_about(reference),
         candidate=_about(candidate),
@@ -164,12 +189,74 @@ def compare(
         top1_agreement=ranking.top1_agreement if ranking else None,
         top5_agreement=ranking.top5_agreement if ranking else None,
         accuracy=ranking.accuracy if ranking else None,
-        disagreeing=tuple(ids[i] for i in ranking.disagreeing) if ranking else (),
+        disagreeing=_disagreeing(ids, ranking, scores),
         limits=limits,
         failures=tuple(failures),
         warnings=tuple(warnings),
         unjudged=tuple(unjudged),
+        rates=scores.rates if scores is not None else rates_of(ranking),
+        scores=scores,
     )
+
+
+def _limited(difference: OutputDifference, limits: Limits, noise: float | None) -> OutputDifference:
+    """With the reference's own noise, and the limit that follows."""
+    allowed = limits.difference(noise)
+    limit = None if allowed is None or math.isinf(allowed) else allowed
+    return replace(difference, noise=noise, limit=limit)
+
+
+def _lost(ranking: Ranking | None, limits: Limits) -> list[str]:
+    """What is said of too much accuracy that is lost."""
+    drop = ranking.accuracy["drop"] if ranking and ranking.accuracy else None
+    if limits.top1_drop is None or drop is None or drop <= limits.top1_drop:
+        return []
+    return [f"top-1 accuracy falls by {drop:.2f} points, and {limits.top1_drop:g} are allowed"]
+
+
+_NOTHING = (
+    "the task has nothing to judge on these samples (no box, no text, a single class): the tensors "
+    "were judged instead"
+)
+
+
+def _scores(
+    reference: Run,
+    candidate: Run,
+    pairs: Sequence[tuple[int, int]],
+    limits: Mapping[str, float] | None,
+    truth: str | Path | None,
+) -> Scores | None:
+    """What the task says of the samples that both runs have; None where the candidate's answers
+    are not all numbers, which fails anyway. Not judged, with the reason as a note, where the
+    outputs are in another form than the task takes and no truth asks for more."""
+    runs = [
+        run.select([pair[side] for pair in pairs])
+        for side, run in enumerate((reference, candidate))
+    ]
+    finite = all(
+        bool(np.isfinite(value).all())
+        for run in runs
+        for values in run.outputs.values()
+        for value in values
+    )
+    if not finite:
+        return None
+    try:
+        return score(*runs, limits=limits, truth=truth)
+    except NotOfTaskError as error:
+        if truth is not None:
+            raise
+        name = name_of(reference.task or candidate.task)
+        return Scores(name, judged=False, notes=(f"not judged by its task: {error}",))
+
+
+def _disagreeing(
+    ids: Sequence[str], ranking: Ranking | None, scores: Scores | None
+) -> tuple[str, ...]:
+    if scores is not None:
+        return scores.differing
+    return tuple(ids[i] for i in ranking.disagreeing) if ranking else ()
 
 
 def _about(run: Run) -> dict[str, Any]:
@@ -216,7 +303,12 @@ def _is_same(a: Run, b: Run) -> bool:
 
 
 def _difference(
-    name: str, ids: Sequence[str], pairs: Sequence[tuple[_Array, _Array]], least: float
+    name: str,
+    ids: Sequence[str],
+    pairs: Sequence[tuple[_Array, _Array]],
+    least: float,
+    *,
+    any_shape: bool = False,
 ) -> tuple[OutputDifference, list[str]]:
     for id_, (left, _) in zip(ids, pairs):
         if not np.isfinite(left).all():
@@ -226,7 +318,7 @@ def _difference(
             )
     kind = kind_of([left for left, _ in pairs])
     not_finite = sum(int(np.count_nonzero(~np.isfinite(right))) for _, right in pairs)
-    misshapen = _of_other_shape(name, ids, pairs)
+    misshapen = _of_other_shape(name, ids, pairs, any_shape=any_shape)
     if not_finite or len(misshapen) == len(pairs):
         first = next((i for i, (_, r) in zip(ids, pairs) if not np.isfinite(r).all()), ids[0])
         nothing = OutputDifference(
@@ -282,13 +374,17 @@ def _difference(
 
 
 def _of_other_shape(
-    name: str, ids: Sequence[str], pairs: Sequence[tuple[_Array, _Array]]
+    name: str,
+    ids: Sequence[str],
+    pairs: Sequence[tuple[_Array, _Array]],
+    *,
+    any_shape: bool,
 ) -> tuple[str, ...]:
     """The samples to which a candidate answered a tensor of another shape.
 
     That is an answer where shapes depend on the data, as of boxes that were found: where they vary
-    between samples, or differ in the number of rows. Otherwise these are different models, and a
-    DataError.
+    between samples, or differ in the number of rows; or wherever a task was able to judge them
+    (`any_shape`). Otherwise these are different models, and a DataError.
     """
     wrong = [
         n
@@ -296,7 +392,7 @@ def _of_other_shape(
         if left.shape != right.shape and not (found_nothing(left) and found_nothing(right))
     ]
     vary = any(len({run[side].shape for run in pairs}) > 1 for side in (0, 1))
-    for n in wrong:
+    for n in () if any_shape else wrong:
         left, right = pairs[n]
         depends = vary or found_nothing(left) or found_nothing(right)
         if left.ndim != right.ndim or not (depends or left.shape[1:] == right.shape[1:]):
@@ -363,14 +459,24 @@ def _response(
     ]
 
 
-def _failures(difference: OutputDifference, limits: Limits) -> list[str]:
-    name, worst = difference.name, difference.worst
+def _dead(difference: OutputDifference) -> list[str]:
+    """What no task forgives."""
+    name = difference.name
     if difference.not_finite:
         return [
-            f"output '{name}': {difference.not_finite} values are NaN or Inf, first in '{worst}'"
+            f"output '{name}': {difference.not_finite} values are NaN or Inf, first in "
+            f"'{difference.worst}'"
         ]
+    if difference.response is not None and difference.response < _LEAST_RESPONSE:
+        return [f"output '{name}' does not move when the input does"]
+    return []
+
+
+def _failures(difference: OutputDifference, limits: Limits) -> list[str]:
+    """Which limits are broken; nothing where `_dead` or `_misshapen` has said it."""
+    name, worst = difference.name, difference.worst
     if math.isinf(difference.max_abs_diff):
-        return []  # no two answers of the same shape: `_misshapen` has said it
+        return []
     failures = []
     if difference.cosine < limits.cosine:
         failures.append(
@@ -383,6 +489,4 @@ def _failures(difference: OutputDifference, limits: Limits) -> list[str]:
             f"output '{name}': {what} {difference.max_probability_diff:.2e} is above "
             f"{difference.limit:.3g}"
         )
-    if difference.response is not None and difference.response < _LEAST_RESPONSE:
-        failures.append(f"output '{name}' does not move when the input does")
     return failures

@@ -11,10 +11,12 @@ __all__ = [
     "LAYER_LIMITS",
     "LIMITS",
     "MOST_NOISE",
+    "TASK_LIMITS",
     "LayerLimits",
     "Limits",
     "layer_limits_for",
     "limits_for",
+    "task_limits_for",
 ]
 
 # A model whose own answers move by more than this, on the scale of `max_abs_diff`, when its input
@@ -86,6 +88,45 @@ def limits_for(precision: str, **overrides: float | None) -> Limits:
     if "max_abs_diff" in given:
         given = {"noise_times": 0.0, **given}
     return replace(limits, **given)
+
+
+# By task: the least share of what both runs find alike, and the most points (of a hundred) that may
+# be lost by labels. Those of rounded weights and activations are what quantisation is commonly
+# allowed to cost; those of the others leave room for what floating point explains.
+TASK_LIMITS: dict[str, dict[str, float]] = {
+    "detection": {"boxes": 0.99, "map_drop": 0.5},
+    "segmentation": {"pixels": 0.99, "miou": 0.98, "miou_drop": 0.5},
+    "text-detection": {"texts": 0.99, "texts_strict": 0.98, "hmean_drop": 0.5},
+    "text-recognition": {"lines": 0.99, "characters": 0.998, "lines_drop": 0.5},
+    "embedding": {"recall": 0.99, "recall_drop": 0.5},
+    "keypoints": {"points": 0.99},
+}
+_ROUNDED = ("int8", "int8-weights")
+_ROUNDED_LIMITS: dict[str, dict[str, float]] = {
+    "detection": {"boxes": 0.9, "map_drop": 1.0},
+    "segmentation": {"pixels": 0.97, "miou": 0.9, "miou_drop": 1.0},
+    "text-detection": {"texts": 0.95, "texts_strict": 0.7, "hmean_drop": 1.0},
+    "text-recognition": {"lines": 0.95, "characters": 0.99, "lines_drop": 1.0},
+    "embedding": {"recall": 0.98, "recall_drop": 1.0},
+    "keypoints": {"points": 0.95},
+}
+
+
+def task_limits_for(task: str, precision: str, **overrides: float) -> dict[str, float]:
+    """The limits of a task in a precision, with those given replaced; none of a task without.
+
+    Raises UsageError for a name that is not of the task, and for no finite number.
+    """
+    table = _ROUNDED_LIMITS if precision in _ROUNDED else TASK_LIMITS
+    limits = dict(table.get(task, {}))
+    for name, value in overrides.items():
+        if name not in limits:
+            has = ", ".join(limits) or "none"
+            raise UsageError(f"task {task} has no limit '{name}': it has {has}")
+        if not math.isfinite(value):
+            raise UsageError(f"the limit {name} is a number, not {value}")
+        limits[name] = value
+    return limits
 
 
 @dataclass(frozen=True)

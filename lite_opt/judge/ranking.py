@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Ranking", "rank"]
+from lite_opt.judge.rates import Rate, share
+
+__all__ = ["Ranking", "rank", "rates_of"]
 
 _Array = npt.NDArray[Any]
 _FEW = 5  # top-5 says nothing where there are no more classes
@@ -26,6 +28,7 @@ class Ranking:
     top5_agreement: float | None
     accuracy: dict[str, float] | None
     disagreeing: tuple[int, ...]
+    samples: int
 
 
 def rank(pairs: Sequence[tuple[_Array, _Array]], labels: Sequence[int | None]) -> Ranking:
@@ -57,7 +60,27 @@ def rank(pairs: Sequence[tuple[_Array, _Array]], labels: Sequence[int | None]) -
         float(np.mean(among_five)) if more_than_five else None,
         accuracy,
         tuple(i for i, same in enumerate(agree) if not same),
+        len(agree),
     )
+
+
+def rates_of(ranking: Ranking | None) -> tuple[Rate, ...]:
+    """Shares of classes that agree, or are right, with their intervals."""
+    if ranking is None:
+        return ()
+    shares = {"top-1 agreement": ranking.top1_agreement, "top-5 agreement": ranking.top5_agreement}
+    counts = dict.fromkeys(shares, ranking.samples)
+    for name, value in (ranking.accuracy or {}).items():
+        if name not in ("drop", "labelled"):
+            who, _, top = name.partition("_")
+            shares[f"{top.replace('top', 'top-')} accuracy, {who}"] = value
+    labelled = int((ranking.accuracy or {}).get("labelled", 0))
+    rates = [
+        share(name, [value] * counts.get(name, labelled))
+        for name, value in shares.items()
+        if value is not None
+    ]
+    return tuple(rate for rate in rates if rate is not None)
 
 
 def _top(rows: _Array) -> _Array:

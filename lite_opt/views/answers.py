@@ -1,4 +1,4 @@
-"""What a run answered: the best classes of each sample, and how fast."""
+"""What a run answered: the best classes of each sample, its boxes or its text, and how fast."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def view(document: Mapping[str, Any]) -> Iterator[Item]:
     if answers:
         title = f"Answers (first {min(len(answers), _SHOWN)} of {len(answers)})"
         rows = [
-            (a["id"], "-" if a["label"] is None else str(a["label"]), _classes(a["top"]))
+            (a["id"], "-" if a["label"] is None else str(a["label"]), _words(a))
             for a in answers[:_SHOWN]
         ]
-        yield table(title, ("sample", "label", "best classes"), rows, left=3)
+        what = next((header for key, header in _HEADERS.items() if key in answers[0]), "answer")
+        yield table(title, ("sample", "label", what), rows, left=3)
     title = f"Run {document['run']}: {len(document['samples'])} samples"
     name = f"{document['engine']} {document['engine_version']}"
     yield table(title, LATENCY_HEADER, latency_rows({name: document}))
@@ -42,6 +43,43 @@ def side_by_side(
         for a, b in zip(server["top"], edge["top"]):
             rows.append((server["id"], _classes([a]), _classes([b])))
     return table(title, ("image", "server", "edge"), rows, left=3)
+
+
+_HEADERS = {
+    "top": "best classes",
+    "boxes": "boxes",
+    "classes": "share of the pixels",
+    "text": "text",
+    "polygons": "texts",
+    "points": "points",
+    "nearest": "most alike",
+}
+_FEW = 5  # things of a sample that are named; the others are counted
+
+
+def _words(answer: Mapping[str, Any]) -> str:
+    """What a sample's answer is, in a cell."""
+    if "top" in answer:
+        return _classes(answer["top"])
+    if "text" in answer:
+        text = "no dictionary" if answer["text"] is None else repr(answer["text"])
+        return f"{text} {answer['score']:.3f}"
+    for key, brief in (
+        ("boxes", lambda b: f"{_name(b)} {b['score']:.2f}"),
+        ("classes", lambda c: f"{_name(c)} {c['share']:.1%}"),
+        ("polygons", lambda p: f"{p['points'][0]} {p['score']:.2f}"),
+        ("points", lambda p: f"{_name(p)} ({p['x']:.1f}, {p['y']:.1f})"),
+        ("nearest", lambda n: f"{n['id']} {n['cosine']:.3f}"),
+    ):
+        if key in answer:
+            found = answer[key]
+            more = f" and {len(found) - _FEW} more" if len(found) > _FEW else ""
+            return (", ".join(map(brief, found[:_FEW])) or "none") + more
+    return "-"
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry["index"] if entry["name"] is None else entry["name"])
 
 
 def _classes(top: Sequence[Mapping[str, Any]]) -> str:

@@ -11,8 +11,9 @@ from lite_opt.views.templates import filled
 
 if TYPE_CHECKING:
     from lite_opt.judge.compare import OutputDifference, Report
+    from lite_opt.judge.rates import Rate
 
-__all__ = ["about", "html_page", "noise_of", "rows_of", "tables", "verdict", "view"]
+__all__ = ["about", "figures_of", "html_page", "noise_of", "rows_of", "tables", "verdict", "view"]
 
 _SHOWN = 20  # of those that disagree
 
@@ -21,6 +22,7 @@ def view(report: Report) -> Iterator[Item]:
     """All of it; of the samples that disagree the first."""
     yield from tables(report)
     yield from noise_of(report)
+    yield from figures_of(report)
     if report.disagreeing:
         names = ", ".join(report.disagreeing[:_SHOWN])
         more = len(report.disagreeing) - _SHOWN
@@ -44,6 +46,13 @@ def noise_of(report: Report) -> Iterator[str]:
             f"output '{output.name}': limit {output.limit:.1e}: {report.limits.noise_times:g} x "
             f"the reference's own noise of {output.noise:.1e}"
         )
+
+
+def figures_of(report: Report) -> Iterator[str]:
+    """A sentence of the task's figures that have no limit."""
+    if report.scores is not None and report.scores.figures:
+        figures = report.scores.figures.items()
+        yield "; ".join(f"{name} {value:.4g}" for name, value in figures)
 
 
 def about(run: Mapping[str, Any]) -> str:
@@ -73,6 +82,12 @@ def rows_of(report: Report) -> dict[str, tuple[Row, list[Row]]]:
                 ("agreement", percent(report.top1_agreement), percent(report.top5_agreement)),
             ],
         )
+    if report.rates:
+        title = "Rates" if report.scores is None else f"Task: {report.scores.task}"
+        tables[title] = (
+            ("rate", "value", "95 % interval", "of", "limit", "more needed"),
+            [_rate(rate) for rate in report.rates],
+        )
     tables["Latency"] = (
         LATENCY_HEADER,
         latency_rows(dict(zip(names, (report.reference, report.candidate)))),
@@ -91,6 +106,17 @@ def _differences(output: OutputDifference) -> Row:
         f"{output.cosine_min:.5f} {output.worst}",
         "-" if output.response is None else f"{output.response:.3f}",
     )
+
+
+def _rate(rate: Rate) -> Row:
+    if rate.at_most:
+        value, low, high = (f"{v:.2f}" for v in (rate.value, rate.low, rate.high))
+        limit = "-" if rate.limit is None else f"<= {rate.limit:g}"
+    else:
+        value, low, high = (percent(v) for v in (rate.value, rate.low, rate.high))
+        limit = "-" if rate.limit is None else f">= {percent(rate.limit)}"
+    more = "-" if rate.limit is None else "none" if rate.decided else str(rate.more or "-")
+    return rate.name, value, f"{low} to {high}", f"{rate.units} {rate.unit}", limit, more
 
 
 def verdict(report: Report) -> str:
@@ -112,6 +138,6 @@ def html_page(report: Report) -> str:
         report=report,
         verdict=verdict(report),
         tables=rows_of(report),
-        notes=list(noise_of(report)),
+        notes=[*noise_of(report), *figures_of(report)],
         limits=", ".join(limits),
     )

@@ -133,7 +133,8 @@ class Bundle:
             )
         if digest != entry.sha256:
             raise ModelError(f"{file}: damaged: its checksum is not the bundle's; copy it again")
-        return Model(self.name, self.sha256, entry.precision, (file,), self.inputs)
+        about = (self.name, self.sha256, entry.precision)
+        return Model(*about, (file,), self.inputs, self.task, self.labels)
 
     def read_samples(self) -> list[Sample]:
         """The samples with their tensors. Raises ModelError where a file is missing or altered."""

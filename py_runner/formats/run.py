@@ -82,13 +82,16 @@ class _Manifest:
     samples: tuple[SampleInfo, ...]
     noise: dict[str, float] = field(default_factory=dict)
     cpu: Optional[dict[str, Any]] = None  # noqa: UP045
+    task: Optional[dict[str, Any]] = None  # noqa: UP045
+    labels: Optional[tuple[str, ...]] = None  # noqa: UP045
 
 
 # The fields that a Run and its manifest have alike.
 _PLAIN = (
     "engine", "engine_version", "device", "machine", "threads", "precision", "warmup",
-    "peak_memory_bytes", "wall_s", "created", "cpu",
+    "peak_memory_bytes", "wall_s", "created", "cpu", "task", "labels",
 )  # fmt: skip
+_WHERE_SAID = ("task", "labels")  # left out of run.json where they are None
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ class Run:
     answers move when the inputs do by one unit in the last place, on the scale of the limits that
     they are judged by: a bundle's reference has it where a judge had doubts; else it is empty.
     `cpu` is what engine native says of the CPU, and by which of its features the engine chose
-    kernels: `lr_cpu` in lite_run.h.
+    kernels: `lr_cpu` in lite_run.h. `task` says what the outputs mean: {"name", and the options of
+    `py_runner.tasks`}; `labels` are the names of its classes, or the characters of a recognizer.
+    Both are None where nobody said.
     """
 
     engine: str
@@ -121,6 +126,8 @@ class Run:
     created: str
     noise: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, Any] | None = None
+    task: dict[str, Any] | None = None
+    labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         ids = [s.id for s in self.samples]
@@ -139,7 +146,8 @@ class Run:
         """Everything but the arrays, as run.json has it."""
         return {
             "format": FORMAT,
-            **{name: getattr(self, name) for name in _PLAIN},
+            **{name: getattr(self, name) for name in _PLAIN if name not in _WHERE_SAID},
+            **{name: getattr(self, name) for name in _WHERE_SAID if getattr(self, name)},
             "model": self.model,
             "latency": self.latency,
             **({"noise": self.noise} if self.noise else {}),
@@ -208,11 +216,15 @@ class Run:
 
     def first(self, count: int) -> Run:
         """The run of the first samples alone."""
+        return self.select(range(len(self.samples))[:count])
+
+    def select(self, places: Sequence[int]) -> Run:
+        """The run of the samples at these places alone, in that order."""
         return replace(
             self,
-            samples=self.samples[:count],
-            outputs={name: values[:count] for name, values in self.outputs.items()},
-            latency_ms=self.latency_ms[:count],
+            samples=tuple(self.samples[i] for i in places),
+            outputs={name: [values[i] for i in places] for name, values in self.outputs.items()},
+            latency_ms=[self.latency_ms[i] for i in places],
         )
 
     @classmethod
@@ -238,6 +250,8 @@ class Run:
                     f"these runs are of different precisions, {first.precision} and "
                     f"{other.precision}: compare them, they do not merge"
                 )
+            if (other.task, other.labels) != (first.task, first.labels):
+                raise UsageError("these runs were made for different tasks, or with other labels")
         return cls(
             engine=_joined(r.engine for r in runs),
             engine_version=_joined(r.engine_version for r in runs),
@@ -258,6 +272,8 @@ class Run:
                 for name in dict.fromkeys(n for r in runs for n in r.noise)
             },
             cpu=first.cpu if all(r.cpu == first.cpu for r in runs) else None,
+            task=first.task,
+            labels=first.labels,
         )
 
 

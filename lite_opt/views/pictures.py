@@ -1,0 +1,181 @@
+"""What a run found, drawn on the pictures that it was fed: boxes, masks, polygons, points, text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from py_runner.data.decode import open_image
+from py_runner.data.geometry import Placement
+from py_runner.data.image import ImageSpec
+from py_runner.data.roles import is_scale
+from py_runner.errors import DataError, UsageError
+from py_runner.formats.run import Run
+from py_runner.tasks import decode, name_of
+from py_runner.tasks.segmentation import masks
+from py_runner.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["annotated", "check_drawable", "source_of"]
+
+_MAPS = {"text-detection", "keypoints"}  # whose answers are in cells of an output's map
+_COVER = 0.5  # of a mask
+
+
+def source_of(data: str | Path, id_: str) -> Path:
+    """The image file of a sample of a data set: `py_runner.data.dataset` says how ids come about.
+
+    Raises DataError where it is none.
+    """
+    path = Path(data)
+    beside = path if path.name == id_ else path.parent / id_  # one image, or a list of them
+    file = path / id_ if path.is_dir() else beside
+    if not file.is_file():
+        raise DataError(f"{data}: sample '{id_}' is no image file that could be drawn on")
+    return file
+
+
+def check_drawable(data: str | Path | None, spec: ImageSpec | None, name: str) -> None:
+    """Raise UsageError where there are no pictures, or nobody knows where answers lie on them."""
+    if data is None or spec is None:
+        raise UsageError("drawing needs pictures: give --data, and --image where none is known")
+    if spec.crop is not None and name not in ("classification", "text-recognition"):
+        raise UsageError(f"what is found in a crop of a picture is not drawn on it (task {name})")
+
+
+def annotated(
+    run: Run,
+    data: str | Path,
+    spec: ImageSpec,
+    inputs: Sequence[TensorSpec],
+    labels: Sequence[str] | None = None,
+) -> Iterator[tuple[str, Image.Image]]:
+    """The id of each sample, and its picture with what was found.
+
+    `labels` are the run's own unless given. Boxes of a model that is fed the scale are on the
+    picture already; all else is on the tensor. Raises DataError where a sample is no image file, or
+    the outputs are not of the run's task.
+    """
+    name = name_of(run.task)
+    on_picture = name == "detection" and any(is_scale(wanted.name) for wanted in inputs)
+    found = masks(run) if name == "segmentation" else [None] * len(run.samples)
+    answers = decode(run, labels)
+    for number, sample in enumerate(run.samples):
+        picture = open_image(source_of(data, sample.id), spec)
+        place = spec.placed(picture.height, picture.width)
+        mask = found[number]
+        if mask is not None:
+            yield sample.id, _covered(picture, _on_picture(mask, picture, place))
+            continue
+        grid = _grid(run, number) if name in _MAPS else (place.full_height, place.full_width)
+        where = None if on_picture else (place, grid)
+        yield sample.id, _drawn(picture, answers[number] if answers else {}, where)
+
+
+def _grid(run: Run, number: int) -> tuple[int, int]:
+    """Height and width of the map that a task reads."""
+    value = next(values[number] for values in run.outputs.values() if values[number].ndim == 4)
+    return value.shape[2], value.shape[3]
+
+
+def _at(point: Sequence[float], where: tuple[Placement, tuple[int, int]] | None) -> tuple[Any, ...]:
+    """A point of a map, or of the tensor, on the picture."""
+    if where is None:
+        return tuple(point)
+    place, (height, width) = where
+    x, y = point[0] * place.full_width / width, point[1] * place.full_height / height
+    return (x - place.left) / place.scale[1], (y - place.top) / place.scale[0]
+
+
+def _drawn(
+    picture: Image.Image,
+    answer: Mapping[str, Any],
+    where: tuple[Placement, tuple[int, int]] | None,
+) -> Image.Image:
+    from PIL import ImageDraw
+
+    result = picture.copy()
+    draw = ImageDraw.Draw(result)
+    line = max(1, min(result.size) // 200)
+    for box in answer.get("boxes", ()):
+        colour = _colour(box["index"])
+        corners = _at(box["box"][:2], where), _at(box["box"][2:], where)
+        low, high = np.minimum(*corners), np.maximum(*corners)
+        draw.rectangle([*low.tolist(), *high.tolist()], outline=colour, width=line)
+        _write(draw, low.tolist(), f"{_called(box)} {box['score']:.2f}", colour)
+    for number, polygon in enumerate(answer.get("polygons", ())):
+        outline = [_at(point, where) for point in polygon["points"]]
+        draw.line([*outline, outline[0]], fill=_colour(number), width=line)
+    for point in answer.get("points", ()):
+        x, y = _at((point["x"], point["y"]), where)
+        colour, reach = _colour(point["index"]), 2 * line
+        draw.ellipse([x - reach, y - reach, x + reach, y + reach], fill=colour)
+    if "text" in answer:
+        return _captioned(result, answer["text"] or "")
+    if answer.get("top"):
+        return _captioned(result, f"{_called(answer['top'][0])} {answer['top'][0]['score']:.3f}")
+    return result
+
+
+def _covered(picture: Image.Image, mask: npt.NDArray[Any]) -> Image.Image:
+    """The picture with a colour for each class but 0."""
+    from PIL import Image
+
+    colours = np.array([(0, 0, 0), *(_colour(i) for i in range(1, int(mask.max()) + 1))])
+    pixels = np.asarray(picture, np.float64)
+    cover = _COVER * (mask > 0)[..., None]
+    mixed = pixels * (1 - cover) + colours[mask] * cover
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+
+def _on_picture(mask: npt.NDArray[Any], picture: Image.Image, place: Placement) -> npt.NDArray[Any]:
+    """The mask's class at each pixel of the picture."""
+    sides = []
+    for side, offset, scale, full, have in (
+        (picture.height, place.top, place.scale[0], place.full_height, mask.shape[0]),
+        (picture.width, place.left, place.scale[1], place.full_width, mask.shape[1]),
+    ):
+        at = ((np.arange(side) + 0.5) * scale + offset) * have / full
+        sides.append(np.clip(at.astype(int), 0, have - 1))
+    return np.asarray(mask[np.ix_(*sides)])
+
+
+def _captioned(picture: Image.Image, text: str) -> Image.Image:
+    """The picture with a line below it."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    # Its own font has no letters but Latin ones.
+    font = ImageFont.load_default()
+    left, top, right, bottom = ImageDraw.Draw(picture).textbbox((0, 0), text, font=font)
+    width, strip = max(picture.width, int(right - left) + 8), int(bottom - top) + 8
+    result = Image.new("RGB", (width, picture.height + strip), "white")
+    result.paste(picture, (0, 0))
+    ImageDraw.Draw(result).text((4 - left, picture.height + 4 - top), text, "black", font=font)
+    return result
+
+
+def _write(draw: Any, corner: Sequence[float], text: str, colour: tuple[int, int, int]) -> None:
+    """A text above a corner, or below where the picture ends."""
+    left, top, right, bottom = draw.textbbox((0, 0), text)
+    height = bottom - top + 2
+    x, y = corner[0], corner[1] - height if corner[1] >= height else corner[1]
+    draw.rectangle([x, y, x + right - left + 2, y + height], fill=colour)
+    draw.text((x + 1 - left, y + 1 - top), text, fill="white")
+
+
+def _called(entry: Mapping[str, Any]) -> str:
+    return str(entry["index"] if entry["name"] is None else entry["name"])
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    """One of twelve dark enough for white letters, neighbours far apart."""
+    from colorsys import hsv_to_rgb
+
+    red, green, blue = hsv_to_rgb(index * 5 % 12 / 12, 0.85, 0.8)
+    return round(red * 255), round(green * 255), round(blue * 255)

@@ -1,0 +1,101 @@
+"""run --draw: what was found stands where it is on the picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_tasks import of
+
+from lite_opt.cli.main import main
+from lite_opt.views.pictures import annotated, check_drawable
+from py_runner.data.image_text import image_spec as spec_of
+from py_runner.errors import DataError, UsageError
+from py_runner.formats.run import Run
+from py_runner.tensors import TensorSpec
+
+IMAGE = TensorSpec("image", "float32", (-1, 3, -1, -1))
+SCALE = TensorSpec("scale_factor", "float32", (-1, 2))
+SPEC = spec_of("resize=exact:50x100,mean=0,std=1")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    Image.new("RGB", (200, 200), (100, 100, 100)).save(tmp_path / "grey.png")
+    return tmp_path
+
+
+def on_grey(run: Run) -> Run:
+    return replace(run, samples=(replace(run.samples[0], id="grey.png"),))
+
+
+def changed(run: Run, folder: Path, inputs: tuple[TensorSpec, ...] = (IMAGE,)) -> tuple[int, ...]:
+    """x1, y1, x2, y2 of what is not grey any more."""
+    ((name, picture),) = annotated(on_grey(run), folder, SPEC, inputs)
+    assert name == "grey.png" and picture.size == (200, 200)
+    y, x = np.nonzero((np.asarray(picture) != 100).any(-1))
+    return int(x.min()), int(y.min()), int(x.max()), int(y.max())
+
+
+def test_boxes_stand_where_they_are(folder: Path) -> None:
+    rows = np.array([[0, 0.9, 40, 20, 80, 40]], "float32")
+    on_tensor = changed(of("detection", [rows]), folder)
+    assert on_tensor[0] == 80 and on_tensor[2:] == (160, 160)
+    assert 60 < on_tensor[1] < 80  # its name is above
+    on_picture = changed(of("detection", [rows]), folder, (IMAGE, SCALE))
+    assert on_picture[0] == 40 and on_picture[3] == 40
+
+
+def test_masks_and_polygons_and_points_stand_where_they_are(folder: Path) -> None:
+    mask = np.zeros((1, 25, 50), "int64")
+    mask[0, 5:10, 20:30] = 1
+    assert changed(of("segmentation", [mask]), folder) == (80, 40, 119, 79)
+    text = np.zeros((1, 1, 50, 100), "float32")
+    text[0, 0, 20:30, 30:70] = 1
+    left, top, right, bottom = changed(of("text-detection", [text]), folder)
+    assert left < 60 and right > 138 and top < 80 and bottom > 118
+    heatmap = np.zeros((1, 1, 10, 20), "float32")
+    heatmap[0, 0, 5, 10] = 1
+    left, top, right, bottom = changed(of("keypoints", [heatmap]), folder)
+    assert ((left + right) / 2, (top + bottom) / 2) == (100, 100)
+
+
+def test_text_stands_below(folder: Path) -> None:
+    scores = np.zeros((1, 3, 4), "float32")
+    scores[0, :, 1] = 1
+    run = on_grey(of("text-recognition", [scores], labels=("a", "b")))
+    ((_, picture),) = annotated(run, folder, SPEC, (IMAGE,))
+    assert picture.height > 200 and (np.asarray(picture)[200:] < 100).any()
+
+
+def test_what_cannot_be_drawn_is_said(folder: Path) -> None:
+    with pytest.raises(UsageError, match="needs pictures"):
+        check_drawable(None, SPEC, "detection")
+    crop = spec_of("resize=short:64,crop=50")
+    with pytest.raises(UsageError, match="in a crop of a picture"):
+        check_drawable(folder, crop, "detection")
+    check_drawable(folder, crop, "classification")
+    rows = np.array([[0, 0.9, 40, 20, 80, 40]], "float32")
+    with pytest.raises(DataError, match="sample 's0' is no image file"):
+        list(annotated(of("detection", [rows]), folder, SPEC, (IMAGE,)))
+
+
+def test_the_command_draws(
+    model: Path, photos: Path, image_spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, drawn = tmp_path / "out.run", tmp_path / "drawn"
+    command = ["paddle-edge", "run", str(model), "-o", str(out), "--draw", str(drawn)]
+
+    def code(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", [*command, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0)
+
+    assert code() == 2 and not out.exists()  # before anything is run
+    assert code("--data", str(photos), "--image", image_spec, "--task", "classification") == 0
+    files = sorted(drawn.iterdir())
+    assert len(files) == len(Run.open(out).samples) and files[0].name.startswith("000000_")

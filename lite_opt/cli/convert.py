@@ -75,6 +75,7 @@ __all__ = ["command"]
     "Shape of the random tensors where dimensions are dynamic. Repeat it for several shapes."
 )
 @click.option("--check/--no-check", default=True, help="Compare with the server before success.")
+@opt.LIMITS
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG
@@ -89,6 +90,9 @@ def command(
     seed: int | None,
     max_drop: float | None,
     float_layers: tuple[str, ...],
+    cosine: float | None,
+    max_abs_diff: float | None,
+    top1_drop: float | None,
     as_json: bool,
     **options: Any,
 ) -> bool:
@@ -100,7 +104,8 @@ def command(
     Every result is compared with the server before there is a bundle: by the x86 engine, and
     what that cannot compute rightly (int8, fp16) by its simulation on the server.
 
-    Exits 1 where the converted model is wrong (no bundle is left), or where the x86 engine, which
+    Exits 1 where the converted model is wrong (no bundle is left; command lines that pass are told
+    where a recipe misses its limits), or where the x86 engine, which
     stands in for the device, fails on a model that is right on the server (the bundle then holds
     arm alone, unjudged).
 
@@ -124,7 +129,17 @@ def command(
     )
     targets = [name.strip() for name in target.split(",")]
     with watching(as_json) as watch:
-        done = convert(model, out, recipe=chosen, target=targets, watch=watch, **options)
+        limits = {"cosine": cosine, "max_abs_diff": max_abs_diff, "top1_drop": top1_drop}
+        done = convert(
+            model, out, recipe=chosen, target=targets, limits=limits, watch=watch, **options
+        )
     random = options["samples"] is None and options["calibration"] is None
-    tell(conversion.document(done), conversion.view(done, out, random=random), as_json=as_json)
+    commands = (
+        [opt.again(w.options, w.without) for w in done.ways_out.ways] if done.ways_out else []
+    )
+    tell(
+        conversion.document(done, commands),
+        conversion.view(done, out, random=random, commands=commands),
+        as_json=as_json,
+    )
     return bool(done)

@@ -11,14 +11,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lite_opt.conversion import judges
 from lite_opt.conversion.judges import Case, CheckFailedError, Verdicts
 from lite_opt.conversion.plan import CHECK_SAMPLES, Material, Plan, fix_shapes
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
+from lite_opt.conversion.ways_out import WaysOut, ways_out
 from lite_opt.judge.compare import Report
 from lite_opt.judge.sensitivity import FloatLayers
 from lite_opt.lite.optimizer import Optimizer
@@ -29,6 +32,7 @@ from lite_opt.passes.repair import repair
 from lite_opt.passes.rule import Change
 from lite_opt.recipes import QUANTIZED, Recipe
 from lite_opt.recipes import recipe as find_recipe
+from py_runner.errors import PaddleEdgeError
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, save_samples
 from py_runner.formats.run import Run
@@ -48,7 +52,7 @@ class Conversion:
     engine here could judge it: `bundle.check["status"]` is then "unjudged", with the reason.
     `report` is the verdict of the self-check on the recipe, None without one. `refused` says how an
     ARM engine that was asked refused the model: there is no bundle then. `float_layers` says which
-    layers `max_drop` kept in float.
+    layers `max_drop` kept in float. `ways_out` is what would pass where a limit was missed.
     """
 
     bundle: Bundle | None
@@ -56,6 +60,7 @@ class Conversion:
     changes: tuple[Change, ...]
     float_layers: FloatLayers | None = None
     refused: str = ""
+    ways_out: WaysOut | None = None
 
     def __bool__(self) -> bool:
         return self.bundle is not None and self.bundle.check["status"] != "unjudged"
@@ -77,7 +82,9 @@ def convert(
     check_shape: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
     check: bool = True,
     save_quantized: str | Path | None = None,
+    limits: Mapping[str, float | None] | None = None,
     force: bool = False,
+    explain: bool = True,
     watch: Watch = QUIET,
 ) -> Conversion:
     """Make a bundle of a Paddle inference model.
@@ -101,6 +108,9 @@ def convert(
         check_shape: shapes of the random tensors, by input, where dimensions are dynamic.
         check: run the result and compare it with the server before there is a bundle.
         save_quantized: a folder to write the quantized Paddle model to, for the server engine.
+        limits: how far the result may be from the model, by the names of `Limits`; those not given
+            are the recipe's own. An fp32 twin is held to the limits of fp32.
+        explain: where a limit is missed, look for what would pass: that takes a while.
         watch: is told of each step, how far long work has come, and what speaks against the result.
 
     Raises:
@@ -119,6 +129,7 @@ def convert(
         save_quantized=None if save_quantized is None else Path(save_quantized),
         force=force,
         reads=(model, params, labels, image),
+        limits=limits or {},
     )
     with ExitStack() as stack:
         # The optimizers start while the model is read.
@@ -150,8 +161,23 @@ def convert(
         try:
             verdicts = _write(plan, source, models, data, optimizers, outputs, changes, watch)
         except CheckFailedError as failed:
-            return Conversion(None, failed.report, changes, float_layers, failed.refused)
+            again = partial(
+                _again, model, params=params, image=image, labels=labels, target=target,
+                check_samples=check_samples, input_shape=input_shape, check_shape=check_shape,
+            )  # fmt: skip
+            ways = ways_out(failed, models, data.judged, plan, again, watch) if explain else None
+            return Conversion(None, failed.report, changes, float_layers, failed.refused, ways)
     return Conversion(Bundle.open(plan.out), verdicts.report, changes, float_layers)
+
+
+def _again(model: str | Path, recipe: str, **arguments: Any) -> Report | None:
+    """What is said of the model with another recipe; None where it cannot be made."""
+    with temporary_folder() as folder:
+        try:
+            done = convert(model, folder / "out", recipe=recipe, explain=False, **arguments)
+        except PaddleEdgeError:
+            return None
+    return done.report if done else None
 
 
 def _write(
@@ -173,14 +199,20 @@ def _write(
         bundle, doubt = make_bundle(
             models, source, folder, optimizers, all_needed=not plan.check, watch=watch
         )
-        bundle = replace(bundle, outputs=outputs, repairs=tuple(map(str, changes)))
+        limits = plan.limits_of(models.recipe)
+        bundle = replace(
+            bundle,
+            outputs=outputs,
+            repairs=tuple(map(str, changes)),
+            recipe={**bundle.recipe, "limits": asdict(limits)},
+        )
         verdicts = Verdicts()
         if data.judged:
             reference = _reference(source, data, bundle, watch)
             _keep(reference.first(kept), folder)
             bundle = replace(bundle, samples=save_samples(folder, data.judged[:kept]))
         if plan.check:
-            case = Case(source, models, data.judged, kept, reference, watch)
+            case = Case(source, models, data.judged, kept, reference, watch, limits)
             verdicts = Verdicts(
                 simulation=judges.simulation(case), x86=judges.x86(case, folder, bundle, doubt)
             )

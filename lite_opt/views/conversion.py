@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from lite_opt.views.table import Item, Remark, Row, percent, size, table, warnin
 
 if TYPE_CHECKING:
     from lite_opt.conversion.convert import Conversion
+    from lite_opt.conversion.ways_out import WaysOut
     from lite_opt.judge.compare import Report
     from lite_opt.judge.sensitivity import FloatLayers
     from lite_opt.passes.rule import Change
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["document", "view"]
 
 
-def document(done: Conversion) -> dict[str, Any]:
-    """All of it as JSON; what there is not is None."""
+def document(done: Conversion, commands: Sequence[str] = ()) -> dict[str, Any]:
+    """All of it as JSON; what there is not is None. `commands` are those of its ways out."""
     bundle = done.bundle
     return {
         "bundle": str(bundle.path) if bundle else None,
@@ -29,12 +30,25 @@ def document(done: Conversion) -> dict[str, Any]:
         "report": done.report.to_json() if done.report is not None else None,
         "refused": done.refused or None,
         "float_layers": asdict(done.float_layers) if done.float_layers else None,
+        "ways_out": _document_of(done.ways_out, commands) if done.ways_out else None,
         "targets": {n: asdict(t) for n, t in bundle.targets.items()} if bundle else None,
     }
 
 
-def view(done: Conversion, out: str, *, random: bool) -> Iterator[Item]:
-    """All of it in tables. `random` is whether it was judged on random tensors."""
+def _document_of(found: WaysOut, commands: Sequence[str]) -> dict[str, Any]:
+    return {
+        "worst_layers": [asdict(loss) for loss in found.worst],
+        "commands": [
+            {"command": command, "result": way.result} for way, command in zip(found.ways, commands)
+        ],
+    }
+
+
+def view(
+    done: Conversion, out: str, *, random: bool, commands: Sequence[str] = ()
+) -> Iterator[Item]:
+    """All of it in tables. `random` is whether it was judged on random tensors, `commands` are
+    those of its ways out."""
     if done.changes:
         yield _repairs(done.changes)
     if done.report is not None:
@@ -58,6 +72,21 @@ def view(done: Conversion, out: str, *, random: bool) -> Iterator[Item]:
     hint = " (judged on random tensors: give data like those in use with --samples)"
     verdict = comparison.verdict(done.report)
     yield Remark(f"paddle-edge: {verdict}; no bundle was written{hint if random else ''}")
+    if done.ways_out is not None:
+        yield from _ways_out(done.ways_out, commands)
+
+
+def _ways_out(found: WaysOut, commands: Sequence[str]) -> Iterator[Item]:
+    if found.worst:
+        worst = ", ".join(
+            f"{loss.layer} ({loss.op}, {loss.sqnr_db:.1f} dB)" for loss in found.worst
+        )
+        yield Remark(f"the layers that lose most: {worst}")
+    if commands:
+        yield Remark("these were tried on the same data, and pass:")
+    for way, command in zip(found.ways, commands):
+        yield Remark(f"  {command}")
+        yield Remark(f"    {way.result}")
 
 
 def _repairs(changes: tuple[Change, ...]) -> Item:
@@ -75,6 +104,11 @@ def _self_check(report: Report) -> Iterator[Item]:
     yield from comparison.noise_of(report)
     if report.top1_agreement is not None:
         yield f"top-1 agreement {percent(report.top1_agreement)} of {report.samples} samples"
+    if report.accuracy is not None:
+        yield (
+            f"top-1 accuracy {percent(report.accuracy['candidate_top1'])}, the server's "
+            f"{percent(report.accuracy['reference_top1'])}"
+        )
 
 
 def _float_layers(found: FloatLayers) -> Iterator[Item]:

@@ -15,7 +15,9 @@ from lite_opt.conversion import judges
 from lite_opt.conversion.culprit import culprit
 from lite_opt.conversion.judges import Verdict, Verdicts
 from lite_opt.judge.compare import Report, compare
+from lite_opt.judge.limits import limits_for
 from lite_opt.model.program import Op, Program
+from lite_opt.recipes import RECIPES
 from py_runner.formats.run import Run, SampleInfo
 from py_runner.watch import QUIET
 
@@ -268,7 +270,8 @@ def test_int8_is_judged_on_both_families_of_kernels(
     monkeypatch.setattr(judges, "run", answers)
     monkeypatch.setattr(judges, "arm_device", lambda: device)
     reference = run([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])
-    case = judges.Case(Any, Any, [], 2, reference, QUIET)  # type: ignore[arg-type]
+    models: Any = SimpleNamespace(recipe=RECIPES["fp32"])
+    case = judges.Case(Any, models, [], 2, reference, QUIET, limits_for("fp32"))  # type: ignore[arg-type]
     bundle: Any = SimpleNamespace(targets={"arm": None}, name="b")
     monkeypatch.setattr(judges, "Bundle", SimpleNamespace(open=lambda _: Opened()))
     precision = "int8"

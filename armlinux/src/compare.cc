@@ -474,7 +474,7 @@ Ranking rank(const std::vector<std::string>& ids, const std::vector<std::optiona
 Limits limits_for(const std::string& precision) {
   static const std::map<std::string, Limits> kLimits = {
       {"fp32", {0.99999, 1e-4}},           {"fp16", {0.999}},
-      {"int16-weights", {0.99999}},        {"int8-weights", {0.999}},
+      {"int16-weights", {0.99999}},        {"int8-weights", {0.99}},
       {"int8", {0.99, std::nullopt, 1.0}},
   };
   const auto found = kLimits.find(precision);

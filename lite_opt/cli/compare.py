@@ -19,9 +19,7 @@ __all__ = ["command"]
 @click.command("compare", cls=opt.Command)
 @click.argument("reference", metavar="REFERENCE_RUN", type=opt.Reads())
 @click.argument("candidate", metavar="CANDIDATE_RUN", type=opt.Reads())
-@click.option("--cosine", type=float, help="Least cosine of the centred logits.")
-@click.option("--max-abs-diff", type=float, help="Largest difference of probabilities.")
-@click.option("--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points.")
+@opt.LIMITS
 @click.option(
     "--truth",
     type=opt.Reads(),

@@ -103,6 +103,7 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--explain", is_flag=True, help="Show what each repair and pass did to the graph.")
 @click.option("--check/--no-check", default=True, help="Compare with the server before success.")
+@opt.LIMITS
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG
@@ -119,6 +120,9 @@ def command(
     float_layers: tuple[str, ...],
     without: str,
     explain: bool,
+    cosine: float | None,
+    max_abs_diff: float | None,
+    top1_drop: float | None,
     as_json: bool,
     **options: Any,
 ) -> bool:
@@ -131,7 +135,8 @@ def command(
     Every result is compared with the server before there is a bundle: by the x86 engine, and
     what that cannot compute rightly (int8, fp16) by its simulation on the server.
 
-    Exits 1 where the converted model is wrong (no bundle is left), or where the x86 engine, which
+    Exits 1 where the converted model is wrong (no bundle is left; command lines that pass are told
+    where a recipe misses its limits), or where the x86 engine, which
     stands in for the device, fails on a model that is right on the server (the bundle then holds
     arm alone, unjudged).
 
@@ -157,10 +162,21 @@ def command(
     targets = [name.strip() for name in target.split(",")]
     passes = OPTIONAL if without == "all" else [n.strip() for n in without.split(",") if n.strip()]
     with watching(as_json) as watch:
+        limits = {"cosine": cosine, "max_abs_diff": max_abs_diff, "top1_drop": top1_drop}
         done = convert(
-            model, out, recipe=chosen, target=targets, without=passes, watch=watch, **options
+            model,
+            out,
+            recipe=chosen,
+            target=targets,
+            limits=limits,
+            without=passes,
+            watch=watch,
+            **options,
         )
     random = options["samples"] is None and options["calibration"] is None
-    view = conversion.view(done, out, random=random, explain=explain)
-    tell(conversion.document(done), view, as_json=as_json)
+    commands = (
+        [opt.again(w.options, w.without) for w in done.ways_out.ways] if done.ways_out else []
+    )
+    view = conversion.view(done, out, random=random, explain=explain, commands=commands)
+    tell(conversion.document(done, commands), view, as_json=as_json)
     return bool(done)

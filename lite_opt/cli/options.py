@@ -6,7 +6,8 @@ An option that a command passes on as it is has the name of the library's argume
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any, Callable
 
@@ -30,6 +31,7 @@ __all__ = [
     "IMAGE",
     "JSON",
     "LABELS",
+    "LIMITS",
     "NAMED_NUMBER",
     "NUMBERS",
     "ON_SERVER",
@@ -38,9 +40,12 @@ __all__ = [
     "MayRead",
     "Reads",
     "Writes",
+    "again",
     "check_shape",
     "input_shape",
 ]
+
+_ARGUMENTS = "lite_opt.arguments"  # in a context's `meta`: the words that a command was given
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -104,6 +109,10 @@ class Command(click.Command):
     Which that is, the types of its parameters say; tests/test_cli.py sees that each has a type.
     """
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         values = [(param.type, ctx.params.get(param.name or "")) for param in self.params]
         written = [value for type_, value in values if isinstance(type_, Writes) and value]
@@ -117,6 +126,26 @@ class Command(click.Command):
         except BrokenPipeError:  # click would exit with 1
             forget_reader()
             ctx.exit(0)
+
+
+def again(options: Sequence[str], without: Collection[str]) -> str:
+    """The command line that is running, with these options added and those left out."""
+    ctx = click.get_current_context()
+    flags = {
+        name
+        for param in ctx.command.params
+        if isinstance(param, click.Option) and param.is_flag
+        for name in (*param.opts, *param.secondary_opts)
+    }
+    kept: list[str] = []
+    words = iter(ctx.meta[_ARGUMENTS])
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name not in without:
+            kept.append(word)
+        elif not equals and name not in flags:
+            next(words, None)
+    return shlex.join(["paddle-edge", ctx.command.name or "", *kept, *options])
 
 
 _Shapes = Sequence[tuple[str, tuple[int, ...]]]
@@ -209,6 +238,11 @@ CALIBRATION = _several(
         help="One scale a weight, not one a channel.",
     ),
     click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
+)
+LIMITS = _several(
+    click.option("--cosine", type=float, help="Least cosine of the centred logits."),
+    click.option("--max-abs-diff", type=float, help="Largest difference of probabilities."),
+    click.option("--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points."),
 )
 _DEVICES = (
     "cpu; for engine paddle also cpu+onednn, gpu or gpu:N; for engine native also qemu-aarch64 or "

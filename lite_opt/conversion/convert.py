@@ -11,8 +11,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lite_opt.conversion import judges
 from lite_opt.conversion.judges import Case, CheckFailedError, Verdicts
@@ -20,6 +22,7 @@ from lite_opt.conversion.offsets import centre, said_of
 from lite_opt.conversion.plan import CHECK_SAMPLES, Material, Plan, fix_shapes
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
+from lite_opt.conversion.ways_out import WaysOut, ways_out
 from lite_opt.judge.compare import Report
 from lite_opt.judge.sensitivity import FloatLayers
 from lite_opt.lite.kernels import RELEASES
@@ -31,6 +34,7 @@ from lite_opt.passes.repair import Effect, repair
 from lite_opt.passes.rule import Change
 from lite_opt.recipes import QUANTIZED, Recipe
 from lite_opt.recipes import recipe as find_recipe
+from py_runner.errors import PaddleEdgeError
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, save_samples
 from py_runner.formats.run import Run
@@ -51,7 +55,8 @@ class Conversion:
     `report` is the verdict of the self-check on the recipe, None without one. `refused` says how an
     ARM engine that was asked refused the model: there is no bundle then. `float_layers` says which
     layers `max_drop` kept in float, `advice` what of the network may be why the check failed,
-    `effects` what each repair and pass did to the graph.
+    `effects` what each repair and pass did to the graph, `ways_out` what would pass where a limit
+    was missed.
     """
 
     bundle: Bundle | None
@@ -61,6 +66,7 @@ class Conversion:
     refused: str = ""
     advice: str = ""
     effects: tuple[Effect, ...] = ()
+    ways_out: WaysOut | None = None
 
     def __bool__(self) -> bool:
         return self.bundle is not None and self.bundle.check["status"] != "unjudged"
@@ -85,7 +91,9 @@ def convert(
     save_quantized: str | Path | None = None,
     without: Collection[str] = (),
     lite: str = RELEASES[-1],
+    limits: Mapping[str, float | None] | None = None,
     force: bool = False,
+    look_on: bool = True,
     watch: Watch = QUIET,
 ) -> Conversion:
     """Make a bundle of a Paddle inference model.
@@ -114,6 +122,9 @@ def convert(
         without: passes that are left out, of `passes.repair.OPTIONAL`: to find the one at fault.
         lite: the release of Paddle Lite on the device, of `lite.kernels.RELEASES`: what needs a
             later one is refused.
+        limits: how far the result may be from the model, by the names of `Limits`; those not given
+            are the recipe's own. An fp32 twin is held to the limits of fp32.
+        look_on: where a limit is missed, look for what would pass: that takes a while.
         watch: is told of each step, how far long work has come, and what speaks against the result.
 
     Raises:
@@ -133,6 +144,7 @@ def convert(
         force=force,
         reads=(model, params, labels, image),
         lite=lite,
+        limits=limits or {},
     )
     with ExitStack() as stack:
         # The optimizers start while the model is read.
@@ -172,12 +184,28 @@ def convert(
                 if failed.report is not None
                 else ""
             )
+            again = partial(
+                _again, model, params=params, image=image, labels=labels, target=target,
+                check_samples=check_samples, input_shape=input_shape, check_shape=check_shape,
+            )  # fmt: skip
+            ways = ways_out(failed, models, data.judged, plan, again, watch) if look_on else None
             return Conversion(
-                None, failed.report, changes, float_layers, failed.refused, advice, tuple(effects)
-            )
+                None, failed.report, changes, float_layers, failed.refused, advice, tuple(effects),
+                ways,
+            )  # fmt: skip
     return Conversion(
         Bundle.open(plan.out), verdicts.report, changes, float_layers, effects=tuple(effects)
     )
+
+
+def _again(model: str | Path, recipe: str, **arguments: Any) -> Report | None:
+    """What is said of the model with another recipe; None where it cannot be made."""
+    with temporary_folder() as folder:
+        try:
+            done = convert(model, folder / "out", recipe=recipe, look_on=False, **arguments)
+        except PaddleEdgeError:
+            return None
+    return done.report if done else None
 
 
 def _write(
@@ -200,14 +228,20 @@ def _write(
             models, source, folder, optimizers, all_needed=not plan.check, watch=watch
         )
         refuse_later(source.files.model, bundle.targets, plan.lite)
-        bundle = replace(bundle, outputs=outputs, repairs=tuple(map(str, changes)))
+        limits = plan.limits_of(models.recipe)
+        bundle = replace(
+            bundle,
+            outputs=outputs,
+            repairs=tuple(map(str, changes)),
+            recipe={**bundle.recipe, "limits": asdict(limits)},
+        )
         verdicts = Verdicts()
         if data.judged:
             reference = _reference(source, data, bundle, watch)
             _keep(reference.first(kept), folder)
             bundle = replace(bundle, samples=save_samples(folder, data.judged[:kept]))
         if plan.check:
-            case = Case(source, models, data.judged, kept, reference, watch)
+            case = Case(source, models, data.judged, kept, reference, watch, limits)
             verdicts = Verdicts(
                 simulation=judges.simulation(case), x86=judges.x86(case, folder, bundle, doubt)
             )

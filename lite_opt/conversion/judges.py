@@ -18,6 +18,7 @@ from lite_opt.conversion.culprit import culprit
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_target, part_for_arm
 from lite_opt.judge.compare import Report, compare
+from lite_opt.judge.limits import Limits, limits_for
 from lite_opt.judge.noise import noise_of_server
 from lite_opt.lite.kernels import SINCE
 from lite_opt.lite.optimizer import Optimizer
@@ -48,17 +49,20 @@ _NEAR = 0.25
 
 class CheckFailedError(Exception):
     """What was made is wrong, or an ARM engine refuses it (`refused` says how): ends a conversion
-    without a bundle, and never leaves `convert`."""
+    without a bundle, and never leaves `convert`. `pair` is what was compared."""
 
-    def __init__(self, report: Report | None, refused: str = "") -> None:
+    def __init__(
+        self, report: Report | None, refused: str = "", pair: tuple[Run, Run] | None = None
+    ) -> None:
         super().__init__()
-        self.report, self.refused = report, refused
+        self.report, self.refused, self.pair = report, refused, pair
 
 
 @dataclass(frozen=True)
 class Case:
     """What the judges have in common. `reference` is what the source model answered to `samples`
-    on the server engine; engines that are slow get the first `kept` of them."""
+    on the server engine; engines that are slow get the first `kept` of them. `limits` are those of
+    the recipe: what has its precision is held to them, an fp32 twin to those of fp32."""
 
     source: Source
     models: Models
@@ -66,6 +70,7 @@ class Case:
     kept: int
     reference: Run
     watch: Watch
+    limits: Limits
 
     @cached_property
     def noise(self) -> dict[str, float]:
@@ -102,20 +107,23 @@ class Case:
         Tensors that agree prove more than a task on a few samples does. Those of boxes say nothing
         where two of nearly the same score change places: then the boxes themselves are judged.
         """
-        report = self._of_tensors(replace(reference, task=None), replace(answers, task=None))
+        own = answers.precision == self.models.recipe.name
+        limits = self.limits if own else limits_for(answers.precision)
+        plain = replace(reference, task=None), replace(answers, task=None)
+        report = self._of_tensors(*plain, limits)
         if report or (reference.task or {}).get("name") != "detection":
             return report
-        by_task = compare(reference, answers)
+        by_task = compare(reference, answers, limits=limits)
         return by_task if by_task.scores is not None and by_task.scores.judged else report
 
-    def _of_tensors(self, reference: Run, answers: Run) -> Report:
-        report = compare(reference, answers)
+    def _of_tensors(self, reference: Run, answers: Run, limits: Limits) -> Report:
+        report = compare(reference, answers, limits=limits)
         limit = report.limits.max_abs_diff
         apart = max(output.max_probability_diff for output in report.outputs)
         if limit is None or apart <= _NEAR * limit or not math.isfinite(apart):
             return report
         noise = dict(zip(reference.outputs, self.noise.values()))
-        return compare(replace(reference, noise=noise), answers)
+        return compare(replace(reference, noise=noise), answers, limits=limits)
 
     def on_server(
         self, program: Program, samples: Sequence[Sample], precision: str, device: str = "cpu"
@@ -237,7 +245,7 @@ def _verdict(case: Case, reference: Run, answers: Run, where: str = "") -> Verdi
     """In doubt where nothing was judged. Raises CheckFailedError where the answers are wrong."""
     report = case.compared(reference, answers)
     if report.failures:
-        raise CheckFailedError(report)
+        raise CheckFailedError(report, pair=(reference, answers))
     return _unless_wrong(answers, report, where)
 
 
@@ -290,7 +298,7 @@ def x86(case: Case, folder: Path, bundle: Bundle, doubt: str) -> Verdict:
     if case.source.precision == "int8":
         # The twin is the model without the rounding: its own float form has to say the same.
         reference = case.on_server(case.models.program, samples, "fp32")
-    report, engine = None, "lite"
+    report, engine, pair = None, "lite", None
     if not doubt:
         case.watch.say("running the converted model on the x86 engine")
         try:
@@ -300,11 +308,12 @@ def x86(case: Case, folder: Path, bundle: Bundle, doubt: str) -> Verdict:
             doubt = re.sub(r"\S*/(?=(?:model|twin)\.x86\.nb)", "", str(error))
         else:
             report, engine = case.compared(reference, answers), _engine(answers)
+            pair = reference, answers
             if not report.failures:
                 return _unless_wrong(answers, report)
             doubt = "; ".join(report.failures)
     if report is not None and ("arm" not in bundle.targets or _weights_are_wrong(case)):
-        raise CheckFailedError(report)
+        raise CheckFailedError(report, pair=pair)
     if "arm" not in bundle.targets:
         raise ConvertError(doubt)
     case.watch.say(f"the x86 engine fails ({doubt}); running the repaired model on the server")

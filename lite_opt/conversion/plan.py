@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lite_opt.conversion.source import Source
+from lite_opt.judge.limits import Limits, limits_for
 from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.targets import TARGETS, cannot
 from lite_opt.model.program import Program
@@ -47,9 +48,14 @@ class Plan:
     force: bool
     reads: tuple[str | Path | None, ...]
     lite: str = RELEASES[-1]
+    limits: Mapping[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
+        limits_for(recipe.name, **self.limits)
+        given = [name for name, value in self.limits.items() if value is not None]
+        if given and not self.check:
+            raise UsageError(f"nothing is compared without a check: leave {', '.join(given)} out")
         unknown = [t for t in self.target if t not in TARGETS]
         if unknown or not self.target:
             raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
@@ -87,6 +93,10 @@ class Plan:
     def targets(self) -> list[str]:
         """In order: arm decides, x86 is there to check it."""
         return [name for name in TARGETS if name in self.target]
+
+    def limits_of(self, recipe: Recipe) -> Limits:
+        """How far what the recipe makes may be from the source model."""
+        return limits_for(recipe.name, **self.limits)
 
     def recipe_for(self, source: Source) -> Recipe:
         """The recipe of this model; one that comes quantized brings its own."""

@@ -38,11 +38,13 @@ __all__ = ["Models", "calibrated", "make_bundle", "make_models", "make_target", 
 @dataclass(frozen=True)
 class Models:
     """What the files of a bundle are made from: the repaired float `program`, and what the recipe
-    made of it for the targets that compute it (`quantized`, None where that is nothing)."""
+    made of it for the targets that compute it (`quantized`, None where that is nothing; `mixed`
+    lets any layer of what was calibrated here be float again)."""
 
     program: Program
     quantized: Program | None
     recipe: Recipe
+    mixed: Quantized | None = None
 
     def of(self, target: str) -> tuple[Program, Recipe]:
         """What the file of a target is made from, and the precision it has."""
@@ -65,10 +67,12 @@ def make_models(
     if recipe is QUANTIZED:
         return Models(dequantized(program), program, recipe), None
     if recipe.calibration is not None:
-        quantized, recipe, found = _quantize(program, recipe, data, watch)
+        mixed, recipe, found = _quantize(program, recipe, data, watch)
+        assert recipe.calibration is not None
+        quantized = mixed.with_float(set(recipe.calibration.float_layers))
         if plan.save_quantized is not None:
             _save_quantized(quantized, source, plan.save_quantized)
-        return Models(program, quantized, recipe), found
+        return Models(program, quantized, recipe, mixed), found
     rounded = round_weights(program) if recipe.quant_type == "QUANT_INT8" else None
     return Models(program, rounded, recipe), None
 
@@ -84,8 +88,9 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
 
 def _quantize(
     program: Program, recipe: Recipe, data: Material, watch: Watch
-) -> tuple[Program, Recipe, FloatLayers | None]:
-    """The quantized program; the recipe with the layers that stay in float; how they were found."""
+) -> tuple[Quantized, Recipe, FloatLayers | None]:
+    """The calibrated program; the recipe with the layers that stay in float, and how they were
+    found."""
     settings = recipe.calibration
     assert settings is not None
     quantized = calibrated(program, recipe, data, watch)
@@ -110,7 +115,7 @@ def _quantize(
             + (f": within {settings.max_drop:g} points there is none" if found else "")
             + "; use recipe int8-weights or fp16"
         )
-    return quantized.with_float(floats), replace(recipe, calibration=settings), found
+    return quantized, replace(recipe, calibration=settings), found
 
 
 def _save_quantized(program: Program, source: Source, folder: Path) -> None:

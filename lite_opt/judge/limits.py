@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from py_runner.errors import UsageError
 
@@ -72,7 +72,7 @@ LIMITS: dict[str, Limits] = {
     "fp32": Limits(0.99999, max_abs_diff=1e-4),
     "fp16": Limits(0.999),
     "int16-weights": Limits(0.99999),
-    "int8-weights": Limits(0.999),
+    "int8-weights": Limits(0.99),
     "int8": Limits(0.99, top1_drop=1.0),
 }
 
@@ -81,9 +81,13 @@ def limits_for(precision: str, **overrides: float | None) -> Limits:
     """The limits of a precision (of fp32 where it is unknown), with those given replaced.
 
     A `max_abs_diff` that is given is meant: noise does not raise it unless `noise_times` is given
-    as well.
+    as well. Raises UsageError for a limit that there is not.
     """
     limits = LIMITS.get(precision, LIMITS["fp32"])
+    names = [field.name for field in fields(Limits)]
+    for name in overrides:
+        if name not in names:
+            raise UsageError(f"there is no limit '{name}': choose {', '.join(names)}")
     given = {name: value for name, value in overrides.items() if value is not None}
     if "max_abs_diff" in given:
         given = {"noise_times": 0.0, **given}

@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 
 from lite_opt.judge.compare import Report, compare
+from lite_opt.judge.limits import Limits
 from lite_opt.judge.variants import Variants
 from lite_opt.quant.mixed import Quantized
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import Sample
 from py_runner.watch import QUIET, Watch
 
-__all__ = ["FloatLayers", "LayerLoss", "choose_float_layers", "sensitivity"]
+__all__ = ["FloatLayers", "LayerLoss", "choose_float_layers", "layers_within", "sensitivity"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,31 @@ def choose_float_layers(
             samples=len(samples),
             asked=len(always),
         )
+
+
+def layers_within(
+    quantized: Quantized,
+    samples: Sequence[Sample],
+    limits: Limits,
+    losses: Sequence[LayerLoss],
+    *,
+    most: int,
+    always: Collection[str] = (),
+) -> tuple[tuple[str, ...], Report] | None:
+    """The few layers to keep in float besides `always`, such that all limits hold on these samples,
+    with the report that says so; None where `most` of them do not suffice. `losses` ranks them.
+    """
+    ranked = [loss.layer for loss in losses if loss.layer not in always][:most]
+    with Variants(quantized, samples) as variants:
+        reference = variants.reference()
+
+        def report(layers: Sequence[str]) -> Report:
+            return compare(reference, variants.run({*always, *layers}), limits=limits)
+
+        if not ranked or not report(ranked):
+            return None
+        kept = _fewest(ranked, lambda layers: bool(report(layers)))
+        return tuple(kept), report(kept)
 
 
 def _fewest(ranked: Sequence[str], suffices: Callable[[Sequence[str]], bool]) -> list[str]:

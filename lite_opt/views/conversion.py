@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from lite_opt.views.table import Item, Remark, Row, percent, size, table, warnin
 
 if TYPE_CHECKING:
     from lite_opt.conversion.convert import Conversion
+    from lite_opt.conversion.ways_out import WaysOut
     from lite_opt.judge.compare import Report
     from lite_opt.judge.sensitivity import FloatLayers
     from lite_opt.passes.rule import Change
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["document", "view"]
 
 
-def document(done: Conversion) -> dict[str, Any]:
-    """All of it as JSON; what there is not is None."""
+def document(done: Conversion, commands: Sequence[str] = ()) -> dict[str, Any]:
+    """All of it as JSON; what there is not is None. `commands` are those of its ways out."""
     bundle = done.bundle
     return {
         "bundle": str(bundle.path) if bundle else None,
@@ -31,13 +32,30 @@ def document(done: Conversion) -> dict[str, Any]:
         "refused": done.refused or None,
         "advice": done.advice or None,
         "float_layers": asdict(done.float_layers) if done.float_layers else None,
+        "ways_out": _document_of(done.ways_out, commands) if done.ways_out else None,
         "targets": {n: asdict(t) for n, t in bundle.targets.items()} if bundle else None,
     }
 
 
-def view(done: Conversion, out: str, *, random: bool, explain: bool = False) -> Iterator[Item]:
+def _document_of(found: WaysOut, commands: Sequence[str]) -> dict[str, Any]:
+    return {
+        "worst_layers": [asdict(loss) for loss in found.worst],
+        "commands": [
+            {"command": command, "result": way.result} for way, command in zip(found.ways, commands)
+        ],
+    }
+
+
+def view(
+    done: Conversion,
+    out: str,
+    *,
+    random: bool,
+    explain: bool = False,
+    commands: Sequence[str] = (),
+) -> Iterator[Item]:
     """All of it in tables. `random` is whether it was judged on random tensors, `explain` whether
-    to show what each repair and pass did to the graph."""
+    to show what each repair and pass did to the graph, `commands` are those of its ways out."""
     if explain:
         yield _effects(done)
     elif done.changes:
@@ -64,6 +82,21 @@ def view(done: Conversion, out: str, *, random: bool, explain: bool = False) -> 
     verdict = comparison.verdict(done.report)
     advice = f"; {done.advice}" if done.advice else ""
     yield Remark(f"paddle-edge: {verdict}; no bundle was written{hint if random else ''}{advice}")
+    if done.ways_out is not None:
+        yield from _ways_out(done.ways_out, commands)
+
+
+def _ways_out(found: WaysOut, commands: Sequence[str]) -> Iterator[Item]:
+    if found.worst:
+        worst = ", ".join(
+            f"{loss.layer} ({loss.op}, {loss.sqnr_db:.1f} dB)" for loss in found.worst
+        )
+        yield Remark(f"the layers that lose most: {worst}")
+    if commands:
+        yield Remark("these were tried on the same data, and pass:")
+    for way, command in zip(found.ways, commands):
+        yield Remark(f"  {command}")
+        yield Remark(f"    {way.result}")
 
 
 def _repairs(changes: tuple[Change, ...]) -> Item:
@@ -102,6 +135,11 @@ def _self_check(report: Report) -> Iterator[Item]:
     yield from comparison.noise_of(report)
     if report.top1_agreement is not None:
         yield f"top-1 agreement {percent(report.top1_agreement)} of {report.samples} samples"
+    if report.accuracy is not None:
+        yield (
+            f"top-1 accuracy {percent(report.accuracy['candidate_top1'])}, the server's "
+            f"{percent(report.accuracy['reference_top1'])}"
+        )
 
 
 def _float_layers(found: FloatLayers) -> Iterator[Item]:

@@ -259,6 +259,17 @@ CHAINS = {
 }  # fmt: skip
 
 
+def test_two_shuffles_are_one_that_lite_knows(tmp_path: Path) -> None:
+    def shuffle(first: int, second: int) -> list[tuple[str, list[int]]]:
+        return [("r", [-1, first, second, 2, 2]), ("t", [0, 2, 1, 3, 4]), ("r", [-1, 12, 2, 2])]
+
+    program = chain(*shuffle(2, 6), *shuffle(2, 6), shape=(-1, 12, 2, 2))
+    after = same(program, optimize, folder=tmp_path)
+    assert types(after) == ["reshape2", "transpose2", "reshape2", "relu"]
+    first, moved, _ = (op for op in after.ops if op.type in ("reshape2", "transpose2"))
+    assert first.get("shape") == [-1, 4, 3, 2, 2] and moved.get("axis") == [0, 2, 1, 3, 4]
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_rearrangements_join(name: str, tmp_path: Path) -> None:
     steps, shape, left = CHAINS[name]

@@ -70,11 +70,18 @@ def static_reshapes(op: Op, site: Site) -> Iterator[str]:
         return
     if op.type == "reshape2" and set(op.inputs) == {"X"} and op.get("shape") == shape:
         return
-    if site.program.vars[x].dtype == "bool":
+    if site.program.vars[x].dtype == "bool" or _is_of_a_linear_layer(op, site):
         return
     op.type, op.inputs, op.attrs = "reshape2", {"X": [x]}, {}
     op.set("shape", shape)
     yield f"reshape2 to {shape}"
+
+
+def _is_of_a_linear_layer(op: Op, site: Site) -> bool:
+    """Whether flatten_fc_fuser.cc makes one of a flatten and what reads it."""
+    readers = site.readers(op)
+    is_flat = op.type == "flatten_contiguous_range" and len(readers) == 1
+    return is_flat and readers[0].type in ("mul", "matmul", "matmul_v2")
 
 
 def _wanted(op: Op, site: Site, out: str) -> list[int]:

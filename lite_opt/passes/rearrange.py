@@ -207,6 +207,9 @@ def _short(
     if whole is not None and [start[i] for i in whole] == end:
         return [("transpose2", whole)]
     sizes, order = _joined(sizes, order)
+    if _is_shuffle(start, end, sizes, order):
+        parts = [start[0], sizes[1], sizes[2], *start[2:]]
+        return [("reshape2", parts), ("transpose2", [0, 2, 1, 3, 4]), ("reshape2", end)]
     if len(sizes) > _MAX_RANK:
         return None
     between = [-1 if size % _BATCH == 0 else size for size in sizes]
@@ -217,6 +220,14 @@ def _short(
     if [between[i] for i in order] != end:
         made.append(("reshape2", end))
     return made
+
+
+def _is_shuffle(start: list[int], end: list[int], sizes: list[int], order: list[int]) -> bool:
+    """Whether channels of [N,C,H,W] are shuffled: shuffle_channel_fuser.cc knows that in 5-D."""
+    if start != end or len(start) != 4 or order[:3] != [0, 2, 1] or len(sizes) > 4:
+        return False
+    of_batch = sizes[0] % _BATCH == 0 if start[0] < 0 else sizes[0] == start[0]
+    return of_batch and sizes[1] * sizes[2] == start[1]
 
 
 def _of_the_start(start: list[int], sizes: list[int], order: list[int]) -> list[int] | None:

@@ -33,6 +33,9 @@ class Calibration:
         seed: which ones: the data set is shuffled by it.
         max_drop: keep the fewest layers in float such that the loss on samples held out is at most
             this many percentage points of top-1 accuracy (without labels: of agreement).
+        equalise: bring the channels of activations to like magnitudes beforehand, where that takes
+            no further operator.
+        correct_bias: take the mean error from the channels of each layer afterwards, by its bias.
         float_layers: layers that stay in float, by their names.
     """
 
@@ -41,6 +44,8 @@ class Calibration:
     samples: int = 128
     seed: int = 0
     max_drop: float | None = None
+    equalise: bool = True
+    correct_bias: bool = True
     float_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -237,6 +237,16 @@ CALIBRATION = _several(
         callback=lambda _, __, per_tensor: False if per_tensor else None,
         help="One scale a weight, not one a channel.",
     ),
+    click.option(
+        "--equalise/--no-equalise",
+        default=None,
+        help="Bring channels to like magnitudes before calibration.  [default: equalise]",
+    ),
+    click.option(
+        "--correct-bias/--no-correct-bias",
+        default=None,
+        help="Take the mean error from each channel by its bias.  [default: correct-bias]",
+    ),
     click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
 )
 LIMITS = _several(

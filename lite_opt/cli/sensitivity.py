@@ -41,6 +41,8 @@ def command(
     count: int | None,
     algorithm: str | None,
     per_channel: bool | None,
+    equalise: bool | None,
+    correct_bias: bool | None,
     seed: int | None,
     plot: str | None,
     force: bool,
@@ -60,7 +62,13 @@ def command(
     """
     page = new_file(plot, force=force)
     chosen = find_recipe(
-        "int8", samples=count, algorithm=algorithm, per_channel=per_channel, seed=seed
+        "int8",
+        samples=count,
+        algorithm=algorithm,
+        per_channel=per_channel,
+        equalise=equalise,
+        correct_bias=correct_bias,
+        seed=seed,
     )
     with watching(as_json) as watch:
         losses = layer_losses(model, recipe=chosen, watch=watch, **options)

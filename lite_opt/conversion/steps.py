@@ -20,6 +20,8 @@ from lite_opt.lite.targets import cannot
 from lite_opt.model.load import save, stage
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.quant.calibrate import calibrate
+from lite_opt.quant.correct import corrected
+from lite_opt.quant.equalise import equalise
 from lite_opt.quant.mixed import Quantized
 from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import dequantized
@@ -82,8 +84,15 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
     settings = recipe.calibration
     assert settings is not None
     watch.say(f"calibrating with {len(data.calibration)} samples ({settings.algorithm})")
+    if settings.equalise:
+        program, changed = equalise(program, data.calibration)
+        watch.say(f"equalised the channels of {changed} activations")
     full = calibrate(program, data.calibration, settings, watch=watch)
-    return Quantized.of(full, program)
+    quantized = Quantized.of(full, program)
+    if settings.correct_bias:
+        quantized = corrected(quantized, data.calibration)
+        watch.say(f"corrected the biases of {len(quantized.biases)} layers")
+    return quantized
 
 
 def _quantize(

@@ -30,6 +30,7 @@ _INSTEAD = {
 # What goes with the calibration of int8, and what another recipe has limits of its own for.
 _OF_INT8 = (
     *("--calibration", "--calibration-samples", "--algorithm", "--per-tensor", "--seed"),
+    *("--equalise", "--no-equalise", "--correct-bias", "--no-correct-bias"),
     *("--max-drop", "--float-layer", "--save-quantized"),
 )
 _OF_LIMITS = ("--cosine", "--max-abs-diff", "--top1-drop")

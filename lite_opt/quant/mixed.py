@@ -6,8 +6,8 @@ mixed = quantized.with_float([quantized.layers[0].layer])  # a Program: one laye
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from lite_opt.model.program import Op, Program
 from lite_opt.quant.operators import INT8, LAYERS, OPERATORS, QUANTIZE, stored_weight
 from py_runner.errors import UsageError
 
-__all__ = ["Quantized", "QuantizedLayer", "quantized_layers"]
+__all__ = ["CORRECTED", "Quantized", "QuantizedLayer", "quantized_layers"]
+
+CORRECTED = ".corrected"  # ends the name of a bias that belongs to a layer in int8
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,15 @@ def quantized_layers(program: Program) -> tuple[QuantizedLayer, ...]:
 class Quantized:
     """A model that `calibrate` quantized, next to what it was: any layer can be float again.
 
-    `program` has every layer in int8. `floats` maps the weights of a layer to the float ones.
+    `program` has every layer in int8. `floats` maps the weights of a layer to the float ones, and
+    `biases` a layer whose bias was corrected to the bias that it has in float.
     """
 
     program: Program
     layers: tuple[QuantizedLayer, ...]
     floats: dict[str, np.ndarray[Any, Any]]
     source: Program
+    biases: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, quantized: Program, source: Program) -> Quantized:
@@ -90,6 +94,10 @@ class Quantized:
             op.inputs[slots.weight] = [_float_name(weight)]
             op.attrs = dict(attrs[op.layer])
             renamed = {dequantize.outputs["Out"][0]: op.outputs[slots.output][0]}
+            bias = self.biases.get(op.layer)
+            if bias is not None:
+                renamed[f"{bias}{CORRECTED}"] = bias
+                program.set_param(bias, self.source.params[bias])
             for reader in consumers[dequantize.outputs["Out"][0]]:
                 reader.rename_inputs(renamed)
             dropped.append(dequantize)
@@ -106,6 +114,8 @@ class Quantized:
         palette = self.program.copy()
         for weight, value in self.floats.items():
             palette.set_param(_float_name(weight), value)
+        for bias in self.biases.values():
+            palette.set_param(bias, self.source.params[bias])
         palette.blocks[0].ops = []
         return palette
 

@@ -170,7 +170,7 @@ def test_the_limits_are_those_that_were_measured() -> None:
         "fp32": Limits(0.99999, 1e-4, None, 8.0),
         "fp16": Limits(0.999, None, None, 8.0),
         "int16-weights": Limits(0.99999, None, None, 8.0),
-        "int8-weights": Limits(0.999, None, None, 8.0),
+        "int8-weights": Limits(0.99, None, None, 8.0),
         "int8": Limits(0.99, None, 1.0, 8.0),
     } == LIMITS
     assert LayerLimits(1.0, 2.0) == LayerLimits(1.0, 2.0, 10.0)

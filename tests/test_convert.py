@@ -126,19 +126,19 @@ def test_a_model_is_judged_by_its_own_noise(tmp_path: Path) -> None:
     assert compare(reference, run(done.bundle.model("x86"), done.bundle.read_samples()))
 
 
-def _one_weight(program: Program) -> list[Change]:
+def _one_weight(program: Program, **_: Any) -> list[Change]:
     weight = program.params["w1"].copy()
     weight[3, 2, 1, 1] *= -1
     program.set_param("w1", weight)
     return []
 
 
-def _swapped_channels(program: Program) -> list[Change]:
+def _swapped_channels(program: Program, **_: Any) -> list[Change]:
     program.set_param("w1", program.params["w1"][[1, 0, *range(2, 8)]])
     return []
 
 
-def _half_a_pixel(program: Program) -> list[Change]:
+def _half_a_pixel(program: Program, **_: Any) -> list[Change]:
     (resize,) = (op for op in program.ops if op.type == "bilinear_interp_v2")
     resize.set("align_mode", 1)
     return []

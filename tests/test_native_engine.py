@@ -346,7 +346,7 @@ def test_tensors_and_options_that_do_not_fit(here: Path, bundle: Path) -> None:
         run(model, [Sample("s", {"x": np.zeros((1, 3, 16, 16))})], engine="native")
     samples = random_samples(model.inputs)
     for options, telling in (
-        ({"device": "gpu"}, "engine native runs on device cpu, qemu-aarch64, qemu-arm"),
+        ({"device": "gpu"}, "engine native runs on device cpu, qemu-aarch64, qemu-aarch64:pi3"),
         ({"device": "qemu-sparc"}, "unknown device 'qemu-sparc'"),
         ({"precision": "fp16"}, "belong to engine paddle"),
         ({"device": "qemu-arm", "tensorrt": True}, "belong to engine paddle"),

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from test_tasks import of, text_map
 from lite_opt.cli.main import main
 from lite_opt.conversion.judges import Case
 from lite_opt.judge.compare import Report, compare
-from lite_opt.judge.limits import Limits, task_limits_for
+from lite_opt.judge.limits import Limits, limits_for, task_limits_for
 from lite_opt.judge.rates import Rate
 from lite_opt.judge.tasks.detection import intersection_over_union
 from lite_opt.judge.tasks.scores import matched
@@ -393,7 +394,8 @@ def test_heads_in_another_form_are_judged_by_their_tensors(tmp_path: Path) -> No
 
 def test_a_conversion_is_judged_by_boxes_only_where_tensors_differ() -> None:
     def judged(reference: Run, answers: Run) -> Report:
-        case = Case(Any, Any, [], 2, reference, QUIET)  # type: ignore[arg-type]
+        models = SimpleNamespace(recipe=SimpleNamespace(name="fp32"))
+        case = Case(Any, models, [], 2, reference, QUIET, limits_for("fp32"))  # type: ignore[arg-type]
         vars(case)["noise"] = dict.fromkeys(reference.outputs, 0.0)
         return case.compared(reference, answers)
 

@@ -57,7 +57,7 @@ def test_the_x86_engine_is_held_to_the_limits_given(model: Path, tmp_path: Path)
     assert plain.report is not None
     strict = (1 + plain.report.outputs[0].cosine) / 2
     done = convert(
-        model, tmp_path / "out", recipe="int8-weights", limits={"cosine": strict}, explain=False
+        model, tmp_path / "out", recipe="int8-weights", limits={"cosine": strict}, look_on=False
     )
     assert not done and done.ways_out is None
     assert done.report is not None and done.report.limits.cosine == strict
@@ -73,7 +73,7 @@ def test_the_simulation_is_held_to_the_limits_given_and_the_twin_to_its_own(
     strict = {"cosine": 1.0}
     done = convert(
         model, tmp_path / "no", recipe=eight, calibration=calibration_data, limits=strict,
-        explain=False,
+        look_on=False,
     )  # fmt: skip
     assert not done and done.report is not None
     assert done.report.candidate["precision"] == "int8"

@@ -421,7 +421,8 @@ Extent ImageSpec::large_enough(Extent image) const {
 }
 
 int64_t ImageSpec::line_width(Extent image) const {
-  const double high = static_cast<double>(size_.height), least = static_cast<double>(size_.width);
+  const auto high = static_cast<double>(size_.height);
+  const auto least = static_cast<double>(size_.width);
   const double ratio = static_cast<double>(image.width) / static_cast<double>(image.height);
   return static_cast<int64_t>(
       std::min(std::trunc(high * std::max(least / high, ratio)), kLongestLine));
@@ -463,7 +464,7 @@ Extent ImageSpec::resized(Extent image) const {
               (static_cast<int64_t>(width * ratio) + 127) / 128 * 128};
     }
     case Resize::kLine: {
-      const double high = static_cast<double>(size_.height);
+      const auto high = static_cast<double>(size_.height);
       const auto scaled = static_cast<int64_t>(std::ceil(high * (width / height)));
       return {size_.height, std::min(scaled, line_width(image))};
     }

@@ -26,6 +26,6 @@ enum class Fit { kSame, kUnsure, kRefused };
 Fit version_fit(const std::string& library, const std::string& opt);
 
 // Whether a library is older than a release. One that bears no release's name is not known to be.
-bool is_older(const std::string& library, const std::string& release);
+bool is_older(const std::string& library, const std::string& wanted);
 
 }  // namespace lite_run

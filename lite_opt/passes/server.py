@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Collection
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy as np
 from lite_opt.model import static_engine
 from lite_opt.model.load import stage
 from lite_opt.model.pdmodel import serialize
-from lite_opt.model.program import DENSE_TENSOR, FETCH, Block, Op, Program, Var
+from lite_opt.model.program import DENSE_TENSOR, FETCH, Block, ModelFiles, Op, Program, Var
 from py_runner.engines.worker import Worker
 from py_runner.files.folder import temporary_folder
+from py_runner.job import memory_limit
+from py_runner.tensors import Sample, TensorSpec
 
 __all__ = ["Server", "unsure"]
 
@@ -74,9 +77,20 @@ class Server:
             files = stage(program, stack.enter_context(temporary_folder()))
             config = {"files": [str(files.model), str(files.params)], "warmup": 0, "repeat": 1}
             self._worker = stack.enter_context(
-                Worker(static_engine.SCRIPT, config, name="paddle", python=sys.executable)
+                Worker(
+                    static_engine.SCRIPT,
+                    config,
+                    name="paddle",
+                    python=sys.executable,
+                    memory_limit_bytes=memory_limit(_files(files), self._samples()),
+                )
             )
             self._stack = stack.pop_all()
+
+    def _samples(self) -> list[Sample]:
+        """The largest that is fed, for the limit of memory."""
+        feeds = {s.name: _plain(s.dtype, (_BATCHES[-1], s.shape)) for s in _closed(self._program)}
+        return [Sample("largest", feeds)]
 
     def compute(self, ops: list[Op], names: list[str]) -> dict[str, Any]:
         """The values of variables that these operators write, which need no input."""
@@ -142,6 +156,15 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+
+def _files(files: ModelFiles) -> list[Path]:
+    return [file for file in (files.model, files.params) if file is not None and file.is_file()]
+
+
+def _closed(program: Program) -> list[TensorSpec]:
+    """The inputs of which all but the batch is fixed."""
+    return [spec for spec in program.inputs if -1 not in spec.shape[1:]]
 
 
 def _plain(dtype: str, of: tuple[int, tuple[int, ...]]) -> Any:

@@ -267,8 +267,13 @@ TEST_CASE("what is wrong with a bundle is found before the engine sees it") {
 #endif
   CHECK(refused(Made(targets([](json& t) { t["opt_version"] = "v2.12"; })).open(), LR_FAULT,
                 "the bundle says v2.12"));
-  CHECK(refused(Made(targets([](json& t) { t["needs"] = {{"later", "v9.1"}}; })).open(), LR_FAULT,
-                "operator later needs Paddle Lite v9.1, and this library is v2."));
+  // The stand-in for ARM bears no release's name, unless it is told to.
+#if !defined(__aarch64__) && !defined(__arm__)
+  CHECK(refused(Made(targets([](json& t) {
+                  t["needs"] = {{"later", "v9.1"}};
+                })).open(),
+                LR_FAULT, "operator later needs Paddle Lite v9.1, and this library is v2."));
+#endif
   CHECK(refused(Made(targets([](json& t) { t["needs"] = {"later"}; })).open(), LR_FAULT, "needs"));
   CHECK(Made(targets([](json& t) { t["needs"] = {{"roll", "v2.12"}}; })).open() == LR_OK);
   CHECK(refused(Made([](json& d) {
@@ -445,13 +450,13 @@ TEST_CASE("pictures become tensors as the bundle says") {
   // What only Python does is refused by name, when a picture comes; arrays are fed all the same.
   const std::vector<std::pair<std::string, json>> later = {
       {"resize", "fit"}, {"interpolation", "cv2-cubic"}, {"stride", 32}, {"wide", true}};
-  for (const auto& [key, value] : later) {
+  for (const std::pair<std::string, json>& entry : later) {
     Made beyond([&](json& d) {
       d["inputs"][0]["shape"] = {-1, 3, -1, 2};
       d["outputs"][0]["shape"] = {-1, 3, -1, 2};
       d["labels"] = nullptr;
       d["image"] = {{"resize", "exact"}, {"size", {2, 2}}, {"interpolation", "cv2-linear"}};
-      d["image"][key] = value;
+      d["image"][entry.first] = entry.second;
     });
     Session other(beyond.path);
     CHECK(json::parse(lr_info(other))["image"] == false);

@@ -18,7 +18,7 @@ namespace {
 Array row(const std::vector<float>& values) {
   Array array{"float32", {1, static_cast<int64_t>(values.size())}, {}};
   array.data.resize(values.size() * sizeof(float));
-  std::memcpy(array.data.data(), values.data(), array.data.size());
+  if (!values.empty()) std::memcpy(array.data.data(), values.data(), array.data.size());
   return array;
 }
 

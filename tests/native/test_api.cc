@@ -450,13 +450,15 @@ TEST_CASE("pictures become tensors as the bundle says") {
   // What only Python does is refused by name, when a picture comes; arrays are fed all the same.
   const std::vector<std::pair<std::string, json>> later = {
       {"resize", "fit"}, {"interpolation", "cv2-cubic"}, {"stride", 32}, {"wide", true}};
-  for (const std::pair<std::string, json>& entry : later) {
+  for (const auto& entry : later) {
+    const std::string& key = entry.first;
+    const json& value = entry.second;
     Made beyond([&](json& d) {
       d["inputs"][0]["shape"] = {-1, 3, -1, 2};
       d["outputs"][0]["shape"] = {-1, 3, -1, 2};
       d["labels"] = nullptr;
       d["image"] = {{"resize", "exact"}, {"size", {2, 2}}, {"interpolation", "cv2-linear"}};
-      d["image"][entry.first] = entry.second;
+      d["image"][key] = value;
     });
     Session other(beyond.path);
     CHECK(json::parse(lr_info(other))["image"] == false);

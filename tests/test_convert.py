@@ -40,7 +40,7 @@ def test_a_bundle_says_what_it_is(bundle: Path, model: Path) -> None:
     assert opened.recipe["name"] == "fp32"
     assert {repair.split(":")[0] for repair in opened.repairs} == {
         "drop_callstack", "fill_defaults", "evaluate", "bias_vectors", "matmul_to_mul",
-        "static_reshapes", "add_xshape",
+        "add_xshape",
     }  # fmt: skip
     assert set(opened.targets) == {"arm", "x86"}
     for name, target in opened.targets.items():

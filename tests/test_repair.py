@@ -28,8 +28,8 @@ from lite_opt.passes.evaluate import evaluate
 from lite_opt.passes.layout import fold_to_transpose
 from lite_opt.passes.linear import bias_vectors, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.reductions import split_reductions
-from lite_opt.passes.repair import RULES, repair
-from lite_opt.passes.rule import Rule
+from lite_opt.passes.repair import RULES, SETTLED, repair
+from lite_opt.passes.rule import Rule, until_settled
 from lite_opt.passes.shapes import scalars_to_vectors
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.recipes import RECIPES, Recipe
@@ -48,7 +48,10 @@ def repaired(program: Program, *, without: Rule | None = None, constants: bool =
     """With every rule but one; without `constants` also without what computes beforehand, and
     leaves nothing of a program of constants."""
     for rule in RULES:
-        if rule is not without and (constants or rule is not evaluate):
+        if rule.name == "optimize":
+            settled = [each for each in SETTLED if each is not without]
+            until_settled("optimize", settled, because="")(program)
+        elif rule is not without and (constants or rule is not evaluate):
             rule(program)
     program.remove_unused()
     return program

@@ -19,22 +19,38 @@ _TRANSPOSE = {"matmul_v2": ("trans_x", "trans_y"), "matmul": ("transpose_X", "tr
 
 @rule(ops=_ELEMENTWISE, because="conv_elementwise_fuser.cc fuses biases of one dimension only")
 def bias_vectors(op: Op, site: Site) -> Iterator[str]:
-    """elementwise with a parameter of shape [1,C,1,1] and the like -> with [C] on its axis."""
+    """elementwise with a parameter of shape [1,C,1,1] and the like, or with one of shape [C] that
+    is reshaped to that -> with [C] on its axis."""
     program = site.program
     x, y = op.input("X"), op.input("Y")
-    bias = program.params.get(y or "")
-    if bias is None or x is None or y is None or bias.ndim < 2 or op.get("axis", -1) not in (-1, 0):
+    if x is None or y is None or op.get("axis", -1) not in (-1, 0):
         return
-    if bias.ndim != len(program.var(x).shape) or sum(d != 1 for d in bias.shape) > 1:
+    vector = _reshaped(site, y)
+    if vector is None and y not in program.params:
         return
+    shape = program.var(y).shape
+    if len(shape) < 2 or len(shape) != len(program.var(x).shape) or sum(d != 1 for d in shape) > 1:
+        return
+    if vector is None:
+        if y not in site.made:
+            site.made[y] = program.new_name(f"{y}.vector")
+            program.set_param(site.made[y], program.params[y].reshape(-1))
+        vector = site.made[y]
     # Any axis is right for one element; 1 is the one that fuses.
-    axis = next((i for i, d in enumerate(bias.shape) if d != 1), min(1, bias.ndim - 1))
-    if y not in site.made:
-        site.made[y] = program.new_name(f"{y}.vector")
-        program.set_param(site.made[y], bias.reshape(-1))
-    op.inputs["Y"] = [site.made[y]]
+    axis = next((i for i, d in enumerate(shape) if d != 1), min(1, len(shape) - 1))
+    op.inputs["Y"] = [vector]
     op.set("axis", axis)
     yield f"bias '{y}' on axis {axis}"
+
+
+def _reshaped(site: Site, name: str) -> str | None:
+    """The vector that a variable is a reshape of, where it is a parameter. The parameter itself is
+    then read, and the file that holds it is handed on without a copy."""
+    made = site.producers.get(name)
+    if made is None or made.type != "reshape2" or set(made.inputs) != {"X"}:
+        return None
+    x = made.inputs["X"][0]
+    return x if x in site.program.params and site.program.params[x].ndim == 1 else None
 
 
 @rule(

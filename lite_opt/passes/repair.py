@@ -87,6 +87,7 @@ from py_runner.errors import UsageError
 __all__ = ["OPTIONAL", "RULES", "SETTLED", "Effect", "repair"]
 
 SETTLED = (
+    bias_vectors,
     constant_arguments,
     static_reshapes,
     drop_identities,
@@ -105,6 +106,7 @@ RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
     drop_constant_observers,
+    bias_vectors,
     evaluate,
     narrow_double,
     stored_otherwise,
@@ -156,7 +158,6 @@ RULES: tuple[Rule, ...] = (
     norms_about_the_mean,
     norms_with_scales,
     uneven_bilinear,
-    bias_vectors,
     resizes_by_products,
     matmul_to_mul,
     fold_matmul_heads,
@@ -183,7 +184,7 @@ RULES: tuple[Rule, ...] = (
 OPTIONAL = tuple(
     rule.name
     for rule in (evaluate, dropouts_to_scale, crops_to_padding, *SETTLED)
-    if rule is not drop_dead_code
+    if rule not in (bias_vectors, drop_dead_code)
 )
 
 

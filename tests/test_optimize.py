@@ -389,6 +389,16 @@ def test_what_is_computed_twice_is_computed_once() -> None:
     assert program.ops[3].inputs == {"X": ["a"], "Y": ["a"]}
 
 
+@pytest.mark.parametrize("type_", ["randint", "gaussian_random", "bernoulli"])
+def test_what_chance_decides_is_not_shared(type_: str) -> None:
+    b = Builder()
+    x = b.input("x", (-1, 4))
+    for name in ("a", "b"):
+        b.op(type_, {"X": [x]} if type_ == "bernoulli" else {}, name, (4,))
+    y = b.op("elementwise_add", {"X": ["a"], "Y": ["b"]}, "y", (4,))
+    assert share_results(b.program(y)) == []
+
+
 def merged(*, nchw: bool, order: list[tuple[int, int]]) -> Program:
     b = Builder()
     axes, channels = ([2, 3], 1) if nchw else ([1, 2], 3)

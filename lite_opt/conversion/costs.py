@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lite_opt.conversion.steps import part_for_arm
-from lite_opt.judge.layers.graph import Graph, Layer, read
+from lite_opt.judge.layers.graph import Graph, Layer
 from lite_opt.model.program import Op, Program
 from lite_opt.recipes import RECIPES
 from py_runner.devices import BOARDS
@@ -98,8 +98,8 @@ def _inputs(op: Op) -> list[tuple[str, list[str]]]:
 def _measured(graph: Graph, layer: Layer, device: str) -> tuple[int | None, str]:
     """The instructions of a layer by itself, or why there is no number."""
     program = graph.program
-    made = {name for op in layer.ops for names in op.outputs.values() for name in names}
-    outside = {n for op in layer.ops for n in read(op)} - made - set(program.params)
+    made = {name for op in layer.ops for name in op.writes}
+    outside = {n for op in layer.ops for n in op.reads} - made - set(program.params)
     if any(program.var(name).dtype != "float32" for name in outside):
         return None, "it reads integers, which are not random"
     part = graph.tapped([layer.output], {name: _static(program, name) for name in outside})

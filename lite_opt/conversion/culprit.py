@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from lite_opt.judge.layers.graph import Graph, written
+from lite_opt.judge.layers.graph import Graph
 from lite_opt.model.program import Op, Program
 from py_runner.errors import ModelError
 
@@ -82,6 +82,6 @@ def _letters(words: str) -> str:
 
 def _beginning(graph: Graph, ops: list[Op]) -> Program:
     """The program of these operators. Its outputs are the results that none of them reads."""
-    read = {name for op in ops for names in op.inputs.values() for name in names}
-    ends = [op.layer for op in ops if read.isdisjoint(written(op))]
+    read = {name for op in ops for name in op.reads}
+    ends = [op.layer for op in ops if read.isdisjoint(op.writes)]
     return graph.tapped(ends, {})

@@ -64,7 +64,7 @@ def large_means(
     if not norms or not samples:
         return {}
     fed = dict(samples[0].feeds)
-    made = {name for op in program.ops for names in op.outputs.values() for name in names}
+    made = {name for op in program.ops for name in op.writes}
     taps = [n for n in dict.fromkeys(op.inputs["X"][0] for op in norms) if n in made - set(fed)]
     try:
         values = fed | (_tapped(program, samples[0], taps) if taps else {})

@@ -37,7 +37,7 @@ def activation_bytes(program: Program) -> int | None:
     live: dict[str, int] = {}
     most = 0
     for index, op in enumerate(program.ops):
-        for name in {n for names in op.outputs.values() for n in names} - {"fetch"}:
+        for name in set(op.writes) - {"fetch"}:
             var = program.vars.get(name)
             if var is None or var.persistable or name.endswith(".xshape"):
                 continue

@@ -71,9 +71,19 @@ class Op:
         return names[0] if names else None
 
     @property
+    def reads(self) -> list[str]:
+        """The variables of all input slots."""
+        return [name for names in self.inputs.values() for name in names]
+
+    @property
+    def writes(self) -> list[str]:
+        """The variables of all output slots."""
+        return [name for names in self.outputs.values() for name in names]
+
+    @property
     def layer(self) -> str:
         """What to call this operator when talking to a person: its first output variable."""
-        return next((n for names in self.outputs.values() for n in names), "(no output)")
+        return next(iter(self.writes), "(no output)")
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of an attribute."""
@@ -286,13 +296,13 @@ class Program:
         readers: dict[str, list[Op]] = {}
         for block in self.blocks:
             for op in block.ops:
-                for name in {n for names in op.inputs.values() for n in names}:
+                for name in set(op.reads):
                     readers.setdefault(name, []).append(op)
         return readers
 
     def producers(self) -> dict[str, Op]:
         """Variable name -> the operator of block 0 that writes it last."""
-        return {n: op for op in self.ops for names in op.outputs.values() for n in names}
+        return {n: op for op in self.ops for n in op.writes}
 
     def remove_unused(self) -> None:
         """Drop variables and parameters that no operator of any block names any more."""

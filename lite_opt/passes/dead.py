@@ -19,11 +19,7 @@ def drop_dead_code(program: Program) -> Iterator[tuple[str, str]]:
     before = len(program.ops)
     while True:
         read = set(program.consumers())
-        live = [
-            op
-            for op in program.ops
-            if op.type in _KEPT or any(n in read for names in op.outputs.values() for n in names)
-        ]
+        live = [op for op in program.ops if op.type in _KEPT or any(n in read for n in op.writes)]
         if len(live) == len(program.ops):
             break
         program.blocks[0].ops = live

@@ -8,13 +8,20 @@ from lite_opt.model.program import Op, Program
 from lite_opt.passes.identities import rewritten
 from lite_opt.passes.rule import place, program_rule
 
-__all__ = ["share_results"]
+__all__ = ["is_pure", "share_results"]
 
 # Operators that give other numbers each time, or do more than compute their outputs.
-_NOT_SHARED = (
+_IMPURE = (
     "feed", "fetch", "while", "conditional_block", "print", "seed", "dropout", "gaussian_random",
-    "uniform_random", "sampling_id", "write_to_array", "read_from_array",
+    "uniform_random", "sampling_id", "randint", "randperm", "multinomial", "bernoulli",
+    "write_to_array", "read_from_array", "create_array", "select_input", "select_output",
 )  # fmt: skip
+
+
+def is_pure(op: Op) -> bool:
+    """Whether an operator only computes its outputs, and the same ones of the same inputs."""
+    has_block = any(attr.type in ("BLOCK", "BLOCKS") for attr in op.attrs.values())
+    return op.type not in _IMPURE and not has_block
 
 
 @program_rule(because="Lite computes them as often as they stand there")
@@ -27,11 +34,11 @@ def share_results(program: Program) -> Iterator[tuple[str, str]]:
     ops = []
     for op in program.ops:
         op.rename_inputs(instead)
-        outputs = [n for names in op.outputs.values() for n in names]
-        names = {n for each in op.inputs.values() for n in each} | set(outputs)
+        outputs = op.writes
+        names = {*op.reads, *outputs}
         key = repr((op.type, sorted(op.inputs.items()), sorted(op.attrs.items()), _slots(op)))
         other = first.get(key)
-        if op.type in _NOT_SHARED or names & changing or fetched.intersection(outputs):
+        if not is_pure(op) or names & changing or fetched.intersection(outputs):
             ops.append(op)
         elif other is None:
             first[key] = op

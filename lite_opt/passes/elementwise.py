@@ -119,7 +119,7 @@ def _never_negative(name: str, producers: Mapping[str, Op], depth: int = 8) -> b
         return not op.inputs.get("ValueTensor") and float(op.get("value", -1)) >= 0
     if op.type not in _KEEP_THE_SIGN:
         return False
-    names = [n for names in op.inputs.values() for n in names]
+    names = op.reads
     return all(_never_negative(n, producers, depth - 1) for n in names)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lite_opt.model.program import VALUE_LISTS, Op, Program
+from lite_opt.passes.duplicates import is_pure
 from lite_opt.passes.rule import program_rule
 from lite_opt.passes.server import Server, unsure
 from py_runner.errors import EngineError
@@ -19,13 +20,7 @@ from py_runner.tensors import DTYPE_NUMBERS
 
 __all__ = ["evaluate"]
 
-# Operators that do more than compute their outputs from their inputs, give other numbers each
-# time, or carry the scales of a quantized model, whose weights are to stay what they are.
-_NOT_PURE = (
-    "feed", "fetch", "while", "conditional_block", "print", "seed", "dropout", "gaussian_random",
-    "uniform_random", "sampling_id", "randint", "randperm", "multinomial", "bernoulli",
-    "write_to_array", "read_from_array", "create_array", "select_input", "select_output",
-)  # fmt: skip
+# What carries the scales of a quantized model, whose weights are to stay what they are.
 _QUANTIZING = ("quantize", "observer")
 # A constant may take as much as this, or what it is made of twice over: a bundle does not grow
 # because an `expand` of one number was written out.
@@ -48,23 +43,21 @@ class _Constants:
         for op in self.program.ops:
             if self._is_constant(op):
                 self.ops.append(op)
-                self.known.update(_outputs(op))
+                self.known.update(op.writes)
         self._settle()
 
     def _is_constant(self, op: Op) -> bool:
-        if op.type in _NOT_PURE or _quantizes(op):
+        if not is_pure(op) or _quantizes(op):
             return False
-        if any(attr.type in ("BLOCK", "BLOCKS") for attr in op.attrs.values()):
-            return False
-        outputs = _outputs(op)
+        outputs = op.writes
         if not outputs or any(self._writers[name] > 1 for name in outputs):
             return False
         dims = _dimensions(op, self._producers, self.program)
         if dims is not None:
             self.instead[id(op)] = dims
-        elif not all(name in self.known for names in op.inputs.values() for name in names):
+        elif not self.known.issuperset(op.reads):
             return False
-        return self._size(outputs) <= max(_SMALL_BYTES, 2 * self._size(_inputs(op)))
+        return self._size(outputs) <= max(_SMALL_BYTES, 2 * self._size(op.reads))
 
     @cached_property
     def _producers(self) -> dict[str, Op]:
@@ -75,7 +68,7 @@ class _Constants:
         count = dict.fromkeys(self.program.params, 1)
         for block in self.program.blocks:
             for op in block.ops:
-                for name in _outputs(op):
+                for name in op.writes:
                     count[name] = count.get(name, 0) + 1
         return count
 
@@ -98,7 +91,7 @@ class _Constants:
                 for name in self.read
                 if self.program.var(name).dtype not in _SIZED or name in self._kept
             }
-            left = [op for op in self.ops if stay.isdisjoint(_outputs(op))]
+            left = [op for op in self.ops if stay.isdisjoint(op.writes)]
             if len(left) == len(self.ops):
                 return
             self.ops = left
@@ -107,10 +100,10 @@ class _Constants:
             self.ops = [op for op in self.ops if self._still(op)]
 
     def _still(self, op: Op) -> bool:
-        inputs = [] if id(op) in self.instead else _inputs(op)
+        inputs = [] if id(op) in self.instead else op.reads
         constant = self.known.issuperset(inputs)
         if constant:
-            self.known.update(_outputs(op))
+            self.known.update(op.writes)
         return constant
 
     @cached_property
@@ -118,18 +111,18 @@ class _Constants:
         """What a fetch reads, or an operator that quantizes: quant_dequant_op_fuser.cc aborts
         (is_weight) where it reads a parameter."""
         readers = (op for op in self.program.ops if op.type == "fetch" or _quantizes(op))
-        return {name for op in readers for name in _inputs(op)}
+        return {name for op in readers for name in op.reads}
 
     def _frontier(self) -> list[str]:
         """The results that an operator reads which is not constant itself."""
-        made = {name: None for op in self.ops for name in _outputs(op)}
+        made = {name: None for op in self.ops for name in op.writes}
         inside = {id(op) for op in self.ops}
         read = {
             name
             for block in self.program.blocks
             for op in block.ops
             if id(op) not in inside
-            for name in _inputs(op)
+            for name in op.reads
         }
         return [name for name in made if name in read]
 
@@ -140,14 +133,6 @@ _SIZED = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float3
 
 def _quantizes(op: Op) -> bool:
     return any(part in op.type for part in _QUANTIZING)
-
-
-def _inputs(op: Op) -> list[str]:
-    return [name for names in op.inputs.values() for name in names]
-
-
-def _outputs(op: Op) -> list[str]:
-    return [name for names in op.outputs.values() for name in names]
 
 
 def _dimensions(op: Op, producers: dict[str, Op], program: Program) -> Op | None:
@@ -179,10 +164,10 @@ def _cone(constants: _Constants) -> list[Op]:
     wanted = set(constants.read)
     cone = []
     for op in reversed(constants.ops):
-        if not wanted.isdisjoint(_outputs(op)):
+        if not wanted.isdisjoint(op.writes):
             op = constants.instead.get(id(op), op)
             cone.append(op)
-            wanted.update(_inputs(op))
+            wanted.update(op.reads)
     return cone[::-1]
 
 
@@ -200,7 +185,7 @@ def _viewed(program: Program, cone: list[Op]) -> dict[str, Any]:
 
 def _is_view(program: Program, op: Op) -> bool:
     shape = program.var(op.output("Out") or op.layer).shape
-    return op.type in _VIEWS and min(shape, default=0) >= 0 and len(_inputs(op)) == 1
+    return op.type in _VIEWS and min(shape, default=0) >= 0 and len(op.reads) == 1
 
 
 def _settle_shapes(program: Program, server: Server) -> None:

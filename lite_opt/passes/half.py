@@ -75,7 +75,7 @@ def _drop_casts(program: Program) -> None:
     """Casts from float32 to float32 go, unless an output or another block has their name."""
     kept = {n for op in program.ops if op.type == "fetch" for n in op.inputs["X"]}
     for block in program.blocks[1:]:
-        kept.update(n for op in block.ops for names in op.inputs.values() for n in names)
+        kept.update(n for op in block.ops for n in op.reads)
     instead: dict[str, str] = {}
     ops = []
     for op in program.ops:

@@ -9,11 +9,10 @@ import numpy as np
 
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.rule import Site, place, program_rule, rule
+from lite_opt.passes.shapes import TO_THE_END
 from py_runner.tensors import DTYPES
 
 __all__ = ["drop_empty_parts", "drop_identities", "dropouts_to_scale", "rewritten"]
-
-_TO_THE_END = 2**31 - 1
 
 
 @rule(
@@ -77,7 +76,7 @@ def _takes_everything(program: Program, op: Op) -> bool:
     shape = program.var(op.inputs["Input"][0]).shape
     steps = op.get("strides") or [1] * len(op.get("axes"))
     return set(steps) == {1} and all(
-        start == 0 and (end >= _TO_THE_END or 0 < shape[axis] <= end)
+        start == 0 and (end >= TO_THE_END or 0 < shape[axis] <= end)
         for axis, start, end in zip(op.get("axes"), op.get("starts"), op.get("ends"))
     )
 
@@ -134,9 +133,9 @@ _IDENTITIES: dict[str, Callable[[Program, Op], bool]] = {
 
 def rewritten(program: Program) -> set[str]:
     """Variables that change: written by a loop or branch, or more than once."""
-    written = [n for op in program.ops for names in op.outputs.values() for n in names]
+    written = [n for op in program.ops for n in op.writes]
     bodies = (op for block in program.blocks[1:] for op in block.ops)
-    inner = {n for op in bodies for names in op.outputs.values() for n in names}
+    inner = {n for op in bodies for n in op.writes}
     return inner | {name for name, count in Counter(written).items() if count > 1}
 
 

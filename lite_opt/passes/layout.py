@@ -9,7 +9,7 @@ import numpy as np
 from lite_opt.model.program import Op
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
-from lite_opt.passes.shapes import reshape
+from lite_opt.passes.shapes import MAX_RANK, TO_THE_END, reshape
 
 __all__ = [
     "fold_to_transpose",
@@ -133,7 +133,7 @@ def patches_to_transpose(op: Op, site: Site) -> Iterator[str]:
         by = strides[axes.index(axis)] if axis in axes else 1
         place[axis] = (len(parts), len(parts) + 1) if axis in axes else (len(parts),)
         parts += [size // by, by] if axis in axes else [size]
-    if len(parts) > _MAX_RANK:
+    if len(parts) > MAX_RANK:
         return
     moved: list[int] = []
     for axis in range(len(shape)):
@@ -146,10 +146,6 @@ def patches_to_transpose(op: Op, site: Site) -> Iterator[str]:
     yield "became a transposition"
 
 
-_MAX_RANK = 6
-_TO_THE_END = 2**31 - 1
-
-
 def _is_like(op: Op, other: Op) -> bool:
     same = all(op.get(name) == other.get(name) for name in ("axes", "ends", "strides"))
     return op.type == "strided_slice" and same and op.inputs == other.inputs
@@ -157,7 +153,7 @@ def _is_like(op: Op, other: Op) -> bool:
 
 def _is_whole(op: Op, shape: tuple[int, ...]) -> bool:
     ends = zip(op.get("axes"), op.get("ends"))
-    to_the_end = all(end >= _TO_THE_END or end >= shape[axis] for axis, end in ends)
+    to_the_end = all(end >= TO_THE_END or end >= shape[axis] for axis, end in ends)
     return to_the_end and not op.get("decrease_axis") and set(op.inputs) == {"Input"}
 
 

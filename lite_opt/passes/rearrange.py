@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
+from lite_opt.passes.shapes import MAX_RANK
 
 __all__ = ["join_rearrangements"]
 
 _KINDS = ("reshape2", "transpose2")
-_MAX_RANK = 6
 # What stands for the batch, which is dynamic, while axes are split: a prime that no axis has.
 _BATCH = 1_000_003
 
@@ -210,7 +210,7 @@ def _short(
     if _is_shuffle(start, end, sizes, order):
         parts = [start[0], sizes[1], sizes[2], *start[2:]]
         return [("reshape2", parts), ("transpose2", [0, 2, 1, 3, 4]), ("reshape2", end)]
-    if len(sizes) > _MAX_RANK:
+    if len(sizes) > MAX_RANK:
         return None
     between = [-1 if size % _BATCH == 0 else size for size in sizes]
     made: list[tuple[str, list[int]]] = []

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Collection
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lite_opt.model import static_engine
-from lite_opt.model.load import stage
-from lite_opt.model.pdmodel import serialize
-from lite_opt.model.program import DENSE_TENSOR, FETCH, Block, ModelFiles, Op, Program, Var
-from py_runner.engines.worker import Worker
-from py_runner.files.folder import temporary_folder
-from py_runner.job import memory_limit
+from lite_opt.model.executor import Executor
+from lite_opt.model.program import DENSE_TENSOR, FETCH, Block, Op, Program, Var
 from py_runner.tensors import Sample, TensorSpec
 
 __all__ = ["Server", "unsure"]
@@ -42,11 +34,11 @@ def _shaped_by_data(program: Program) -> bool:
         free = {
             name for slot, names in op.inputs.items() if _SHAPING.search(slot) for name in names
         }
-        inputs = {name for names in op.inputs.values() for name in names}
+        inputs = set(op.reads)
         if op.type in _BY_DATA or not free <= known:
             return True
         if op.type != "feed" and (op.type == "shape" or inputs <= known):
-            known.update(name for names in op.outputs.values() for name in names)
+            known.update(op.writes)
     return False
 
 
@@ -57,7 +49,7 @@ def unsure(program: Program) -> list[str]:
         return []
     if not program.inputs or any(-1 in spec.shape[1:] for spec in program.inputs):
         return []
-    written = {n for op in program.ops for names in op.outputs.values() for n in names}
+    written = {n for op in program.ops for n in op.writes}
     return [
         name
         for name, var in program.vars.items()
@@ -73,24 +65,9 @@ class Server:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        with ExitStack() as stack:
-            files = stage(program, stack.enter_context(temporary_folder()))
-            config = {"files": [str(files.model), str(files.params)], "warmup": 0, "repeat": 1}
-            self._worker = stack.enter_context(
-                Worker(
-                    static_engine.SCRIPT,
-                    config,
-                    name="paddle",
-                    python=sys.executable,
-                    memory_limit_bytes=memory_limit(_files(files), self._samples()),
-                )
-            )
-            self._stack = stack.pop_all()
-
-    def _samples(self) -> list[Sample]:
-        """The largest that is fed, for the limit of memory."""
-        feeds = {s.name: _plain(s.dtype, (_BATCHES[-1], s.shape)) for s in _closed(self._program)}
-        return [Sample("largest", feeds)]
+        fixed = [spec for spec in program.inputs if -1 not in spec.shape[1:]]
+        largest = Sample("largest", {spec.name: _fed(spec, _BATCHES[-1]) for spec in fixed})
+        self._executor = Executor(program, largest=[largest])
 
     def compute(self, ops: list[Op], names: list[str]) -> dict[str, Any]:
         """The values of variables that these operators write, which need no input."""
@@ -109,10 +86,7 @@ class Server:
             ops.append(Op("shape", {"Input": [name]}, {"Out": [out]}))
         both = []
         for batch in _BATCHES:
-            feeds = {
-                spec.name: _plain(spec.dtype, (batch if spec.shape[:1] == (-1,) else 0, spec.shape))
-                for spec in self._program.inputs
-            }
+            feeds = {spec.name: _fed(spec, batch) for spec in self._program.inputs}
             both.append(self._run(ops, list(asked.values()), feeds))
         found = {}
         for name, out in asked.items():
@@ -146,31 +120,20 @@ class Server:
             version=self._program.version,
             op_versions=self._program.op_versions,
         )
-        text = np.frombuffer(serialize(part), np.uint8)
-        self._worker.send({}, {"program": text, **feeds})
-        _, answers = self._worker.receive(time_limit_s=_ENGINE_S)
-        return {name: answers[f"0/{column}"] for column, name in enumerate(names)}
+        done = self._executor.run(part, feeds, time_limit_s=_ENGINE_S)
+        return {name: values[0] for name, values in zip(names, done.outputs)}
 
     def __enter__(self) -> Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._executor.__exit__()
 
 
-def _files(files: ModelFiles) -> list[Path]:
-    return [file for file in (files.model, files.params) if file is not None and file.is_file()]
-
-
-def _closed(program: Program) -> list[TensorSpec]:
-    """The inputs of which all but the batch is fixed."""
-    return [spec for spec in program.inputs if -1 not in spec.shape[1:]]
-
-
-def _plain(dtype: str, of: tuple[int, tuple[int, ...]]) -> Any:
-    """Numbers that no network minds: zeros where they may be indices, else small ones."""
-    batch, shape = of
-    whole = (batch, *shape[1:]) if batch else shape
-    if dtype.startswith("float"):
-        return np.random.default_rng(0).standard_normal(whole).astype(dtype)
-    return np.zeros(whole, dtype)
+def _fed(spec: TensorSpec, batch: int) -> Any:
+    """Numbers that no network minds: zeros where they may be indices, else small ones. `batch` is
+    the first dimension where that is dynamic."""
+    shape = (batch, *spec.shape[1:]) if spec.shape[:1] == (-1,) else spec.shape
+    if spec.dtype.startswith("float"):
+        return np.random.default_rng(0).standard_normal(shape).astype(spec.dtype)
+    return np.zeros(shape, spec.dtype)

@@ -8,7 +8,12 @@ from collections.abc import Iterable, Iterator
 from lite_opt.model.program import Op
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["product", "reshape", "scalars_to_vectors"]
+__all__ = ["MAX_RANK", "TO_THE_END", "product", "reshape", "scalars_to_vectors"]
+
+# As many axes as the transpositions of windows have, which kernels are known to take.
+MAX_RANK = 6
+# How exporters write the end of a slice that is open.
+TO_THE_END = 2**31 - 1
 
 
 def product(shape: Iterable[int]) -> int:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lite_opt.model.executor import Executor
 from lite_opt.model.program import Op, Program
 from lite_opt.quant.mixed import CORRECTED, Quantized, QuantizedLayer
-from lite_opt.quant.observe import Observer, Probes
+from lite_opt.quant.observe import Probes
 from lite_opt.quant.operators import LAYERS
 from py_runner.tensors import Sample
 
@@ -36,8 +37,8 @@ def corrected(quantized: Quantized, samples: Sequence[Sample]) -> Quantized:
     targets = _targets(quantized, outputs)
     if not targets:
         return quantized
-    with Observer(quantized.palette(), samples[:_SAMPLES]) as observer:
-        answers = observer.run(_errors(quantized, outputs, list(targets)))
+    with Executor(quantized.palette(), samples[:_SAMPLES]) as executor:
+        answers = executor.run(_errors(quantized, outputs, list(targets))).outputs
     program = quantized.program.copy()
     consumers = program.consumers()
     biases = {}

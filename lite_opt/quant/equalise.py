@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lite_opt.model.executor import Executor
 from lite_opt.model.program import Op, Program
-from lite_opt.quant.observe import Observer, Probes
+from lite_opt.quant.observe import Probes
 from lite_opt.quant.operators import LAYERS, stored_weight
 from py_runner.tensors import Sample
 
@@ -58,8 +59,8 @@ def equalise(program: Program, samples: Sequence[Sample]) -> tuple[Program, int]
     for pair in pairs:
         largest = probes.like(probes.op("abs", {"X": pair.name}), pair.name)
         probes.answer(probes.reduce("reduce_max", largest, pair.axis))
-    with Observer(result, samples[:_SAMPLES]) as observer:
-        answers = observer.run(probes.done())
+    with Executor(result, samples[:_SAMPLES]) as executor:
+        answers = executor.run(probes.done()).outputs
     changed = 0
     for pair, values in zip(pairs, answers):
         factors = _factors(result, pair, np.max(values, axis=0).astype(np.float64))

@@ -102,7 +102,7 @@ class Quantized:
                 reader.rename_inputs(renamed)
             dropped.append(dequantize)
         kept = [op for op in program.ops if not any(op is d for d in dropped)]
-        read = {name for op in kept for names in op.inputs.values() for name in names}
+        read = {name for op in kept for name in op.reads}
         program.blocks[0].ops = [
             op for op in kept if op.type not in QUANTIZE or op.outputs["Out"][0] in read
         ]

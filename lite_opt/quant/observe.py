@@ -1,72 +1,18 @@
 """What flows through a program, and through variants of it, on the server engine.
 
-with Observer(program, samples) as observer:
-    (largest,) = observer.run(probed)        # of each output of `probed`, an array a sample
+with Executor(program, samples) as executor:
+    (largest,) = executor.run(probed).outputs        # of each output, an array a sample
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from lite_opt.model import static_engine
-from lite_opt.model.load import save
-from lite_opt.model.pdmodel import serialize
 from lite_opt.model.program import FETCH, Op, Program, Var
-from py_runner.engines.worker import Worker
-from py_runner.files.folder import temporary_folder
-from py_runner.job import memory_limit
-from py_runner.tensors import Sample
 
-__all__ = ["Observer", "Probes"]
-
-_Array = npt.NDArray[Any]
-
-
-class Observer:
-    """Runs programs on the same samples. `parameters` has those of all programs, loaded once.
-
-    Use as a context manager.
-    """
-
-    def __init__(self, parameters: Program, samples: Sequence[Sample]) -> None:
-        palette = parameters.copy()
-        palette.blocks[0].ops = []
-        with temporary_folder() as temporary:
-            files = save(palette, temporary)
-            self._worker = Worker(
-                static_engine.SCRIPT,
-                {"files": [str(files.model), str(files.params)], "warmup": 0, "repeat": 1},
-                name="paddle",
-                python=sys.executable,
-                memory_limit_bytes=memory_limit(filter(None, (files.model, files.params)), samples),
-            )
-        self._count = len(samples)
-        try:
-            for sample in samples:
-                self._worker.send({}, sample.feeds)
-                self._worker.receive(time_limit_s=None)
-        except BaseException:
-            self._worker.close()
-            raise
-
-    def run(self, program: Program) -> list[list[_Array]]:
-        """The outputs of a program, in order, each as an array for every sample."""
-        self._worker.send({}, {"program": np.frombuffer(serialize(program), np.uint8)})
-        _, answers = self._worker.receive(time_limit_s=None)
-        columns = sum(op.type == "fetch" for op in program.ops)
-        return [[answers[f"{i}/{c}"] for i in range(self._count)] for c in range(columns)]
-
-    def __enter__(self) -> Observer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._worker.close()
+__all__ = ["Probes"]
 
 
 class Probes:
@@ -122,7 +68,7 @@ class Probes:
         return name
 
     def answer(self, name: str) -> int:
-        """Have a variable answered; the column it has in what `Observer.run` returns."""
+        """Have a variable answered; the column it has in what `Executor.run` returns."""
         self._fetched.append(name)
         return len(self._fetched) - 1
 

@@ -12,7 +12,7 @@ from lite_opt.model.program import Block, ModelFiles, Op, Program, Var
 from lite_opt.quant.operators import DEQUANTIZE_BEHIND
 from py_runner.errors import ModelError
 
-__all__ = ["Graph", "Layer", "read", "with_params", "with_source_names", "written"]
+__all__ = ["Graph", "Layer", "with_params", "with_source_names"]
 
 _Array = npt.NDArray[Any]
 
@@ -99,7 +99,7 @@ class Graph:
         self.program = program
         self.writers: dict[str, list[Op]] = {}
         for op in program.ops:
-            for name in written(op):
+            for name in op.writes:
                 self.writers.setdefault(name, []).append(op)
         self.readers = program.consumers()
 
@@ -115,7 +115,7 @@ class Graph:
             and len(var.shape) > 0
             and len(writers) == 1
             and not _is_idle(writers[0])
-            and name not in read(writers[0])
+            and name not in writers[0].reads
             and bool(self.readers.get(name))
         )
 
@@ -126,7 +126,7 @@ class Graph:
         for op in self.program.ops:
             if op.type in ("feed", "fetch"):
                 continue
-            joined = next((n for n in read(op) if self._is_inner(n, op)), None)
+            joined = next((n for n in op.reads if self._is_inner(n, op)), None)
             layer = owner.get(id(self.writers[joined][0])) if joined else None
             if layer is None or joined is None:
                 layer = Layer([op], self._result(op))
@@ -142,7 +142,7 @@ class Graph:
 
     def _result(self, op: Op) -> str:
         """The output that others read; batch_norm, reshape2 and their like have more."""
-        read = [n for n in written(op) if self.readers.get(n) and n not in self.program.params]
+        read = [n for n in op.writes if self.readers.get(n) and n not in self.program.params]
         return read[0] if read else op.layer
 
     def computed_by(self, name: str) -> str:
@@ -159,17 +159,17 @@ class Graph:
         if len(self.readers[name]) != 1:
             return False
         if reader.type in _ARITHMETIC:
-            return all(n == name or n in self.program.params for n in read(reader))
+            return all(n == name or n in self.program.params for n in reader.reads)
         return reader.type in _TAILS and reader.input("X") == name
 
     def cone(self, name: str, boundary: Collection[str]) -> list[Op]:
         """The operators that compute a variable from those of the boundary and the inputs."""
         needed, found = {name}, []
         for op in reversed(self.program.ops):
-            if op.type in ("feed", "fetch") or needed.isdisjoint(written(op)):
+            if op.type in ("feed", "fetch") or needed.isdisjoint(op.writes):
                 continue
             found.append(op)
-            needed.update(n for n in read(op) if n not in boundary)
+            needed.update(n for n in op.reads if n not in boundary)
         return found[::-1]
 
     def tapped(self, taps: Sequence[str], cut: Mapping[str, tuple[int, ...]]) -> Program:
@@ -187,7 +187,7 @@ class Graph:
                 copy = replace(op, inputs={slot: list(names) for slot, names in op.inputs.items()})
                 copy.rename_inputs(fed)
                 ops.append(copy)
-        wanted = {n for op in ops for n in read(op)}
+        wanted = {n for op in ops for n in op.reads}
         columns = [spec.name for spec in program.inputs if spec.name in wanted]
         columns += [new for new in fed.values() if new in wanted]
         variables = {name: replace(var) for name, var in program.vars.items()}
@@ -221,13 +221,3 @@ def _is_idle(op: Op) -> bool:
     """Whether engines take an operator out of the graph: two taps then become one output."""
     identity = op.type == "scale" and op.get("scale") == 1.0 and op.get("bias") == 0.0
     return op.type in ("feed", "dropout", "assign") or identity
-
-
-def read(op: Op) -> list[str]:
-    """The variables that an operator reads."""
-    return [name for names in op.inputs.values() for name in names]
-
-
-def written(op: Op) -> list[str]:
-    """The variables that an operator writes."""
-    return [name for names in op.outputs.values() for name in names]

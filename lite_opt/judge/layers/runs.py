@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from lite_opt.judge.layers.graph import Graph, read, with_params
+from lite_opt.judge.layers.graph import Graph, with_params
 from lite_opt.judge.layers.result import Numbers, numbers
 from lite_opt.lite.optimizer import optimize
 from lite_opt.model.load import save
@@ -70,7 +70,7 @@ class Sides:
         recipe's rounding gives it on the server; inf for a recipe that does not round."""
         self._watch.say(f"round {self.rounds + 1}: {len(names)} parts on the server's values")
         graphs = self._candidate, self._reference
-        used = {n for g in graphs for name in names for op in g.cone(name, cut) for n in read(op)}
+        used = {n for g in graphs for name in names for op in g.cone(name, cut) for n in op.reads}
         fed = [n for n in cut if n in used]
         server = self._on_server([*dict.fromkeys([*names, *fed])])
         feeds = {n: server[n] for n in fed}

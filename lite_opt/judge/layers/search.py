@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lite_opt.judge.layers.graph import Graph, Layer, read, written
+from lite_opt.judge.layers.graph import Graph, Layer
 from lite_opt.judge.layers.result import (
     Divergence,
     LayersReport,
@@ -279,8 +279,8 @@ class Search:
         usual: float | None = None,
     ) -> Divergence:
         cone = self._candidate.cone(name, cut - {name})
-        inner = {n for op in cone for n in written(op)}
-        names = list(dict.fromkeys(n for op in cone for n in read(op) if n not in inner))
+        inner = {n for op in cone for n in op.writes}
+        names = list(dict.fromkeys(n for op in cone for n in op.reads if n not in inner))
         tapped = [n for n in names if n in cut and n != name]
         self._measure_whole([*tapped, name])
         inputs = [self._whole[n] for n in tapped] + [

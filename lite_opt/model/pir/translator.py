@@ -178,7 +178,7 @@ class Translator:
         Paddle 3 computes shapes in 64 bits, Paddle 2 and Lite do so in 32.
         """
         out = made.output("Out")
-        names = [n for names in made.inputs.values() for n in names]
+        names = made.reads
         if out is None or self.vars[out].dtype != "int64" or not self._narrow.keys() & set(names):
             return
         narrow = {n: self._narrow[n] for n in names if n in self._narrow}
@@ -401,9 +401,9 @@ def _live(ops: list[Op], outputs: Iterable[str]) -> list[Op]:
     needed = set(outputs)
     kept = []
     for op in reversed(ops):
-        if any(name in needed for names in op.outputs.values() for name in names):
+        if any(name in needed for name in op.writes):
             kept.append(op)
-            needed.update(name for names in op.inputs.values() for name in names)
+            needed.update(op.reads)
     return kept[::-1]
 
 

@@ -251,7 +251,8 @@ def _write(
             _sign(bundle, folder, verdicts, models, data)
             board, other = judges.board(case, folder, bundle)
             verdicts = replace(verdicts, board=board, other=other)
-            _keep(replace(reference.first(kept), noise=case.measured), folder)
+            if case.measured:
+                _keep(replace(reference.first(kept), noise=case.measured), folder)
         _sign(bundle, folder, verdicts, models, data)
     return verdicts
 

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from py_runner.data.image import ImageSpec
-from py_runner.data.yml_steps import Allowed, Step, UnsupportedError, in_order, numbers, size_of
+from py_runner.data.yml_steps import (
+    Allowed,
+    Step,
+    UnsupportedError,
+    in_order,
+    numbers,
+    size_of,
+    typed_steps,
+)
 from py_runner.errors import DataError, UsageError
 
 __all__ = ["detection_image"]
@@ -87,10 +95,4 @@ def _normalize(options: dict[str, Any] | None) -> dict[str, Any]:
 def _steps(path: Path, section: Any) -> list[Step]:
     if not isinstance(section, list):
         raise DataError(f"{path}: Preprocess is no list of steps")
-    steps = []
-    for entry in section:
-        if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
-            raise DataError(f"{path}: Preprocess holds {entry!r}, which is no step")
-        options = {key: value for key, value in entry.items() if key != "type"}
-        steps.append(Step(entry["type"], options))
-    return steps
+    return typed_steps(path, "Preprocess", section, kind="step")

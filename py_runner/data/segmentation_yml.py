@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from py_runner.data.image import ImageSpec
-from py_runner.data.yml_steps import Allowed, Step, UnsupportedError, in_order, numbers, size_of
+from py_runner.data.yml_steps import (
+    Allowed,
+    Step,
+    UnsupportedError,
+    in_order,
+    numbers,
+    size_of,
+    typed_steps,
+)
 from py_runner.errors import DataError, UsageError
 
 __all__ = ["segmentation_image"]
@@ -88,10 +96,4 @@ def _steps(path: Path, section: Any) -> list[Step]:
     transforms = section.get("transforms") if isinstance(section, dict) else None
     if not isinstance(transforms, list):
         raise DataError(f"{path}: Deploy has no list transforms")
-    steps = []
-    for entry in transforms:
-        if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
-            raise DataError(f"{path}: transforms holds {entry!r}, which is no transform")
-        options = {key: value for key, value in entry.items() if key != "type"}
-        steps.append(Step(entry["type"], options))
-    return steps
+    return typed_steps(path, "transforms", transforms, kind="transform")

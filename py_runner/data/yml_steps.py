@@ -23,6 +23,7 @@ __all__ = [
     "numbers",
     "read_number",
     "size_of",
+    "typed_steps",
 ]
 
 # What the exports call the file that lies beside a model: PaddleClas, PaddleOCR and PaddleX,
@@ -48,6 +49,20 @@ class Allowed(NamedTuple):
 
     place: int
     options: Mapping[str, tuple[Any, ...] | None]
+
+
+def typed_steps(path: Path, section: str, entries: list[Any], *, kind: str) -> list[Step]:
+    """The steps of a list whose entries have their name as `type`, and options besides.
+
+    Raises DataError for another entry, which it says is no `kind`.
+    """
+    steps = []
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
+            raise DataError(f"{path}: {section} holds {entry!r}, which is no {kind}")
+        options = {key: value for key, value in entry.items() if key != "type"}
+        steps.append(Step(entry["type"], options))
+    return steps
 
 
 def beside(folder: Path) -> Path | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lite_opt.model.load import stage
-from lite_opt.model.program import Op, Program, Var
+from lite_opt.model.program import Block, Op, Program, Var
 from lite_opt.passes.affine import fold_affine, fold_attention_scale
 from lite_opt.passes.arguments import constant_arguments, static_reshapes
 from lite_opt.passes.duplicates import share_results
@@ -213,6 +213,25 @@ def test_what_changes_something_stays(kind: str) -> None:
     near(kind, b, b.input("x", (-1, 3, 4)))
     y = b.op("relu", {"X": ["i"]}, "y", b.vars["i"].shape)
     assert drop_identities(b.program(y)) == []
+
+
+def test_a_batch_that_is_repeated_stays_repeated() -> None:
+    b = Builder()
+    x = b.input("x", (-1, 3))
+    b.op("tile", {"X": [x]}, "i", (-1, 3), repeat_times=[2, 1])
+    y = b.op("relu", {"X": ["i"]}, "y", (-1, 3))
+    assert drop_identities(b.program(y)) == []
+
+
+def test_a_sum_that_adds_axes_is_no_bias() -> None:
+    b = Builder()
+    x = b.input("x", (-1, 4))
+    y = b.op("mul", {"X": [x], "Y": [b.param("w", (4, 8))]}, "y", (-1, 8), x_num_col_dims=1,
+             y_num_col_dims=1)  # fmt: skip
+    shape = (1, -1, 8)
+    scaled = {"X": [y], "Y": [b.param("s", (1, 1, 1))]}
+    z = b.op("elementwise_mul", scaled, "z", shape, axis=-1)
+    assert fold_affine(b.program(b.op("relu", {"X": [z]}, "out", shape))) == []
 
 
 def test_an_output_keeps_its_operator() -> None:
@@ -439,6 +458,21 @@ def test_rules_do_not_touch_what_a_loop_changes() -> None:
     program = b.program(b.op("relu", {"X": ["i"]}, "y", (-1, 3, 4)))
     program.ops.insert(2, Op("increment", {"X": ["i"]}, {"Out": ["i"]}))
     assert drop_identities(program) == [] and join_rearrangements(program) == []
+
+
+def test_slices_around_a_change_are_not_one_split() -> None:
+    program = sliced((0, 2), (2, 6))
+    first = next(i for i, op in enumerate(program.ops) if op.type == "slice")
+    program.ops.insert(first + 1, Op("increment", {"X": ["x"]}, {"Out": ["x"]}))
+    assert slices_to_splits(program) == []
+
+
+def test_a_chain_ends_where_a_loop_changes_what_it_holds() -> None:
+    steps, shape, _ = CHAINS["reshapes join"]
+    program = chain(*steps, shape=shape)
+    body = [Op("increment", {"X": [name]}, {"Out": [name]}) for name in ("v0", "v1")]
+    program.blocks.append(Block(1, 0, {}, body))
+    assert join_rearrangements(program) == []
 
 
 def cropped(*, pads: list[int], start: int, stride: int = 2, both: bool = False) -> Program:

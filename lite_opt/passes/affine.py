@@ -13,7 +13,6 @@ from lite_opt.passes.rule import place, program_rule
 
 __all__ = ["fold_affine", "fold_attention_scale"]
 
-Array = "np.ndarray[Any, Any]"
 _AFFINE = (
     "batch_norm", "scale", "elementwise_add", "elementwise_sub", "elementwise_mul",
     "elementwise_div",
@@ -36,7 +35,7 @@ class _Graph:
         self.producers = program.producers()
         self.consumers = program.consumers()
         bodies = (op for block in program.blocks[1:] for op in block.ops)
-        self.inner = {n for op in bodies for ns in op.outputs.values() for n in ns}
+        self.inner = {n for op in bodies for n in op.writes}
 
     def only_reader(self, name: str) -> bool:
         return len(self.consumers.get(name, [])) == 1 and name not in self.inner
@@ -128,7 +127,8 @@ def fold_affine(program: Program) -> Iterator[tuple[str, str]]:
         layer = graph.linear(graph.above_reshapes(x)) if graph.only_reader(x) else None
         factors = None if layer is None else _factors(program, op)
         fetched = any(user.type == "fetch" for user in graph.consumers.get(out, []))
-        if layer is None or factors is None or factors[0] is None or layer.bias is op or fetched:
+        kept = fetched or program.var(out).shape != program.var(x).shape
+        if layer is None or factors is None or factors[0] is None or layer.bias is op or kept:
             ops.append(op)
             continue
         if layer.bias is None and op.type == "elementwise_add" and graph.above_reshapes(x) == x:

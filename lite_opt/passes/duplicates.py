@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lite_opt.model.program import Op, Program
-from lite_opt.passes.identities import rewritten
-from lite_opt.passes.rule import place, program_rule
+from lite_opt.passes.rule import place, program_rule, rewritten
 
 __all__ = ["is_pure", "share_results"]
 

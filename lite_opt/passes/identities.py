@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from lite_opt.model.program import Op, Program
-from lite_opt.passes.rule import Site, place, program_rule, rule
+from lite_opt.passes.rule import Site, place, program_rule, rewritten, rule
 from lite_opt.passes.shapes import TO_THE_END
 from py_runner.tensors import DTYPES
 
@@ -93,7 +92,8 @@ def _pools_single_elements(program: Program, op: Op) -> bool:
 
 
 def _repeats_nothing(program: Program, op: Op) -> bool:
-    return set(op.inputs) == {"X"} and _same_shape(program, op)
+    times = op.get("repeat_times") or [1]  # of a dynamic batch, no shape tells how often
+    return set(op.inputs) == {"X"} and set(times) == {1} and _same_shape(program, op)
 
 
 def _keeps_order(program: Program, op: Op) -> bool:
@@ -129,14 +129,6 @@ _IDENTITIES: dict[str, Callable[[Program, Op], bool]] = {
     "tile": _repeats_nothing,
     "transpose2": _keeps_order,
 }
-
-
-def rewritten(program: Program) -> set[str]:
-    """Variables that change: written by a loop or branch, or more than once."""
-    written = [n for op in program.ops for n in op.writes]
-    bodies = (op for block in program.blocks[1:] for op in block.ops)
-    inner = {n for op in bodies for n in op.writes}
-    return inner | {name for name, count in Counter(written).items() if count > 1}
 
 
 @program_rule(because="Lite would copy the tensor at every inference, and fuses nothing through it")

@@ -90,7 +90,7 @@ def _chain(site: Site, op: Op) -> list[Op]:
         before = site.producers.get(chain[0].inputs["X"][0])
         if before is None or before.type not in _KINDS or set(before.inputs) != {"X"}:
             return chain
-        if before is chain[0] or before in chain:
+        if not site.changing.isdisjoint((*before.reads, *before.writes)):
             return chain
         chain.insert(0, before)
 

@@ -7,6 +7,7 @@ sources (tag v2.13-rc); `because` names the file.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from functools import cached_property
 from lite_opt.model.program import Block, Op, Program, Var
 from py_runner.errors import ModelError
 
-__all__ = ["Change", "Rule", "Site", "place", "program_rule", "rule", "until_settled"]
+__all__ = ["Change", "Rule", "Site", "place", "program_rule", "rewritten", "rule", "until_settled"]
 
 
 # More than any network needs: rules that undo each other would go on for ever.
@@ -67,6 +68,11 @@ class Site:
         """`Program.consumers`, as it was when first asked for."""
         return self.program.consumers()
 
+    @cached_property
+    def changing(self) -> set[str]:
+        """`rewritten`, as it was when first asked for."""
+        return rewritten(self.program)
+
     def readers(self, op: Op) -> list[Op]:
         """The operators that read any output of one."""
         return [
@@ -85,6 +91,14 @@ class Site:
         name = self.program.new_name(stem)
         self.block.vars[name] = Var(name, dtype, shape)
         return name
+
+
+def rewritten(program: Program) -> set[str]:
+    """Variables that change: written by a loop or branch, or more than once."""
+    written = [n for op in program.ops for n in op.writes]
+    bodies = (op for block in program.blocks[1:] for op in block.ops)
+    inner = {n for op in bodies for n in op.writes}
+    return inner | {name for name, count in Counter(written).items() if count > 1}
 
 
 def place(op: Op) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lite_opt.model.program import Op, Program
-from lite_opt.passes.rule import Site, place, program_rule, rule
+from lite_opt.passes.rule import Site, place, program_rule, rewritten, rule
 from lite_opt.passes.shapes import reshape
 
 __all__ = ["crops_to_padding", "slices_to_splits"]
@@ -63,6 +63,8 @@ def slices_to_splits(program: Program) -> Iterator[tuple[str, str]]:
         if op.type == "slice":
             by_source.setdefault(op.inputs["Input"][0], []).append(op)
     instead: dict[int, list[Op]] = {}
+    for source in by_source.keys() & rewritten(program):
+        del by_source[source]  # each slice sees what the source is where it stands
     for source, slices in by_source.items():
         made = _split(program, source, slices)
         if made is not None:

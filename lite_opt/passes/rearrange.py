@@ -110,6 +110,8 @@ def _small(program: Program, chain: list[Op], x: str) -> tuple[list[int], list[i
     shapes = [_sized(end, elements) for end in ends]
     if any(s is None or math.prod(s) != elements for s in shapes):
         return None
+    if all(op.type == "reshape2" for op in chain):
+        return [elements], [0]  # wherever they cut
     # Splitting an axis late may cut one that moved before: until nothing is cut any more.
     sizes = [d for d in first if d != 1]
     for _ in range(8):

@@ -11,7 +11,7 @@ import numpy as np
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.rule import place, program_rule
 
-__all__ = ["fold_affine", "fold_attention_scale"]
+__all__ = ["batch_norm_factors", "fold_affine", "fold_attention_scale"]
 
 _AFFINE = (
     "batch_norm", "scale", "elementwise_add", "elementwise_sub", "elementwise_mul",
@@ -71,6 +71,20 @@ class _Graph:
         return name
 
 
+def batch_norm_factors(program: Program, op: Op) -> tuple[Any, Any] | None:
+    """What a batch_norm multiplies each channel by, and what it adds then; None where that is not
+    known beforehand."""
+    mean, variance, scale, bias = (
+        program.params.get(op.input(slot) or "") for slot in ("Mean", "Variance", "Scale", "Bias")
+    )
+    if mean is None or variance is None or scale is None or bias is None:
+        return None
+    factor = scale.astype(np.float64) / np.sqrt(
+        variance.astype(np.float64) + op.get("epsilon", 1e-5)
+    )
+    return factor, bias - mean * factor
+
+
 def _factors(program: Program, op: Op) -> tuple[Any, Any] | None:
     """What an operator multiplies each element of the last axis by, and what it adds then."""
     x = program.var(op.input("X") or "").shape
@@ -80,18 +94,9 @@ def _factors(program: Program, op: Op) -> tuple[Any, Any] | None:
         factor, added = op.get("scale", 1.0), op.get("bias", 0.0)
         return factor, added if op.get("bias_after_scale", True) else added * factor
     if op.type == "batch_norm":
-        mean, variance, scale, bias = (
-            program.params.get(op.input(slot) or "")
-            for slot in ("Mean", "Variance", "Scale", "Bias")
-        )
-        if mean is None or variance is None or scale is None or bias is None:
-            return None
         if len(x) != 2 and op.get("data_layout", "NCHW") != "NHWC":
             return None
-        factor = scale.astype(np.float64) / np.sqrt(
-            variance.astype(np.float64) + op.get("epsilon", 1e-5)
-        )
-        return factor, bias - mean * factor
+        return batch_norm_factors(program, op)
     y = program.params.get(op.input("Y") or "")
     if y is None or y.dtype != np.float32 or not (y.size == 1 or y.shape == x[-1:]):
         return None

@@ -29,6 +29,7 @@ from lite_opt.passes.casts import (
     truths_by_numbers,
 )
 from lite_opt.passes.dead import drop_dead_code
+from lite_opt.passes.depthwise import depthwise_by_parts
 from lite_opt.passes.duplicates import share_results
 from lite_opt.passes.elementwise import (
     bits_of_bool,
@@ -165,6 +166,7 @@ RULES: tuple[Rule, ...] = (
     fold_to_transpose,
     split_reductions,
     crops_to_padding,
+    depthwise_by_parts,
     adaptive_by_stride,
     small_depthwise,
     pads_by_ends,
@@ -183,7 +185,7 @@ RULES: tuple[Rule, ...] = (
 # what they leave, so all are applied unless one is named.
 OPTIONAL = tuple(
     rule.name
-    for rule in (evaluate, dropouts_to_scale, crops_to_padding, *SETTLED)
+    for rule in (evaluate, dropouts_to_scale, crops_to_padding, depthwise_by_parts, *SETTLED)
     if rule not in (bias_vectors, drop_dead_code)
 )
 

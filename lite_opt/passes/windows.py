@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from lite_opt.model.program import Op
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["adaptive_by_stride", "small_depthwise"]
+__all__ = ["Pads", "adaptive_by_stride", "padding", "small_depthwise"]
 
 # conv_depthwise_3x3s2_fp32 has other code for widths up to 8 (conv3x3s2p01_depthwise_fp32.cc), and
 # conv_depthwise_3x3s1_fp32 up to 5.
 _NARROW = 8
-_Pads = tuple[int, int, int, int]  # top, bottom, left, right
+Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 @rule(
@@ -51,7 +51,7 @@ def small_depthwise(op: Op, site: Site) -> Iterator[str]:
     if op.get("data_format", "NCHW") not in ("NCHW", "AnyLayout"):
         return
     sides = site.program.var(x).shape[2:]
-    pads = _padding(op, sides, [3, 3])
+    pads = padding(op, sides, [3, 3])
     if pads is None or max(pads) > 1 or pads[0] != pads[2] or sides[1] > _NARROW:
         return
     if len(set(pads)) == 1:
@@ -65,7 +65,7 @@ def small_depthwise(op: Op, site: Site) -> Iterator[str]:
         yield f"padded by {list(pads)} beforehand"
 
 
-def _padding(op: Op, sides: tuple[int, ...], kernel: list[int]) -> _Pads | None:
+def padding(op: Op, sides: tuple[int, ...], kernel: list[int]) -> Pads | None:
     """How an operator pads two dimensions; None where that depends on a dynamic one."""
     given = op.get("paddings", [0, 0])
     algorithm = op.get("padding_algorithm", "EXPLICIT")
@@ -85,7 +85,7 @@ def _padding(op: Op, sides: tuple[int, ...], kernel: list[int]) -> _Pads | None:
     return (given[0], given[1], given[2], given[3])
 
 
-def _padded(op: Op, site: Site, x: str, pads: _Pads) -> str:
+def _padded(op: Op, site: Site, x: str, pads: Pads) -> str:
     """Put zeros around the input of the operator at hand, which then pads nothing. Paddle
     3 has pad3d only, which `pads_by_depth` makes right for Lite."""
     var = site.program.var(x)

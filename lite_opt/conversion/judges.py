@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from lite_opt.lite.refusals import advice_for
 from lite_opt.lite.targets import cannot
 from lite_opt.model.load import stage
 from lite_opt.model.program import Program
-from lite_opt.quant.simulate import fake_fp16
+from lite_opt.quant.simulate import approximated, fake_fp16
 from py_runner.devices import arm_device, other_family
 from py_runner.errors import ConvertError, EngineError, RefusedError
 from py_runner.files.folder import temporary_folder
@@ -81,13 +81,18 @@ class Case:
         """
         self.watch.say("measuring the server's own noise")
         samples, reference = self.samples[: self.kept], self.reference.first(self.kept)
-        if self.source.precision != "int8":
-            found = noise_of_server(samples, reference, self._of_source)
-            return {name: found.get(name, 0.0) for name in reference.outputs}
         program = self.models.program
+        estimated = approximated(program)
+        approximate = partial(self.on_server, estimated, samples, "fp32") if estimated else None
+        if self.source.precision != "int8":
+            found = noise_of_server(samples, reference, self._of_source, approximate)
+            return {name: found.get(name, 0.0) for name in reference.outputs}
         answered = self.on_server(program, samples, "fp32")
         found = noise_of_server(
-            samples, answered, lambda fed, device: self.on_server(program, fed, "fp32", device)
+            samples,
+            answered,
+            lambda fed, device: self.on_server(program, fed, "fp32", device),
+            approximate,
         )
         return dict(zip(reference.outputs, (found.get(name, 0.0) for name in answered.outputs)))
 

@@ -13,11 +13,11 @@ import make_model
 import numpy as np
 import pytest
 from conftest import need
+from test_cli import Command, command  # noqa: F401
 from test_layers import chain, pair
 from test_native import built
 from test_native_engine import board
 
-from lite_opt.cli.main import main
 from lite_opt.conversion.convert import convert
 from lite_opt.judge.layers import bundle_layers, first_difference
 from lite_opt.judge.layers import runs as layers_runs
@@ -25,6 +25,7 @@ from lite_opt.judge.layers.result import LayersReport
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import RULES
 from lite_opt.recipes import RECIPES
+from lite_opt.views.layers import view
 from py_runner.data.random_samples import random_samples
 from py_runner.devices import BOARDS
 from py_runner.engines import native
@@ -117,6 +118,8 @@ def test_a_board_that_dies_of_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.verdict.startswith(said)
     assert "it said: " in report.verdict and "stand-in engine: this" in report.verdict
     assert "/tmp" not in report.verdict
+    assert list(view(report, "b")) == [report.verdict]
+    assert report.to_json()["divergence"]["cause"] == "dead"
 
 
 @pytest.mark.parametrize("dead", ["first", "last"])
@@ -173,15 +176,16 @@ def test_an_engine_that_is_asked_for_where_it_is_not() -> None:
 
 
 def test_layers_of_a_bundle_on_the_native_engine(
-    here: None, model: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+    here: None,
+    model: Path,
+    bundle: Path,
+    command: Command,  # noqa: F811
 ) -> None:
     with pytest.raises(UsageError, match="lite or native, not 'paddle'"):
         bundle_layers(model, bundle, engine="paddle")
-    argv = ["layers", str(model), str(bundle), "--engine", "native", "--limit", "1", "--json"]
-    with pytest.raises(SystemExit) as ended:
-        main(argv)
-    told = json.loads(capsys.readouterr().out)
-    assert not ended.value.code
+    code, out, _ = command("layers", model, bundle, "--engine", "native", "--limit", 1, "--json")
+    told = json.loads(out)
+    assert code == 0
     assert (told["passed"], told["engine"], told["device"]) == (True, "native", "cpu")
 
 

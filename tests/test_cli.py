@@ -21,6 +21,7 @@ import pytest
 from lite_opt.cli import options as opt
 from lite_opt.cli.main import COMMANDS, main
 from lite_opt.lite.kernels import SINCE, supported_ops
+from lite_opt.passes.repair import OPTIONAL
 from lite_opt.sdk.library import Sdk
 from py_runner.data.mentions import with_mentioned
 from py_runner.data.random_samples import random_samples
@@ -317,6 +318,13 @@ def test_what_is_read_is_never_overwritten(
         ("bench", "bench", "bench b --threads 1,4 --warmup 2", {"threads": (1, 4), "warmup": 2}),
         ("layers", "bundle_layers", "layers m {bundle} --taps 3", {"taps": 3}),
         ("layers", "bundle_layers", "layers m {bundle} --all --limit 2", {"taps": None}),
+        (
+            "layers",
+            "bundle_layers",
+            "layers m {bundle} --engine native --device qemu-aarch64:pi4 --no-passes all",
+            {"engine": "native", "device": "qemu-aarch64:pi4", "without": list(OPTIONAL)},
+        ),
+        ("convert", "convert", "convert m -o b --no-passes a,,b", {"without": ["a", "b"]}),
         ("sensitivity", "layer_losses", "sensitivity m --calibration c", {"samples": 32}),
     ],
 )

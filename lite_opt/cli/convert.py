@@ -87,13 +87,7 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 @opt.check_shape(
     "Shape of the random tensors where dimensions are dynamic. Repeat it for several shapes."
 )
-@click.option(
-    "--no-passes",
-    "without",
-    default="",
-    help="Leave out these passes of the graph optimizer, comma separated, or all: to find the one "
-    "at fault.",
-)
+@opt.no_passes(OPTIONAL)
 @click.option(
     "--lite",
     default=RELEASES[-1],
@@ -120,7 +114,6 @@ def command(
     seed: int | None,
     max_drop: float | None,
     float_layers: tuple[str, ...],
-    without: str,
     explain: bool,
     cosine: float | None,
     max_abs_diff: float | None,
@@ -164,7 +157,6 @@ def command(
         float_layers=float_layers,
     )
     targets = [name.strip() for name in target.split(",")]
-    passes = OPTIONAL if without == "all" else [n.strip() for n in without.split(",") if n.strip()]
     with watching(as_json) as watch:
         limits = {"cosine": cosine, "max_abs_diff": max_abs_diff, "top1_drop": top1_drop}
         done = convert(
@@ -173,7 +165,6 @@ def command(
             recipe=chosen,
             target=targets,
             limits=limits,
-            without=passes,
             watch=watch,
             **options,
         )

@@ -43,6 +43,7 @@ __all__ = [
     "again",
     "check_shape",
     "input_shape",
+    "no_passes",
 ]
 
 _ARGUMENTS = "lite_opt.arguments"  # in a context's `meta`: the words that a command was given
@@ -170,6 +171,23 @@ def input_shape(help: str) -> _Decorator:
         return dict(pairs)
 
     return click.option("--input-shape", type=_Shape(), multiple=True, callback=by_input, help=help)
+
+
+def no_passes(names: Sequence[str]) -> _Decorator:
+    """--no-passes, as names of passes; `names` are those that "all" means."""
+
+    def split(_: Any, __: Any, text: str) -> list[str]:
+        found = [name.strip() for name in text.split(",") if name.strip()]
+        return list(names) if found == ["all"] else found
+
+    return click.option(
+        "--no-passes",
+        "without",
+        default="",
+        callback=split,
+        help="Leave out these passes of the graph optimizer, comma separated, or all: to find the "
+        "one at fault.",
+    )
 
 
 def _several(*options: _Decorator) -> _Decorator:

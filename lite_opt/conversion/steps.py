@@ -13,8 +13,8 @@ from lite_opt.conversion.plan import Material, Plan
 from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
-from lite_opt.lite.kernels import SINCE
 from lite_opt.lite.optimizer import NoKernelError, Optimizer
+from lite_opt.lite.part import target_of
 from lite_opt.lite.refusals import advice_for
 from lite_opt.lite.targets import cannot
 from lite_opt.model.load import save, stage
@@ -31,10 +31,9 @@ from py_runner.errors import ConvertError
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, Target
 from py_runner.formats.nb import NbFile
-from py_runner.tensors import Model
 from py_runner.watch import Watch
 
-__all__ = ["Models", "calibrated", "make_bundle", "make_models", "make_target", "part_for_arm"]
+__all__ = ["Models", "calibrated", "make_bundle", "make_models", "make_target"]
 
 
 @dataclass(frozen=True)
@@ -212,26 +211,13 @@ def make_target(
         layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
         where = f" (in this model: {', '.join(layers[:5])})" if layers else ""
         raise ConvertError(f"{program.files.model}: {error}{where}") from None
-    needs = {op.type: SINCE[op.type] for op in nb.ops if op.type in SINCE}
     missing = _missing(nb, recipe)
     if missing:
         raise ConvertError(
             f"{program.files.model}: recipe {recipe.name} was asked for, and the file for "
             f"{target} has {missing}: this model cannot be made so"
         )
-    return Target(
-        file=out.name,
-        sha256=checksums.sha256,
-        crc32=checksums.crc32,
-        bytes=nb.bytes,
-        opt_version=nb.opt_version,
-        ops=len(nb.ops),
-        kernels={f"{t}/{p}": count for (t, p), count in nb.kernels.most_common()},
-        calib=nb.calib_count,
-        weights=dict(nb.weight_bytes_by_dtype),
-        precision=recipe.name,
-        needs=needs,
-    )
+    return target_of(out, nb, checksums, recipe.name)
 
 
 def _without_kernel(program: Program, error: NoKernelError) -> str:
@@ -244,20 +230,6 @@ def _without_kernel(program: Program, error: NoKernelError) -> str:
         f"{program.files.model}: {', '.join(layers[:5])}{more} cannot run on {error.target}: "
         f"Paddle Lite has no kernel for {', '.join(error.types)} there; {'; '.join(kinds)}"
     )
-
-
-def part_for_arm(program: Program, recipe: Recipe, folder: Path) -> Model:
-    """The file for arm of a part of a program, in a bundle that holds nothing else: what an ARM
-    engine makes of that part alone. Raises ConvertError as `make_target`."""
-    models = Models(program, None, recipe)
-    with Optimizer() as optimizer:
-        target = make_target(
-            models, optimizer, stage(program, folder), "arm", folder / "model.arm.nb"
-        )
-    inputs, outputs = tuple(program.inputs), tuple(program.outputs)
-    named = {"name": recipe.name}
-    Bundle(folder, "part", {}, named, (), {"arm": target}, inputs, outputs).write(folder)
-    return Bundle.open(folder).model("arm")
 
 
 def _missing(nb: NbFile, recipe: Recipe) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lite_opt.conversion.convert import convert
-from lite_opt.conversion.offsets import centre, large_means, said_of
+from lite_opt.judge.layers.offsets import centre, large_means, said_of
 from lite_opt.model.program import Program, Var
 from lite_opt.passes.repair import repair
 from lite_opt.views import conversion as view

@@ -183,9 +183,9 @@ def arm_page(results: dict[str, dict[str, Any]], device: str) -> str:
         instructions = [r["instructions_passes"] / r["instructions_plain"] for r in both]
         ops = [r["ops_passes"] / r["ops_plain"] for r in converted]
         lines += [
-            f"Over the {len(both)} networks that were counted the geometric mean of instructions is",
-            f"{mean(instructions):.3f} of what it is without passes; of the network that gained least,",
-            f"it is {max(instructions):.3f}. Over all {len(converted)} that of operators is "
+            f"Over the {len(both)} networks that were counted the geometric mean of instructions",
+            f"is {mean(instructions):.3f} of what it is without passes; of the network that gained",
+            f"least, it is {max(instructions):.3f}. Over all {len(converted)} that of operators is",
             f"{mean(ops):.3f}.",
         ]
     head = ("network", "on ARM", "operators", "M instructions", "ratio")

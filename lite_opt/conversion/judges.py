@@ -433,6 +433,7 @@ def _wrong_layer(case: Case, device: str) -> str:
             engine="native",
             device=device,
             recipe=recipe,
+            equalised=case.models.mixed.equalised if case.models.mixed is not None else (),
             watch=case.watch,
         )
     except PaddleEdgeError:

@@ -21,7 +21,7 @@ from lite_opt.model.load import save, stage
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.correct import corrected
-from lite_opt.quant.equalise import equalise
+from lite_opt.quant.equalise import Equalised, equalise, write_equalised
 from lite_opt.quant.mixed import Quantized
 from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import dequantized
@@ -72,7 +72,7 @@ def make_models(
         assert recipe.calibration is not None
         quantized = mixed.with_float(set(recipe.calibration.float_layers))
         if plan.save_quantized is not None:
-            _save_quantized(quantized, source, plan.save_quantized)
+            _save_quantized(quantized, mixed.equalised, source, plan.save_quantized)
         return Models(program, quantized, recipe, mixed), found
     rounded = round_weights(program) if recipe.quant_type == "QUANT_INT8" else None
     return Models(program, rounded, recipe), None
@@ -83,11 +83,12 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
     settings = recipe.calibration
     assert settings is not None
     watch.say(f"calibrating with {len(data.calibration)} samples ({settings.algorithm})")
+    equalised: list[Equalised] = []
     if settings.equalise:
-        program, changed = equalise(program, data.calibration)
-        watch.say(f"equalised the channels of {changed} activations")
+        program, equalised = equalise(program, data.calibration)
+        watch.say(f"equalised the channels of {len(equalised)} activations")
     full = calibrate(program, data.calibration, settings, watch=watch)
-    quantized = Quantized.of(full, program)
+    quantized = replace(Quantized.of(full, program), equalised=tuple(equalised))
     if settings.correct_bias:
         quantized = corrected(quantized, data.calibration)
         watch.say(f"corrected the biases of {len(quantized.biases)} layers")
@@ -126,9 +127,12 @@ def _quantize(
     return quantized, replace(recipe, calibration=settings), found
 
 
-def _save_quantized(program: Program, source: Source, folder: Path) -> None:
+def _save_quantized(
+    program: Program, equalised: tuple[Equalised, ...], source: Source, folder: Path
+) -> None:
     with whole_folder(folder) as partial:
         save(program, partial)
+        write_equalised(partial, equalised)
         there = beside(source.files.model.parent)
         if there is not None:
             shutil.copyfile(there, partial / there.name)

@@ -31,6 +31,7 @@ from lite_opt.lite.targets import cannot
 from lite_opt.model.load import load
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
+from lite_opt.quant.equalise import Equalised, read_equalised
 from lite_opt.quant.operators import is_quantized
 from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import fake_fp16
@@ -55,6 +56,7 @@ def first_difference(
     recipe: Recipe = RECIPES["fp32"],
     limits: LayerLimits | None = None,
     taps: int | None = 8,
+    equalised: Iterable[Equalised] = (),
     watch: Watch = QUIET,
 ) -> LayersReport:
     """Find the first layer of `candidate` whose output is not what `reference` computes.
@@ -72,6 +74,7 @@ def first_difference(
         limits: how far a layer may be off, by default `LAYER_LIMITS` of the recipe.
         taps: how many variables to tap in a round, or None to tap every layer at once, which
             takes fewer rounds and more memory, and fuses nothing between layers.
+        equalised: channels that the candidate has multiplied, which is no difference.
         watch: is told of each round.
 
     Raises:
@@ -98,6 +101,7 @@ def first_difference(
         edge=Edge(engine, device, recipe),
         limits=limits or layer_limits_for(recipe.name),
         most=taps,
+        equalised=equalised,
         watch=watch,
     )
     return search.report()
@@ -176,8 +180,14 @@ def bundle_layers(
         recipe=chosen,
         limits=limits,
         taps=taps,
+        equalised=read_equalised(_folder(quantized)) if quantized is not None else (),
         watch=watch,
     )
+
+
+def _folder(model: str | Path) -> Path:
+    """The folder of a model's files."""
+    return Path(model) if Path(model).is_dir() else Path(model).parent
 
 
 def _prepared(repaired: Program, recipe: Recipe, engine: str) -> Program:

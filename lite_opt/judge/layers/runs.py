@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from lite_opt.judge.layers.culprit import culprit
@@ -18,6 +19,7 @@ from lite_opt.lite.part import part, patience_s
 from lite_opt.lite.refusals import lacks_fp16
 from lite_opt.model.load import save
 from lite_opt.model.program import Op, Program
+from lite_opt.quant.equalise import Equalised
 from lite_opt.quant.simulate import nearest, nearest_values
 from lite_opt.recipes import Recipe
 from py_runner.errors import ConvertError, DataError, EngineError, RefusedError
@@ -30,6 +32,7 @@ from py_runner.watch import Watch
 __all__ = ["DeadLayerError", "Edge", "Sides"]
 
 _Array = npt.NDArray[Any]
+_ONE = np.float32(1)
 _Values = dict[str, list[_Array]]  # variable -> one array a sample
 
 
@@ -68,6 +71,7 @@ class Sides:
         samples: list[Sample],
         *,
         edge: Edge,
+        equalised: Iterable[Equalised],
         watch: Watch,
     ) -> None:
         if not samples:
@@ -78,6 +82,13 @@ class Sides:
         self._file = candidate.program.files.model
         rounded = nearest(reference.program, edge.recipe)
         self._rounded = Graph(with_params(reference.program, rounded))
+        # What the candidate's variables are multiplied by, in a shape to multiply them with.
+        self._factors = {
+            name: _factors(each, len(candidate.program.var(name).shape))
+            for each in equalised
+            for name in each.names
+            if name in candidate.program.vars
+        }
         self._server: _Values = {}
         self._server_ms = 0.0  # the longest that it took for a sample
 
@@ -145,8 +156,15 @@ class Sides:
         return self._server
 
     def _on_edge(self, names: Sequence[str], feeds: _Values) -> _Values:
+        """Values of the candidate, as they are before their channels are multiplied."""
         self.rounds += 1
-        return self._cut_run(self._candidate, names, feeds, self.samples, self._edge)
+        factors = self._factors
+        fed = {n: [v * factors.get(n, _ONE) for v in values] for n, values in feeds.items()}
+        values = self._cut_run(self._candidate, names, fed, self.samples, self._edge)
+        return {
+            n: [v / factors[n] for v in found] if n in factors else found
+            for n, found in values.items()
+        }
 
     def _cut_run(
         self,
@@ -236,6 +254,12 @@ class Sides:
                 words = re.sub(rf"{re.escape(str(temporary))}/?(\S*: )?", "", str(error))
                 kind = ConvertError if isinstance(error, ConvertError) else type(error)
                 raise kind(f"{self._file}: with its layers tapped: {words}") from None
+
+
+def _factors(equalised: Equalised, rank: int) -> _Array:
+    """Factors in the shape of a variable's last dimensions."""
+    factors = np.array(equalised.factors, np.float32)
+    return factors.reshape(-1, *[1] * (rank - 1 - equalised.axis))
 
 
 def _common_shape(values: Sequence[_Array]) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from lite_opt.judge.limits import LayerLimits
 from lite_opt.judge.numbers import noise_of
 from lite_opt.lite.refusals import cannot_run
 from lite_opt.model.program import Op
+from lite_opt.quant.equalise import Equalised
 from lite_opt.quant.operators import BOTH, QUANTIZE
 from py_runner.errors import ModelError
 from py_runner.tensors import Sample
@@ -60,9 +61,12 @@ class Search:
         edge: Edge,
         limits: LayerLimits,
         most: int | None,
+        equalised: Iterable[Equalised],
         watch: Watch,
     ) -> None:
-        self._sides = Sides(reference, candidate, samples, edge=edge, watch=watch)
+        self._sides = Sides(
+            reference, candidate, samples, edge=edge, equalised=equalised, watch=watch
+        )
         self._reference, self._candidate = reference, candidate
         self._edge = edge
         self._limits, self._most = limits, most

@@ -205,7 +205,7 @@ def test_the_help_of_the_group_lists_the_table(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", *COMMANDS, "sdk list", "sdk get", "sdk add", "android prepare"]
+    "name", ["", *COMMANDS, "sdk list", "sdk get", "sdk add", "android prepare", "pipeline ocr"]
 )
 def test_every_help_text_has_an_example(command: Command, name: str) -> None:
     code, text, _ = command(*name.split(), "--help")

@@ -39,6 +39,7 @@ __all__ = [
     "Command",
     "MayRead",
     "Reads",
+    "StageModel",
     "Writes",
     "again",
     "check_shape",
@@ -92,6 +93,20 @@ class _NamedNumber(click.ParamType):  # type: ignore[type-arg]
         self.fail(f"'{value}' is not a name and a number such as boxes=0.95", param, ctx)
 
 
+class StageModel(click.ParamType):  # type: ignore[type-arg]
+    """`detection=det/`: a stage of a pipeline, and a model that the command reads."""
+
+    name = "STAGE=MODEL"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        stage, equals, path = str(value).partition("=")
+        if not equals or not stage.strip() or not path:
+            self.fail(f"'{value}' is no stage and model such as detection=det/", param, ctx)
+        return stage.strip(), path
+
+
 class Reads(click.Path):
     """A file or folder that the command reads."""
 
@@ -119,6 +134,12 @@ class Command(click.Command):
         written = [value for type_, value in values if isinstance(type_, Writes) and value]
         if any(map(os.path.exists, written)):
             read = [value for type_, value in values if isinstance(type_, (Reads, MayRead))]
+            read += [
+                path
+                for type_, value in values
+                if isinstance(type_, StageModel)
+                for _, path in value or ()
+            ]
             kept = with_mentioned(read)
             for value in written:
                 check_kept(value, kept)

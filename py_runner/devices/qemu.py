@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -147,7 +148,11 @@ class Emulated:
                 if line.startswith(_WARNING):
                     watch.warn(line.removeprefix(_WARNING))
             done = Run.open(out)
-            outputs = {name: [np.array(v) for v in values] for name, values in done.outputs.items()}
+            outputs: dict[str, list[np.ndarray[Any, Any]]] = {}
+            for place, sample in enumerate(done.samples):
+                answer = {name: np.array(values[place]) for name, values in done.outputs.items()}
+                for name, value in job.keep(sample.id, answer).items():
+                    outputs.setdefault(name, []).append(value)
             return replace(done, outputs=outputs)
 
     def count_instructions(self, model: Model, sample: Sample) -> int:

@@ -53,7 +53,7 @@ def command(
     task_limits: Sequence[tuple[str, float]],
     force: bool,
     as_json: bool,
-    **limits: float | None,
+    limits: dict[str, float | None],
 ) -> bool:
     """Judge one run against another: does the edge say what the server says?
 

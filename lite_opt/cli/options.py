@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import wraps
 from typing import Any, Callable
 
 import click
@@ -220,6 +221,21 @@ def _several(*options: _Decorator) -> _Decorator:
     return decorate
 
 
+def _as_one(name: str, keys: Mapping[str, str], **options: _Decorator) -> _Decorator:
+    """Options by the name of their value: the command gets all of them as a dict, under `name`;
+    `keys` are the keys that differ from those names."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def gathered(**given: Any) -> Any:
+            together = {keys.get(value, value): given.pop(value) for value in options}
+            return function(**given, **{name: together})
+
+        return _several(*options.values())(gathered)
+
+    return decorate
+
+
 COUNT = click.IntRange(min=1)
 NAMED_NUMBER = _NamedNumber()
 NUMBERS = _Numbers()
@@ -258,40 +274,48 @@ ENGINE = click.option(
     help="lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "
     "boards, and x86) or paddle (Paddle Inference; default for models).",
 )
-CALIBRATION = _several(
-    click.option(
+CALIBRATION = _as_one(
+    "calibrating",
+    {"count": "samples"},
+    count=click.option(
         "--calibration-samples",
         "count",
         type=COUNT,
         help="Calibrate with this many, drawn by the seed.  [default: 128]",
     ),
-    click.option(
+    algorithm=click.option(
         "--algorithm",
         help="Thresholds of activations: hist (default), avg, mse, emd, abs_max, or KL (slow).",
     ),
-    click.option(
+    per_channel=click.option(
         "--per-tensor",
         "per_channel",
         is_flag=True,
         callback=lambda _, __, per_tensor: False if per_tensor else None,
         help="One scale a weight, not one a channel.",
     ),
-    click.option(
+    equalise=click.option(
         "--equalise/--no-equalise",
         default=None,
         help="Bring channels to like magnitudes before calibration.  [default: equalise]",
     ),
-    click.option(
+    correct_bias=click.option(
         "--correct-bias/--no-correct-bias",
         default=None,
         help="Take the mean error from each channel by its bias.  [default: correct-bias]",
     ),
-    click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
+    seed=click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
 )
-LIMITS = _several(
-    click.option("--cosine", type=float, help="Least cosine of the centred logits."),
-    click.option("--max-abs-diff", type=float, help="Largest difference of probabilities."),
-    click.option("--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points."),
+LIMITS = _as_one(
+    "limits",
+    {},
+    cosine=click.option("--cosine", type=float, help="Least cosine of the centred logits."),
+    max_abs_diff=click.option(
+        "--max-abs-diff", type=float, help="Largest difference of probabilities."
+    ),
+    top1_drop=click.option(
+        "--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points."
+    ),
 )
 _DEVICES = (
     "cpu; for engine paddle also cpu+onednn, gpu or gpu:N; for engine native also qemu-aarch64 or "

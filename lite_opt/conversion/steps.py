@@ -72,7 +72,8 @@ def make_models(
         assert recipe.calibration is not None
         quantized = mixed.with_float(set(recipe.calibration.float_layers))
         if plan.save_quantized is not None:
-            _save_quantized(quantized, mixed.equalised, source, plan.save_quantized)
+            with whole_folder(plan.save_quantized, force=plan.force) as folder:
+                _save_quantized(quantized, mixed.equalised, source, folder)
         return Models(program, quantized, recipe, mixed), found
     rounded = round_weights(program) if recipe.quant_type == "QUANT_INT8" else None
     return Models(program, rounded, recipe), None
@@ -130,12 +131,11 @@ def _quantize(
 def _save_quantized(
     program: Program, equalised: tuple[Equalised, ...], source: Source, folder: Path
 ) -> None:
-    with whole_folder(folder) as partial:
-        save(program, partial)
-        write_equalised(partial, equalised)
-        there = beside(source.files.model.parent)
-        if there is not None:
-            shutil.copyfile(there, partial / there.name)
+    save(program, folder)
+    write_equalised(folder, equalised)
+    there = beside(source.files.model.parent)
+    if there is not None:
+        shutil.copyfile(there, folder / there.name)
 
 
 def make_bundle(

@@ -165,6 +165,14 @@ def test_what_only_the_untapped_network_gets_wrong(
     assert "right as long as layers are looked at" in report.verdict and "0.0 dB" in report.verdict
 
 
+def test_an_output_that_comes_twice(here: None) -> None:
+    b = make_model.Builder(3)
+    x = b.input("x", (1, 8, 4, 4))
+    y = b.conv2d(x, b.param("w", (8, 8, 3, 3), 1.3), "y", (1, 8, 4, 4))
+    source, made = pair(b.program(y, y))
+    assert on_board(source, made, "cpu", taps=None)
+
+
 def test_an_engine_that_is_asked_for_where_it_is_not() -> None:
     source, made = pair(narrow())
     with pytest.raises(UsageError, match="unknown device 'qemu-aarch64:pi9'"):

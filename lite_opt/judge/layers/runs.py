@@ -96,7 +96,7 @@ class Sides:
         """Those of the candidate's own outputs, where nothing else is tapped: as it is used."""
         self._watch.say("running the network as it is")
         server = self._on_server(names)
-        ends = [spec.name for spec in self._candidate.program.outputs]
+        ends = list(dict.fromkeys(spec.name for spec in self._candidate.program.outputs))
         edge = self._on_edge(ends, {})
         return {name: numbers(name, server[name], edge[name]) for name in names}
 

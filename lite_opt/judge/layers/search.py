@@ -163,7 +163,7 @@ class Search:
 
     def _dead(self, dead: DeadLayerError) -> Divergence:
         """The layer of an operator that the engine cannot run."""
-        (op,) = (op for op in self._candidate.program.ops if op.layer == dead.op.layer)
+        op = next(op for op in self._candidate.program.ops if op.layer == dead.op.layer)
         found = (layer for layer in self._candidate.layers() if any(o is op for o in layer.ops))
         layer = next(found)
         return Divergence(

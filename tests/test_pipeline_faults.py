@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +112,22 @@ def test_server_and_edge_read_the_same_and_mostly_what_is_written(
     assert rates["right lines, candidate"].value > 0.6
     assert rates["right lines, points lost"].value == 0
     assert all(step.rate is not None and step.rate.value == 1 for step in report.steps)
+
+
+def test_the_server_reads_what_another_port_of_paddleocr_does(setting: Setting) -> None:
+    """Corners to the pixel and every character, of the same models."""
+    files = sorted(setting.data.glob("*.png"))
+    script = Path(__file__).with_name("read_with_rapidocr.py")
+    command = [sys.executable, "-W", "ignore", str(script), *map(str, files)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    theirs = json.loads(told.splitlines()[-1])
+    ours = {page.id: page.lines for page in setting.server.pages}
+    for file, lines in zip(files, theirs):
+        read = ours[file.name]
+        assert [text for _, text, _ in lines] == [line.text for line in read]
+        for (points, _, score), line in zip(lines, read):
+            assert np.array_equal(points, line.points)
+            assert abs(score - line.score) < 1e-3
 
 
 @pytest.mark.parametrize("stage", ["detection", "recognition"])

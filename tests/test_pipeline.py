@@ -422,11 +422,11 @@ def test_what_was_fed_counts_before_what_was_recorded() -> None:
 
 def test_a_score_that_moves_is_a_wrong_weight_in_fp32_only() -> None:
     first = pages()
-    told = replace(fed(first), largest={"recognition: graph": 0.011})
+    told = replace(fed(first), largest={"recognition: graph": 0.0011})
     later = replace(other_run(first), fed=told)
     report = compare_pages(first, later)
-    assert not report and report.culprit == "recognition: graph (a score moves by 0.011)"
-    little = replace(later, fed=replace(told, largest={"recognition: graph": 0.009}))
+    assert not report and report.culprit == "recognition: graph (a score moves by 0.0011)"
+    little = replace(later, fed=replace(told, largest={"recognition: graph": 0.0009}))
     assert not compare_pages(first, little).culprit
     rounded = {**later.stages, "recognition": stage(precision="int8-weights")}
     report = compare_pages(first, replace(later, stages=rounded))
@@ -505,3 +505,23 @@ def test_a_run_of_samples_is_no_run_of_pages(bundle: Path) -> None:
     with pytest.raises(ModelError, match="not a run of a pipeline"):
         Pages.open(bundle / "reference")
     assert Run.open(bundle / "reference")
+
+
+def test_runs_of_other_pages_merge() -> None:
+    first = pages(3)
+    rest = replace(
+        pages(2),
+        created="later",
+        pages=tuple(replace(page, id=f"b{page.id}") for page in pages(2).pages),
+        stages={name: stage(graph_ms=5.0, inferences=2) for name in first.stages},
+    )
+    parts = [replace(run_, fed=fed(first)) for run_ in (first, rest)]
+    whole = Pages.merge(parts)
+    assert [page.id for page in whole.pages] == ["0.png", "1.png", "2.png", "b0.png", "b1.png"]
+    assert whole.stages["direction"].graph_ms == 5.0 and whole.wall_s == 2.0
+    assert whole.fed is not None and len(whole.fed.alike["decode"]) == 6
+    with pytest.raises(UsageError, match="a page twice"):
+        Pages.merge([first, first])
+    others = {**rest.stages, "detection": stage(precision="int8")}
+    with pytest.raises(UsageError, match="different models or engines"):
+        Pages.merge([first, replace(rest, stages=others)])

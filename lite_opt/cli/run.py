@@ -119,15 +119,10 @@ def command(
     check_free(out, force=force)
     if draw:
         check_free(draw, force=force)
+    beside = {"params": params, "image": image, "labels": labels, "task": task}
     if is_pipeline(model):
-        said: dict[str, Any] = {
-            "--image": image,
-            "--labels": labels,
-            "--task": task,
-            "--params": params,
-        }
-        said["--check-shape"] = check_shape or None
-        pages.refuse(model, said)
+        given = {f"--{name}": value for name, value in beside.items()}
+        pages.refuse(model, {**given, "--check-shape": check_shape or None})
         pages.run(
             model,
             out,
@@ -147,15 +142,7 @@ def command(
     if servers or against:
         raise UsageError(f"{model}: --server and --against are for pipelines")
     warnings: list[str] = []
-    with opened(
-        model,
-        engine=engine,
-        device=device,
-        params=params,
-        image=image,
-        labels=labels,
-        task=task,
-    ) as subject:
+    with opened(model, engine=engine, device=device, **beside) as subject:
         if draw:
             check_drawable(data, subject.image, name_of(subject.model.task))
         samples = subject.samples(data, shapes=check_shape, limit=limit, skip_bad=skip_bad)

@@ -21,6 +21,14 @@ __all__ = ["FORMAT", "MANIFEST", "Fed", "Line", "Page", "Pages", "StageInfo", "T
 
 FORMAT = 1
 MANIFEST = "pages.json"
+# Of a stage, what is added up when runs merge.
+_COUNTED: dict[str, Any] = {
+    "inferences": 0,
+    "prepare_ms": 0.0,
+    "graph_ms": 0.0,
+    "answer_ms": 0.0,
+    "peak_memory_bytes": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -198,10 +206,66 @@ class Pages:
         except (TypeError, ValueError, UsageError, DataError) as error:
             raise ModelError(f"{path / MANIFEST}: damaged: {error}; run again") from None
 
+    @classmethod
+    def merge(cls, runs: Sequence[Pages]) -> Pages:
+        """One run of the pages of all, as several devices share them.
+
+        Raises UsageError unless all are of one pipeline, run in the same way, on disjoint pages.
+        """
+        if not runs:
+            raise UsageError("no runs to merge")
+        first = runs[0]
+        if any(run.pipeline["sha256"] != first.pipeline["sha256"] for run in runs):
+            raise UsageError("these runs are of different pipelines")
+        return replace(
+            first,
+            machine=", ".join(dict.fromkeys(run.machine for run in runs)),
+            created=max(run.created for run in runs),
+            wall_s=sum(run.wall_s for run in runs),
+            decode_ms=sum(run.decode_ms for run in runs),
+            crop_ms=sum(run.crop_ms for run in runs),
+            stages={name: _joined([run.stages[name] for run in runs]) for name in first.stages},
+            pages=tuple(page for run in runs for page in run.pages),
+            skipped=tuple(entry for run in runs for entry in run.skipped),
+            fed=_all_fed(runs),
+        )
+
     def select(self, ids: Sequence[str]) -> Pages:
         """The run of these pages alone, in that order."""
         known = {page.id: page for page in self.pages}
         return replace(self, pages=tuple(known[id_] for id_ in ids))
+
+
+def _joined(stages: Sequence[StageInfo]) -> StageInfo:
+    """One stage of several runs; raises UsageError where it was run in different ways."""
+    first = max(stages, key=lambda stage: stage.inferences)
+    for stage in stages:
+        if replace(stage, **_COUNTED, engine_version="") != replace(
+            first, **_COUNTED, engine_version=""
+        ):
+            raise UsageError(f"these runs are of different models or engines ({stage.model})")
+    return replace(
+        first,
+        inferences=sum(stage.inferences for stage in stages),
+        prepare_ms=sum(stage.prepare_ms for stage in stages),
+        graph_ms=sum(stage.graph_ms for stage in stages),
+        answer_ms=sum(stage.answer_ms for stage in stages),
+        peak_memory_bytes=max(stage.peak_memory_bytes for stage in stages),
+    )
+
+
+def _all_fed(runs: Sequence[Pages]) -> Fed | None:
+    found = [run.fed for run in runs if run.fed is not None]
+    if len(found) < len(runs) or len({fed.against for fed in found}) > 1:
+        return None
+    steps = dict.fromkeys(step for fed in found for step in fed.largest)
+    return Fed(
+        found[0].against,
+        tuple(id_ for fed in found for id_ in fed.pages),
+        {step: tuple(n for fed in found for n in fed.alike[step]) for step in found[0].alike},
+        {step: tuple(n for fed in found for n in fed.counts[step]) for step in found[0].counts},
+        {step: max(fed.largest.get(step, 0.0) for fed in found) for step in steps},
+    )
 
 
 def is_pages(path: str | Path) -> bool:

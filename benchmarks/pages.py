@@ -124,6 +124,8 @@ def read(
     """Read pages: on the server where there are models, else on an edge engine."""
     engine = "paddle" if models else "lite" if device == "cpu" else "native"
     how: dict[str, Any] = {"models": models, "engine": engine, "device": device}
+    if device != "cpu":
+        how["warmup"] = 0  # an emulator's times mean nothing
     watch = Watch(step=lambda what, done, total: say(f"{made.name} {device}: {done} of {total}"))
     return read_pages(made, data, against=against, watch=watch, **how)
 

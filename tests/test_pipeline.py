@@ -525,3 +525,20 @@ def test_runs_of_other_pages_merge() -> None:
     others = {**rest.stages, "detection": stage(precision="int8")}
     with pytest.raises(UsageError, match="different models or engines"):
         Pages.merge([first, replace(rest, stages=others)])
+
+
+def test_arithmetic_on_the_same_input_comes_out_the_same_or_is_another_rule() -> None:
+    """One line of 800 is too many there, and few enough for a graph."""
+    first = pages(200)
+
+    def one(**changes: Any) -> Pages:
+        page = first.pages[7]
+        lines = (replace(page.lines[0], **changes), *page.lines[1:])
+        changed = replace(page, lines=lines)
+        return replace(first, created="later", pages=(*first.pages[:7], changed, *first.pages[8:]))
+
+    report = compare_pages(first, one(text="ab0!"))
+    assert not report and report.culprit.startswith("recognition: post-processing (1 of 800")
+    report = compare_pages(first, one(classes=(1, 2), text="ab"))
+    assert report and report.culprit.startswith("recognition: graph (1 of 800")
+    assert report.differing == ("7.png",)

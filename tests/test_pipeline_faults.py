@@ -44,7 +44,7 @@ class Setting:
     def judged(self, place: Path, **stages: Path) -> PagesReport:
         """How the edge reads with other stages, against the server."""
         made = Pipeline.make({**self.stages, **stages}, place)
-        edge = read_pages(made, self.data, against=self.server)
+        edge = read_pages(made, self.data, against=self.server, warmup=0)
         return compare_pages(self.server, edge, truth=self.truth)
 
 
@@ -55,10 +55,10 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     data.mkdir()
     rows = []
     for number, page in enumerate(text_pages(12, seed=9)):
-        if number not in (2, 11):  # the second stands on its head
+        if number != 11:  # it stands on its head
             continue
-        # The upper left of each, with lines of which some are cut off.
-        side = 320
+        # The upper left, with lines of which some are cut off.
+        side = 400
         page.image.crop((0, 0, side, side)).save(data / f"{number}.png")
         entries = [
             {"transcription": text, "points": points.tolist()}
@@ -72,7 +72,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     stages = {stage: converted(stage, folder, folder) for stage in KINDS}
     made = Pipeline.make(stages, folder / "ocr.bundle")
     with source_models(made, {stage: ocr_model(kind) for stage, kind in KINDS.items()}) as models:
-        server = read_pages(made, data, models=models, engine="paddle")
+        server = read_pages(made, data, models=models, engine="paddle", warmup=0)
     return Setting(data, truth, stages, server, folder)
 
 
@@ -108,7 +108,7 @@ def test_server_and_edge_read_the_same_and_mostly_what_is_written(
     report = setting.judged(tmp_path / "ocr.bundle")
     assert report and report.fed and not report.culprit, report.failures
     rates = {rate.name: rate for rate in report.rates}
-    assert rates["lines equal"].value == 1.0 and rates["lines equal"].units >= 4
+    assert rates["lines equal"].value == 1.0 and rates["lines equal"].units >= 3
     assert rates["right lines, candidate"].value > 0.6
     assert rates["right lines, points lost"].value == 0
     assert all(step.rate is not None and step.rate.value == 1 for step in report.steps)
@@ -185,7 +185,9 @@ def test_another_threshold_of_the_detector(setting: Setting, tmp_path: Path) -> 
 def test_another_threshold_of_the_direction(setting: Setting, tmp_path: Path) -> None:
     """The pipeline's own option: no line is as sure as that, and none is turned."""
     made = Pipeline.make(setting.stages, tmp_path / "ocr.bundle", options=OcrOptions(turn_score=1))
-    report = compare_pages(setting.server, read_pages(made, setting.data, against=setting.server))
+    report = compare_pages(
+        setting.server, read_pages(made, setting.data, against=setting.server, warmup=0)
+    )
     turned = sum(line.turned for page in setting.server.pages for line in page.lines)
     assert turned
     assert not report and report.culprit.startswith("direction: post-processing (")

@@ -101,6 +101,7 @@ def read_pages(
     warn = dict.fromkeys(pipeline.stages, False)
     stages = {
         name: Stage(
+            name,
             bundle,
             _model(pipeline, name, models, engine, device),
             {**how, "engine": engine, "device": device},
@@ -158,7 +159,7 @@ def _of_stage(watch: Watch, name: str, warned: dict[str, bool]) -> Watch:
             watch.warn(f"{name}: {text}")
         warned[name] = True
 
-    return Watch(warn=warn)
+    return replace(watch, warn=warn)
 
 
 @dataclass

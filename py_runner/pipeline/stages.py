@@ -50,8 +50,10 @@ def digest(value: _Array) -> str:
 
 @dataclass
 class Stage:
-    """A stage at work. `how` are arguments of `inference.run`; `spent` counts milliseconds."""
+    """A stage at work. `how` are arguments of `inference.run`; `watch` is told how many it has
+    answered in all; `spent` counts milliseconds."""
 
+    name: str
     bundle: Bundle
     model: Model
     how: Mapping[str, Any]
@@ -90,7 +92,11 @@ class Stage:
             return {}
 
         before = dict(self.spent)
-        done = run(self.model, chain([first], samples), keep=keep, watch=self.watch, **self.how)
+        so_far = sum(len(one.samples) for one in self.runs)
+        watch = replace(
+            self.watch, step=lambda _, done, __: self.watch.step(self.name, so_far + done, None)
+        )
+        done = run(self.model, chain([first], samples), keep=keep, watch=watch, **self.how)
         if count:
             self.runs.append(done)
         else:

@@ -304,6 +304,10 @@ CALIBRATION = _as_one(
         default=None,
         help="Take the mean error from each channel by its bias.  [default: correct-bias]",
     ),
+    effort=click.option(
+        "--effort",
+        help="Rounding of weights: fast (default), or good, by what flows through each layer.",
+    ),
     seed=click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
 )
 LIMITS = _as_one(

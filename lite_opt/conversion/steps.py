@@ -23,6 +23,7 @@ from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.correct import corrected
 from lite_opt.quant.equalise import Equalised, equalise, write_equalised
 from lite_opt.quant.mixed import Quantized
+from lite_opt.quant.reconstruct import reconstructed
 from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import dequantized
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
@@ -90,6 +91,9 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
         watch.say(f"equalised the channels of {len(equalised)} activations")
     full = calibrate(program, data.calibration, settings, watch=watch)
     quantized = replace(Quantized.of(full, program), equalised=tuple(equalised))
+    if settings.effort == "good":
+        quantized, rounded = reconstructed(quantized, data.calibration, watch=watch)
+        watch.say(f"rounded the weights of {rounded} layers for what they put out")
     if settings.correct_bias:
         quantized = corrected(quantized, data.calibration)
         watch.say(f"corrected the biases of {len(quantized.biases)} layers")

@@ -242,7 +242,8 @@ def test_importing_the_runner_pulls_in_no_engine() -> None:
 
 # Options and arguments of text that never name a file to read or to write.
 TEXT = {
-    "name", "engine", "device", "precision", "recipe", "target", "algorithm", "version", "url",
+    "name", "engine", "device", "precision", "recipe", "target", "algorithm", "effort", "version",
+    "url",
     "devices",
     "float_layers",
     "lite",

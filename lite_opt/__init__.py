@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lite_opt.judge.compare import Report, compare
     from lite_opt.judge.layers import bundle_layers, first_difference
     from lite_opt.judge.limits import Limits
+    from lite_opt.judge.pages import PagesReport, compare_pages
     from lite_opt.model.load import load, save
     from lite_opt.model.program import Program
     from lite_opt.passes.repair import repair
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Conversion",
     "Limits",
+    "PagesReport",
     "Program",
     "Recipe",
     "Report",
     "bundle_layers",
     "compare",
+    "compare_pages",
     "convert",
     "first_difference",
     "load",
@@ -38,11 +41,13 @@ __all__ = [
 _HOMES = {
     "Conversion": "conversion.convert",
     "Limits": "judge.limits",
+    "PagesReport": "judge.pages",
     "Program": "model.program",
     "Recipe": "recipes",
     "Report": "judge.compare",
     "bundle_layers": "judge.layers",
     "compare": "judge.compare",
+    "compare_pages": "judge.pages",
     "convert": "conversion.convert",
     "first_difference": "judge.layers",
     "load": "model.load",

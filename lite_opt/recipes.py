@@ -9,6 +9,7 @@ from py_runner.errors import UsageError
 
 __all__ = [
     "ALGORITHMS",
+    "EFFORTS",
     "QUANTIZED",
     "RECIPES",
     "Calibration",
@@ -20,6 +21,10 @@ __all__ = [
 # Thresholds of activations by Paddle's PostTrainingQuantization. "min_max" is left out on purpose:
 # what it writes, the optimizer silently takes for a float model.
 ALGORITHMS = ("hist", "avg", "mse", "emd", "abs_max", "KL")
+
+# How long the rounding of weights may take: fast takes the nearest step, with the errors of each
+# output in balance; good looks at what flows through each layer.
+EFFORTS = ("fast", "good")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Calibration:
         equalise: bring the channels of activations to like magnitudes beforehand, where that takes
             no further operator.
         correct_bias: take the mean error from the channels of each layer afterwards, by its bias.
+        effort: one of EFFORTS.
         float_layers: layers that stay in float, by their names.
     """
 
@@ -46,6 +52,7 @@ class Calibration:
     max_drop: float | None = None
     equalise: bool = True
     correct_bias: bool = True
+    effort: str = "fast"
     float_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -58,6 +65,8 @@ class Calibration:
             raise UsageError(
                 f"unknown algorithm '{self.algorithm}': choose {', '.join(ALGORITHMS)}{reason}"
             )
+        if self.effort not in EFFORTS:
+            raise UsageError(f"unknown effort '{self.effort}': choose {', '.join(EFFORTS)}")
         if self.samples < 1:
             raise UsageError("calibration needs at least 1 sample")
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:

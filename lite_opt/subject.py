@@ -19,10 +19,11 @@ from py_runner.data.task_spec import task_spec
 from py_runner.errors import UsageError
 from py_runner.files.folder import temporary_folder
 from py_runner.formats.bundle import Bundle
+from py_runner.formats.pipeline import Pipeline
 from py_runner.inference import bundle_target
 from py_runner.tensors import Model, Sample
 
-__all__ = ["Subject", "bundle_samples", "opened"]
+__all__ = ["Subject", "bundle_samples", "opened", "source_models"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,35 @@ def opened(
             task=source.task,
             left_out=source.warning,
         )
+
+
+@contextmanager
+def source_models(
+    pipeline: Pipeline, paths: Mapping[str, str | Path]
+) -> Iterator[dict[str, Model]]:
+    """The source models of a pipeline's stages, for engine `paddle`, as long as the block lasts.
+
+    Raises UsageError for a stage that it has not, and for a model that is not the one which the
+    stage was made from.
+    """
+    models = {}
+    with temporary_folder() as temporary:
+        for stage, path in paths.items():
+            if stage not in pipeline.stages:
+                raise UsageError(
+                    f"{pipeline.path}: has no stage '{stage}': it has {', '.join(pipeline.stages)}"
+                )
+            source = Source.of(load(path))
+            made_from = pipeline.stages[stage].source
+            if source.files.sha256() != made_from.get("sha256"):
+                raise UsageError(
+                    f"{path}: is not the model that stage {stage} was made from "
+                    f"({made_from.get('file')}): its checksum is another"
+                )
+            folder = temporary / stage
+            folder.mkdir()
+            models[stage] = source.model(folder)
+        yield models
 
 
 def _of_bundle(

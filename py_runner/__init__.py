@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from py_runner.data.image import ImageSpec
     from py_runner.data.image_text import image_spec
     from py_runner.formats.bundle import Bundle
+    from py_runner.formats.pages import Pages
+    from py_runner.formats.pipeline import Pipeline
     from py_runner.formats.run import Run
     from py_runner.inference import run
+    from py_runner.pipeline.ocr import read_pages
     from py_runner.tensors import Model, Sample, TensorSpec
     from py_runner.watch import Watch
 
@@ -23,12 +26,15 @@ __all__ = [
     "Dataset",
     "ImageSpec",
     "Model",
+    "Pages",
+    "Pipeline",
     "Run",
     "Sample",
     "TensorSpec",
     "Watch",
     "dataset",
     "image_spec",
+    "read_pages",
     "run",
 ]
 
@@ -38,12 +44,15 @@ _HOMES = {
     "Dataset": "data.dataset",
     "ImageSpec": "data.image",
     "Model": "tensors",
+    "Pages": "formats.pages",
+    "Pipeline": "formats.pipeline",
     "Run": "formats.run",
     "Sample": "tensors",
     "TensorSpec": "tensors",
     "Watch": "watch",
     "dataset": "data.dataset",
     "image_spec": "data.image_text",
+    "read_pages": "pipeline.ocr",
     "run": "inference",
 }
 

@@ -11,7 +11,7 @@ from py_runner.devices import BOARDS, HERE, Device, board_words
 from py_runner.engines import ENGINES
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
-from py_runner.job import Job
+from py_runner.job import Job, Keep
 from py_runner.tensors import Model, Sample
 from py_runner.watch import QUIET, Watch
 
@@ -32,6 +32,7 @@ def run(
     time_limit_s: float | None = None,
     unsafe_int8: bool = False,
     memory_limit_gb: float | None = None,
+    keep: Keep | None = None,
     watch: Watch = QUIET,
 ) -> Run:
     """Feed samples to a model on an engine, which works in a process of its own.
@@ -53,6 +54,8 @@ def run(
         unsafe_int8: run int8 kernels on x86 all the same, where they compute wrong numbers.
         memory_limit_gb: how much memory the engine may map on this machine (10^9 bytes); by default
             several times what the sizes of model and sample tell.
+        keep: is given the id of each sample and its outputs, and says what the Run keeps of them:
+            answers that are read at once need not all be held.
         watch: is told the number of samples answered so far, and warned of what the native engine
             has to say of a bundle that it runs all the same, such as that its library is of another
             version.
@@ -76,6 +79,7 @@ def run(
         time_limit_s=time_limit_s,
         unsafe_int8=unsafe_int8,
         memory_limit_gb=memory_limit_gb,
+        **({} if keep is None else {"keep": keep}),
     )
     if job.kind.takes == "bundle":
         job.check_file(bundle_target(engine, device))

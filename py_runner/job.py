@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from py_runner.engines import ENGINES, Engine
 from py_runner.errors import DataError, EngineError, UsageError
 from py_runner.formats.nb import read_nb
 from py_runner.tensors import Model, Sample
 
-__all__ = ["Job", "memory_limit"]
+__all__ = ["Job", "Keep", "memory_limit"]
+
+# What is kept of the outputs of a sample, by its id: see `inference.run`.
+Keep = Callable[[str, Mapping[str, "np.ndarray[Any, Any]"]], "dict[str, np.ndarray[Any, Any]]"]
 
 _LONGEST_S = 1e6  # what select() surely takes
 _MOST_GB = 1e6
@@ -47,6 +53,7 @@ class Job:
     time_limit_s: float | None = None
     unsafe_int8: bool = False
     memory_limit_gb: float | None = None
+    keep: Keep = lambda _, outputs: dict(outputs)
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:

@@ -21,6 +21,7 @@ import pytest
 from lite_opt.cli import options as opt
 from lite_opt.cli.main import COMMANDS, main
 from lite_opt.lite.kernels import SINCE, supported_ops
+from lite_opt.passes.repair import OPTIONAL
 from lite_opt.sdk.library import Sdk
 from py_runner.data.mentions import with_mentioned
 from py_runner.data.random_samples import random_samples
@@ -204,7 +205,7 @@ def test_the_help_of_the_group_lists_the_table(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", *COMMANDS, "sdk list", "sdk get", "sdk add", "android prepare"]
+    "name", ["", *COMMANDS, "sdk list", "sdk get", "sdk add", "android prepare", "pipeline ocr"]
 )
 def test_every_help_text_has_an_example(command: Command, name: str) -> None:
     code, text, _ = command(*name.split(), "--help")
@@ -241,7 +242,8 @@ def test_importing_the_runner_pulls_in_no_engine() -> None:
 
 # Options and arguments of text that never name a file to read or to write.
 TEXT = {
-    "name", "engine", "device", "precision", "recipe", "target", "algorithm", "version", "url",
+    "name", "engine", "device", "precision", "recipe", "target", "algorithm", "effort", "version",
+    "url",
     "devices",
     "float_layers",
     "lite",
@@ -317,6 +319,13 @@ def test_what_is_read_is_never_overwritten(
         ("bench", "bench", "bench b --threads 1,4 --warmup 2", {"threads": (1, 4), "warmup": 2}),
         ("layers", "bundle_layers", "layers m {bundle} --taps 3", {"taps": 3}),
         ("layers", "bundle_layers", "layers m {bundle} --all --limit 2", {"taps": None}),
+        (
+            "layers",
+            "bundle_layers",
+            "layers m {bundle} --engine native --device qemu-aarch64:pi4 --no-passes all",
+            {"engine": "native", "device": "qemu-aarch64:pi4", "without": list(OPTIONAL)},
+        ),
+        ("convert", "convert", "convert m -o b --no-passes a,,b", {"without": ["a", "b"]}),
         ("sensitivity", "layer_losses", "sensitivity m --calibration c", {"samples": 32}),
     ],
 )

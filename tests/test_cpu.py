@@ -22,8 +22,12 @@ import pytest
 from conftest import need
 from test_native import BUILD, CROSS, cross_built, hands_on  # noqa: F401  a fixture
 
+from lite_opt.conversion.convert import convert
+from lite_opt.lite.refusals import lacks_fp16
+from lite_opt.recipes import RECIPES
 from py_runner.devices import BOARDS, boards
 from py_runner.engines import native
+from py_runner.errors import RefusedError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.inference import run
@@ -291,3 +295,35 @@ def test_a_real_engine_answers_alike_on_any_number_of_threads(real: Answer) -> N
         for name, values in one.outputs.items():
             for left, right in zip(values, several.outputs[name]):
                 np.testing.assert_allclose(left, right, rtol=0, atol=1e-6 * abs(left).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", RECIPES)
+def test_a_real_engine_runs_every_recipe_on_every_core(
+    how: str, model: Path, tmp_path: Path
+) -> None:
+    """Without an illegal instruction; half floats only where CPU and library have them."""
+    if BOARDS["qemu-aarch64"].missing():
+        pytest.skip(BOARDS["qemu-aarch64"].missing())
+    data = tmp_path / "data.npy"
+    np.save(data, np.random.default_rng(0).standard_normal((16, 3, 16, 16)).astype("float32"))
+    given = {"calibration": data} if how == "int8" else {}
+    convert(model, tmp_path / "b", recipe=how, samples=data, check=False, **given)
+    opened = Bundle.open(tmp_path / "b")
+    found = []
+    for name in ("a53", "a55", "a72", "a76", "max"):
+        try:
+            done = run(
+                opened.model("arm"),
+                opened.read_samples()[:1],
+                engine="native",
+                device=f"qemu-aarch64:{name}",
+            )
+        except RefusedError as error:
+            assert how == "fp16" and lacks_fp16(str(error)), f"{name}: {error}"
+        else:
+            assert how != "fp16" or name not in ("a53", "a72")
+            found.append(next(iter(done.outputs.values()))[0])
+    assert found or how == "fp16"
+    for value in found:
+        np.testing.assert_allclose(value, found[0], rtol=0, atol=2e-2)

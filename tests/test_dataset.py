@@ -299,6 +299,19 @@ def test_npy(tmp_path: Path) -> None:
             assert np.array_equal(feed, expected[None], equal_nan=True)
 
 
+def test_a_folder_of_npz_is_all_of_their_samples(tmp_path: Path) -> None:
+    inputs = [Input("ids", "int64", (-1, 2)), Input("x", "float32", (-1, 3))]
+    for name, count in (("b", 1), ("a", 2)):
+        feeds = {"ids": np.full((count, 2), count), "x": np.full((count, 3), count, np.float32)}
+        np.savez(tmp_path / f"{name}.npz", label=np.arange(count), **feeds)
+    samples = list(dataset(tmp_path, inputs=inputs))
+    assert [(s.id, s.label) for s in samples] == [("a.npz[0]", 0), ("a.npz[1]", 1), ("b.npz[0]", 0)]
+    assert [s.feeds["ids"].tolist() for s in samples] == [[[2, 2]], [[2, 2]], [[1, 1]]]
+    np.save(tmp_path / "c.npy", np.zeros((1, 3), np.float32))
+    with pytest.raises(DataError, match=r"holds both c.npy and a.npz: give one kind alone"):
+        dataset(tmp_path, inputs=inputs)
+
+
 def test_npz(tmp_path: Path) -> None:
     inputs = [Input("ids", "int64", (1, -1)), Input("x", "float32", (-1, 2))]
     feeds: dict[str, Any] = {

@@ -20,7 +20,7 @@ from PIL import Image
 
 from lite_opt.demo.efficientnet_lite import efficientnet_lite0
 from lite_opt.demo.packages import imagenet_labels, ocr_model, photos
-from lite_opt.demo.text_lines import _font, text_lines, write_text_lines
+from lite_opt.demo.text_lines import text_lines, typeface, write_text_lines
 from lite_opt.demo.torch_weights import read_torch_weights
 from py_runner.errors import DataError, EngineError, ModelError, UsageError
 
@@ -202,7 +202,7 @@ def test_missing_package_names_what_to_install(
     call: Any, install: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    _font.cache_clear()
+    typeface.cache_clear()
     with pytest.raises(DataError, match=install):
         call()
 

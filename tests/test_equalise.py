@@ -11,13 +11,15 @@ import pytest
 from make_int8 import on_server, repaired, samples_of
 
 from lite_opt.judge.compare import compare
+from lite_opt.judge.layers import first_difference
 from lite_opt.judge.variants import Variants
 from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.correct import corrected
-from lite_opt.quant.equalise import equalise
+from lite_opt.quant.equalise import equalise, read_equalised, write_equalised
 from lite_opt.quant.mixed import CORRECTED, Quantized
-from lite_opt.recipes import Calibration
+from lite_opt.recipes import RECIPES, Calibration
+from py_runner.errors import ModelError
 
 
 def uneven(activation: str = "relu") -> Program:
@@ -56,7 +58,7 @@ def test_equalising_changes_no_answer_and_helps_int8(tmp_path: Path) -> None:
     program = uneven()
     samples = samples_of(program, 16)
     equal, changed = equalise(program, samples)
-    assert changed == 1
+    assert len(changed) == 1
     before, after = answers(program, tmp_path / "a"), answers(equal, tmp_path / "b")
     assert np.abs(after - before).max() < 1e-5 * np.abs(before).max()
     settings = Calibration(algorithm="abs_max")
@@ -69,7 +71,7 @@ def test_equalising_changes_no_answer_and_helps_int8(tmp_path: Path) -> None:
 def test_what_a_factor_does_not_pass_is_left_alone(activation: str) -> None:
     program = uneven(activation)
     equal, changed = equalise(program, samples_of(program, 4))
-    assert changed == 0
+    assert changed == []
     assert all(equal.params[name] is value for name, value in program.params.items())
 
 
@@ -92,3 +94,20 @@ def test_corrected_biases_take_the_mean_error_and_go_with_the_layer(tmp_path: Pa
     ]
     floats = better.with_float(names)
     assert np.array_equal(answers(floats, tmp_path / "a"), answers(program, tmp_path / "b"))
+
+
+def test_channels_that_are_multiplied_are_no_difference_of_layers(tmp_path: Path) -> None:
+    program = uneven()
+    samples = samples_of(program, 16)
+    equal, changed = equalise(program, samples)
+    made = calibrate(equal, samples, Calibration(algorithm="abs_max"))
+    options: dict[str, Any] = {"engine": "paddle", "recipe": RECIPES["int8"], "taps": None}
+    wrong = first_difference(program, made, samples[:4], **options)
+    assert wrong.divergence is not None and wrong.divergence.name in changed[0].names
+    report = first_difference(program, made, samples[:4], **options, equalised=changed)
+    assert report, report.verdict
+    write_equalised(tmp_path, changed)
+    assert read_equalised(tmp_path) == changed
+    (tmp_path / "equalised.json").write_text('[{"names": ["x"], "axis": 1}]')
+    with pytest.raises(ModelError, match="damaged: 'factors'; convert the model again"):
+        read_equalised(tmp_path)

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from lite_opt.conversion import judges
-from lite_opt.conversion.culprit import culprit
 from lite_opt.conversion.judges import Verdict, Verdicts
 from lite_opt.judge.compare import Report, compare
+from lite_opt.judge.layers.culprit import culprit
 from lite_opt.judge.limits import limits_for
 from lite_opt.model.program import Op, Program
 from lite_opt.recipes import RECIPES
+from py_runner.errors import RefusedError
 from py_runner.formats.run import Run, SampleInfo
 from py_runner.watch import QUIET
 
@@ -283,6 +284,41 @@ def test_int8_is_judged_on_both_families_of_kernels(
     precision = "fp32"
     asked.clear()
     assert judges.board(case, Path("b"), bundle)[1] is None and asked == [device]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("m.nb: computes in fp16, which this CPU lacks: convert with", "its CPU has no fp16"),
+        (
+            "Error: This model is not supported, because kernel for 'calib' is not supported",
+            "arm82",
+        ),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["fp16", "fp32"])
+def test_a_board_without_fp16_says_nothing_of_it(
+    words: str, told: str, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any, **__: Any) -> Run:
+        raise RefusedError(words)
+
+    monkeypatch.setattr(judges, "run", refuses)
+    monkeypatch.setattr(judges, "arm_device", lambda: "qemu-aarch64")
+    monkeypatch.setattr(judges, "_blame", lambda *given: str(given[-1]))
+    monkeypatch.setattr(judges, "Bundle", SimpleNamespace(open=lambda _: Opened()))
+    models: Any = SimpleNamespace(recipe=RECIPES[recipe])
+    reference = run([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])
+    case = judges.Case(Any, models, [], 2, reference, QUIET, limits_for(recipe))  # type: ignore[arg-type]
+    bundle: Any = SimpleNamespace(targets={"arm": None}, name="b")
+    if recipe == "fp32":
+        with pytest.raises(judges.CheckFailedError):
+            judges.board(case, Path("/made/b"), bundle)
+        return
+    verdict, other = judges.board(case, Path("/made/b"), bundle)
+    assert verdict is not None and not verdict and verdict.report is None and other is None
+    assert verdict.doubt.startswith("no ARM verdict: on device qemu-aarch64 ")
+    assert told in verdict.doubt and verdict.warnings == (verdict.doubt,)
 
 
 class Opened:

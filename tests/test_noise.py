@@ -241,3 +241,14 @@ def test_what_cannot_be_compared_is_no_noise() -> None:
     # Boxes that come and go with the last bit are chaos.
     fewer = made([BOXES[:8]])
     assert noise_of_server([], made([BOXES]), lambda fed, device: fewer) == {"out": 1.0}
+
+
+def test_an_estimate_of_kernels_is_noise() -> None:
+    def estimated() -> Run:
+        return made(off(3e-4))
+
+    def answer(given: Sequence[Sample], device: str) -> Run:
+        return made(off(1e-4))
+
+    found = noise_of_server([], made(MAPS), answer, estimated)
+    assert found == {"out": pytest.approx(3e-4, rel=1e-3)}

@@ -25,7 +25,7 @@ from lite_opt.passes.rearrange import join_rearrangements
 from lite_opt.passes.repair import Effect, optimize, repair
 from lite_opt.passes.rule import Rule
 from lite_opt.passes.server import unsure
-from lite_opt.passes.slices import crops_to_padding, slices_to_splits
+from lite_opt.passes.slices import crops_to_padding, join_splits, slices_to_splits
 from py_runner.errors import UsageError
 from py_runner.inference import run
 from py_runner.tensors import Model, Sample
@@ -549,6 +549,47 @@ def test_slices_are_a_split(
     after = same(sliced(*ranges, gone=gone), slices_to_splits, folder=tmp_path)
     (split,) = (op for op in after.ops if op.type == "split")
     assert split.get("sections") == sections and "slice" not in types(after)
+
+
+def split_of(
+    b: Builder, x: str, sizes: list[int], *, axis: int, by: str, shape: tuple[int, ...]
+) -> list[str]:
+    """Add a split of x, of that shape, into parts of these sizes; their names."""
+    names = [f"{by}{i}" for i in range(len(sizes))]
+    b.op("split", {"X": [x]}, names[0], shape, axis=axis, num=0, sections=sizes)
+    b.ops[-1].outputs["Out"] = list(names)
+    for name, size in zip(names, sizes):
+        b.vars[name] = Var(name, "float32", (*shape[:axis], size, *shape[axis + 1 :]))
+    return names
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_splits_of_a_split_are_one(deep: bool, tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input("x", (-1, 5, 12))
+    one, two, three = split_of(b, x, [6, 2, 4], axis=2, by="a", shape=(-1, 5, 12))
+    inner = split_of(b, three, [1, 3], axis=2, by="c", shape=(-1, 5, 4))
+    first = split_of(b, one, [2, 4], axis=2, by="b", shape=(-1, 5, 6))
+    if deep:
+        first[1:] = split_of(b, first[1], [3, 1], axis=2, by="d", shape=(-1, 5, 4))
+    outs = [*first, two, *inner]
+    # A chain reads each, so that none is an output itself.
+    done = [b.op("relu", {"X": [n]}, f"{n}.out", b.vars[n].shape) for n in outs]
+    after = same(b.program(*done), join_splits, folder=tmp_path)
+    (split,) = (op for op in after.ops if op.type == "split")
+    assert split.outputs["Out"] == outs and (split.get("axis"), split.get("num")) == (2, 0)
+    assert split.get("sections") == ([2, 3, 1, 2, 1, 3] if deep else [2, 4, 2, 1, 3])
+
+
+@pytest.mark.parametrize("why", ["another axis", "read by others"])
+def test_splits_that_stay(why: str) -> None:
+    b = Builder()
+    x = b.input("x", (-1, 6, 12))
+    one, two = split_of(b, x, [6, 6], axis=2, by="a", shape=(-1, 6, 12))
+    axis = 1 if why == "another axis" else 2
+    parts = split_of(b, one, [2, 4], axis=axis, by="b", shape=(-1, 6, 6))
+    kept = [one] if why == "read by others" else []
+    assert join_splits(b.program(two, *parts, *kept)) == []
 
 
 def test_slices_that_overlap_stay() -> None:

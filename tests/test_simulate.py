@@ -8,13 +8,22 @@ import make_model
 import numpy as np
 import pytest
 from make_int8 import on_server, repaired, samples_of
+from operators.trial import board_is_here, on_lite
 
 from lite_opt.model.load import load
 from lite_opt.model.program import Op, Program
 from lite_opt.quant.operators import is_quantized
-from lite_opt.quant.simulate import dequantized, fake_fp16, nearest, nearest_values
+from lite_opt.quant.simulate import (
+    ESTIMATED,
+    approximated,
+    dequantized,
+    fake_fp16,
+    nearest,
+    nearest_values,
+)
 from lite_opt.recipes import RECIPES
 from py_runner.errors import ConvertError
+from py_runner.tensors import Sample
 
 
 def test_fake_fp16_rounds_to_16_bits(model: Path, tmp_path: Path) -> None:
@@ -187,3 +196,45 @@ def test_integers_become_the_numbers_that_they_stand_for() -> None:
         assert layer.inputs["Y"] == ["w.float"]
         assert np.allclose(plain.params["w.float"], expected)
         assert next(op for op in plain.ops if op.type == "fetch").inputs["X"] == ["y"]
+
+
+def waves() -> Program:
+    """What ARM's kernels estimate, and neighbours that they compute."""
+    b = make_model.Builder()
+    x = b.input("x", (-1, 4096))
+    for kind in (*ESTIMATED, *EXACT):
+        attrs = {"threshold": 20.0} if kind == "mish" else {}
+        b.op(kind, {"X": [x]}, kind, (-1, 4096), **attrs)
+    return b.program(*ESTIMATED, *EXACT)
+
+
+EXACT = ("sigmoid", "exp", "relu", "hard_swish", "erf")
+VALUES = np.random.default_rng(0).normal(0, 3, (1, 4096)).astype("float32")
+
+
+def test_what_arm_estimates_is_that_much_smaller(tmp_path: Path) -> None:
+    program = waves()
+    less = approximated(program)
+    assert less is not None and approximated(make_model.classifier()) is None
+    assert [op.type for op in waves().ops] == [op.type for op in program.ops]  # a copy
+    samples = [Sample("s", {"x": VALUES})]
+    answers = on_server(less, samples, tmp_path / "a", "fp32").outputs
+    exact = on_server(program, samples, tmp_path / "e", "fp32").outputs
+    for name, part in zip((*ESTIMATED, *EXACT), (*ESTIMATED.values(), *[0.0] * len(EXACT))):
+        there = np.abs(exact[name][0]) > 0.1
+        ratio = np.median(answers[name][0][there].astype("f8") / exact[name][0][there])
+        assert ratio == pytest.approx(1 - part, abs=6e-8), name  # a step of float32
+
+
+def test_an_arm_engine_estimates_as_it_says(tmp_path: Path) -> None:
+    if not board_is_here():
+        pytest.skip("needs an emulated board, see CONTRIBUTING.md")
+    samples = [Sample("s", {"x": VALUES})]
+    exact = on_server(waves(), samples, tmp_path / "e", "fp32").outputs
+    answers = on_lite(repaired(waves()), "arm", samples, tmp_path / "arm")
+    for name, values in zip((*ESTIMATED, *EXACT), answers):
+        there = np.abs(exact[name][0]) > 0.1
+        less = 1 - np.asarray(values[0], "f8")[there] / exact[name][0][there]
+        bound = ESTIMATED.get(name, 0.0)
+        assert less.mean() == pytest.approx(bound, abs=max(0.4 * bound, 1e-7)), name
+        assert np.abs(less).max() < max(6 * bound, 1e-6), name

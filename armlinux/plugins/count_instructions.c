@@ -6,6 +6,7 @@
  *
  * open  the number of the guest's system call openat: 56 on aarch64, 322 on 32-bit ARM
  * out   the file to write: a line for each file, with the count in decimal, a space and its path
+ * last  a path: once it is opened, the emulator ends; may be left out
  *
  * Whole blocks are counted, by an addition that QEMU weaves into the code it translates: exact for
  * a guest of one thread; of what several threads add at once, some may get lost. Debian ships no
@@ -38,6 +39,7 @@ EXPORT int qemu_plugin_version = 1;
 static uint64_t executed;
 static int64_t open_number = -1;
 static int out = -1;
+static char* last;
 
 static void translated(plugin_id id, block* code) {
   (void)id;
@@ -50,8 +52,11 @@ static void returned(plugin_id id, unsigned cpu, int64_t number, int64_t result)
   /* A guest's descriptors are the emulator's own. */
   char link[64], path[4096];
   snprintf(link, sizeof link, "/proc/self/fd/%" PRId64, result);
-  const ssize_t size = readlink(link, path, sizeof path);
-  if (size >= 0) dprintf(out, "%" PRIu64 " %.*s\n", executed, (int)size, path);
+  const ssize_t size = readlink(link, path, sizeof path - 1);
+  if (size < 0) return;
+  path[size] = '\0';
+  dprintf(out, "%" PRIu64 " %s\n", executed, path);
+  if (last != NULL && strcmp(path, last) == 0) _exit(0);
 }
 
 EXPORT int qemu_plugin_install(plugin_id id, const void* info, int argc, char** argv) {
@@ -61,6 +66,7 @@ EXPORT int qemu_plugin_install(plugin_id id, const void* info, int argc, char** 
     if (strncmp(argv[i], "out=", 4) == 0) {
       out = open(argv[i] + 4, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     }
+    if (strncmp(argv[i], "last=", 5) == 0) last = strdup(argv[i] + 5);
   }
   if (open_number < 0 || out < 0) {
     fprintf(stderr, "count_instructions: needs open=NUMBER, and out=FILE that can be written\n");

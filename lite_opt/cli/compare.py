@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import click
 
 from lite_opt.cli import options as opt
+from lite_opt.cli import pages
 from lite_opt.cli.output import new_file, tell, write
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for
 from lite_opt.views import comparison
+from py_runner.formats.pages import is_pages
 from py_runner.formats.run import Run
 
 __all__ = ["command"]
@@ -51,7 +53,7 @@ def command(
     task_limits: Sequence[tuple[str, float]],
     force: bool,
     as_json: bool,
-    **limits: float | None,
+    limits: dict[str, float | None],
 ) -> bool:
     """Judge one run against another: does the edge say what the server says?
 
@@ -59,7 +61,8 @@ def command(
     nothing could be judged: a detector that found nothing. The default limits follow from the
     candidate's precision, and from the reference's own noise where a bundle's reference has it.
     Runs that know their task are judged by it: boxes, masks or lines that agree, each share with
-    its 95 % interval and how many more samples its limit needs.
+    its 95 % interval and how many more samples its limit needs. Runs of a pipeline are
+    judged by their lines and step by step: the one that makes a difference is named.
 
     \b
     Examples:
@@ -67,7 +70,18 @@ def command(
       paddle-edge compare server.run edge.run --top1-drop 0.5 --html report.html
       paddle-edge compare cat.bundle/reference edge.run
       paddle-edge compare server.run edge.run --truth instances.json --task-limit map_drop=1
+      paddle-edge compare server-pages.run edge-pages.run --truth Label.txt
     """
+    if is_pages(reference) and is_pages(candidate):
+        pages.refuse(candidate, {"--html": html, **{f"--{k}": v for k, v in limits.items()}})
+        return pages.compare(
+            reference,
+            candidate,
+            common=common,
+            task_limits=dict(task_limits),
+            truth=truth,
+            as_json=as_json,
+        )
     page = new_file(html, force=force)
     edge = Run.open(candidate)
     wanted = limits_for(edge.precision, **limits)

@@ -87,13 +87,7 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 @opt.check_shape(
     "Shape of the random tensors where dimensions are dynamic. Repeat it for several shapes."
 )
-@click.option(
-    "--no-passes",
-    "without",
-    default="",
-    help="Leave out these passes of the graph optimizer, comma separated, or all: to find the one "
-    "at fault.",
-)
+@opt.no_passes(OPTIONAL)
 @click.option(
     "--lite",
     default=RELEASES[-1],
@@ -112,19 +106,10 @@ def command(
     out: str,
     recipe: str,
     target: str,
-    count: int | None,
-    algorithm: str | None,
-    per_channel: bool | None,
-    equalise: bool | None,
-    correct_bias: bool | None,
-    seed: int | None,
+    calibrating: dict[str, Any],
     max_drop: float | None,
     float_layers: tuple[str, ...],
-    without: str,
     explain: bool,
-    cosine: float | None,
-    max_abs_diff: float | None,
-    top1_drop: float | None,
     as_json: bool,
     **options: Any,
 ) -> bool:
@@ -152,28 +137,14 @@ def command(
         --max-drop 0.5
       paddle-edge convert inference/ -o cat.bundle --explain --no-passes fold_affine
     """
-    chosen = find_recipe(
-        recipe,
-        samples=count,
-        algorithm=algorithm,
-        per_channel=per_channel,
-        equalise=equalise,
-        correct_bias=correct_bias,
-        seed=seed,
-        max_drop=max_drop,
-        float_layers=float_layers,
-    )
+    chosen = find_recipe(recipe, **calibrating, max_drop=max_drop, float_layers=float_layers)
     targets = [name.strip() for name in target.split(",")]
-    passes = OPTIONAL if without == "all" else [n.strip() for n in without.split(",") if n.strip()]
     with watching(as_json) as watch:
-        limits = {"cosine": cosine, "max_abs_diff": max_abs_diff, "top1_drop": top1_drop}
         done = convert(
             model,
             out,
             recipe=chosen,
             target=targets,
-            limits=limits,
-            without=passes,
             watch=watch,
             **options,
         )

@@ -9,6 +9,7 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
 from lite_opt.judge.layers import bundle_layers
+from lite_opt.passes.repair import OPTIONAL
 from lite_opt.subject import bundle_samples
 from lite_opt.views import layers
 
@@ -23,6 +24,16 @@ __all__ = ["command"]
     type=opt.Reads(),
     help="Of a bundle of recipe int8: what convert --save-quantized wrote.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(("lite", "native")),
+    default="lite",
+    show_default=True,
+    help="lite (x86; what that has no right kernels for is simulated on the server), or native: "
+    "the engine of the device.",
+)
+@opt.DEVICE
+@opt.no_passes(OPTIONAL)
 @click.option("--samples", type=opt.Reads(), help="Data to run. Default: the bundle's samples.")
 @click.option(
     "--limit", type=opt.COUNT, default=8, show_default=True, help="At most so many samples."
@@ -47,12 +58,14 @@ def command(
     """Name the first layer at which the edge says something else than the server.
 
     MODEL is what BUNDLE was made from. Intermediate variables of both are compared, few at a time,
-    because looking at one keeps the optimizer from fusing there. Exits 1 where a layer diverges.
+    because looking at one keeps the optimizer from fusing there. Exits 1 where a layer diverges,
+    and where the engine refuses one or dies of it.
 
     \b
     Examples:
       paddle-edge layers inference/ cat.bundle
       paddle-edge layers inference/ cat8.bundle --quantized quantized/ --samples photos/
+      paddle-edge layers inference/ cat.bundle --engine native --device qemu-aarch64:pi4
     """
     data = bundle_samples(bundle, samples, limit=limit)
     with watching(as_json) as watch:

@@ -35,6 +35,7 @@ COMMANDS = {
     "demo": "The whole path on real models and images.",
     "inspect": "What a model, .nb file, bundle or run is.",
     "layers": "The first layer at which edge and server diverge.",
+    "pipeline": "Make one bundle of several: detect text, turn it, read it.",
     "run": "What an engine answers to samples, and how fast.",
     "sdk": "Fetch the Paddle Lite SDKs for boards and phones.",
     "sensitivity": "Which layers lose most in int8.",

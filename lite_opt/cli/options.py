@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import wraps
 from typing import Any, Callable
 
 import click
@@ -39,10 +40,12 @@ __all__ = [
     "Command",
     "MayRead",
     "Reads",
+    "StageModel",
     "Writes",
     "again",
     "check_shape",
     "input_shape",
+    "no_passes",
 ]
 
 _ARGUMENTS = "lite_opt.arguments"  # in a context's `meta`: the words that a command was given
@@ -91,6 +94,20 @@ class _NamedNumber(click.ParamType):  # type: ignore[type-arg]
         self.fail(f"'{value}' is not a name and a number such as boxes=0.95", param, ctx)
 
 
+class StageModel(click.ParamType):  # type: ignore[type-arg]
+    """`detection=det/`: a stage of a pipeline, and a model that the command reads."""
+
+    name = "STAGE=MODEL"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        stage, equals, path = str(value).partition("=")
+        if not equals or not stage.strip() or not path:
+            self.fail(f"'{value}' is no stage and model such as detection=det/", param, ctx)
+        return stage.strip(), path
+
+
 class Reads(click.Path):
     """A file or folder that the command reads."""
 
@@ -118,6 +135,12 @@ class Command(click.Command):
         written = [value for type_, value in values if isinstance(type_, Writes) and value]
         if any(map(os.path.exists, written)):
             read = [value for type_, value in values if isinstance(type_, (Reads, MayRead))]
+            read += [
+                path
+                for type_, value in values
+                if isinstance(type_, StageModel)
+                for _, path in value or ()
+            ]
             kept = with_mentioned(read)
             for value in written:
                 check_kept(value, kept)
@@ -172,11 +195,43 @@ def input_shape(help: str) -> _Decorator:
     return click.option("--input-shape", type=_Shape(), multiple=True, callback=by_input, help=help)
 
 
+def no_passes(names: Sequence[str]) -> _Decorator:
+    """--no-passes, as names of passes; `names` are those that "all" means."""
+
+    def split(_: Any, __: Any, text: str) -> list[str]:
+        found = [name.strip() for name in text.split(",") if name.strip()]
+        return list(names) if found == ["all"] else found
+
+    return click.option(
+        "--no-passes",
+        "without",
+        default="",
+        callback=split,
+        help="Leave out these passes of the graph optimizer, comma separated, or all: to find the "
+        "one at fault.",
+    )
+
+
 def _several(*options: _Decorator) -> _Decorator:
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
             function = option(function)
         return function
+
+    return decorate
+
+
+def _as_one(name: str, keys: Mapping[str, str], **options: _Decorator) -> _Decorator:
+    """Options by the name of their value: the command gets all of them as a dict, under `name`;
+    `keys` are the keys that differ from those names."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def gathered(**given: Any) -> Any:
+            together = {keys.get(value, value): given.pop(value) for value in options}
+            return function(**given, **{name: together})
+
+        return _several(*options.values())(gathered)
 
     return decorate
 
@@ -219,40 +274,52 @@ ENGINE = click.option(
     help="lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "
     "boards, and x86) or paddle (Paddle Inference; default for models).",
 )
-CALIBRATION = _several(
-    click.option(
+CALIBRATION = _as_one(
+    "calibrating",
+    {"count": "samples"},
+    count=click.option(
         "--calibration-samples",
         "count",
         type=COUNT,
         help="Calibrate with this many, drawn by the seed.  [default: 128]",
     ),
-    click.option(
+    algorithm=click.option(
         "--algorithm",
         help="Thresholds of activations: hist (default), avg, mse, emd, abs_max, or KL (slow).",
     ),
-    click.option(
+    per_channel=click.option(
         "--per-tensor",
         "per_channel",
         is_flag=True,
         callback=lambda _, __, per_tensor: False if per_tensor else None,
         help="One scale a weight, not one a channel.",
     ),
-    click.option(
+    equalise=click.option(
         "--equalise/--no-equalise",
         default=None,
         help="Bring channels to like magnitudes before calibration.  [default: equalise]",
     ),
-    click.option(
+    correct_bias=click.option(
         "--correct-bias/--no-correct-bias",
         default=None,
         help="Take the mean error from each channel by its bias.  [default: correct-bias]",
     ),
-    click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
+    effort=click.option(
+        "--effort",
+        help="Rounding of weights: fast (default), or good, by what flows through each layer.",
+    ),
+    seed=click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
 )
-LIMITS = _several(
-    click.option("--cosine", type=float, help="Least cosine of the centred logits."),
-    click.option("--max-abs-diff", type=float, help="Largest difference of probabilities."),
-    click.option("--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points."),
+LIMITS = _as_one(
+    "limits",
+    {},
+    cosine=click.option("--cosine", type=float, help="Least cosine of the centred logits."),
+    max_abs_diff=click.option(
+        "--max-abs-diff", type=float, help="Largest difference of probabilities."
+    ),
+    top1_drop=click.option(
+        "--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points."
+    ),
 )
 _DEVICES = (
     "cpu; for engine paddle also cpu+onednn, gpu or gpu:N; for engine native also qemu-aarch64 or "

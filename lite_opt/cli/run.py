@@ -10,12 +10,14 @@ from typing import Any
 import click
 
 from lite_opt.cli import options as opt
+from lite_opt.cli import pages
 from lite_opt.cli.output import tell, watching
 from lite_opt.subject import Subject, opened
 from lite_opt.views import answers
 from lite_opt.views.pictures import annotated, check_drawable
-from py_runner.errors import PaddleEdgeError
+from py_runner.errors import PaddleEdgeError, UsageError
 from py_runner.files.folder import check_free, whole_folder
+from py_runner.formats.pipeline import is_pipeline
 from py_runner.formats.run import Run
 from py_runner.inference import run
 from py_runner.tasks import decode, name_of
@@ -60,6 +62,19 @@ __all__ = ["command"]
     type=opt.Writes(),
     help="Write the pictures here, with the boxes, masks or text that were found.",
 )
+@click.option(
+    "--server",
+    "servers",
+    type=opt.StageModel(),
+    multiple=True,
+    help="Of a pipeline on engine paddle: the model that a stage was made from; one a stage.",
+)
+@click.option(
+    "--against",
+    type=opt.Reads(),
+    help="Of a pipeline: a run of the same pages whose inputs each stage is fed as well, so that "
+    "`compare` tells which step makes a difference.",
+)
 @opt.PARAMS
 @opt.IMAGE
 @opt.LABELS
@@ -78,6 +93,8 @@ def command(
     skip_bad: bool,
     top: int,
     draw: str | None,
+    servers: Sequence[tuple[str, str]],
+    against: str | None,
     params: str | None,
     image: str | None,
     labels: str | None,
@@ -87,7 +104,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Run a bundle on the edge engine, or a source model on the server engine.
+    """Run a bundle or a pipeline on the edge engine, or a source model on the server engine.
 
     \b
     Examples:
@@ -95,20 +112,37 @@ def command(
       paddle-edge run inference/ --data photos/ -o server.run --threads 2
       paddle-edge run det.bundle --data pages/ -o edge.run --draw drawn/
       paddle-edge run inference/ --data photos/ -o gpu.run --device gpu --tensorrt --precision fp16
+      paddle-edge run ocr.bundle --data pages/ -o server.run --engine paddle \\
+        --server detection=det/ --server direction=cls/ --server recognition=rec/
+      paddle-edge run ocr.bundle --data pages/ -o edge.run --against server.run
     """
     check_free(out, force=force)
     if draw:
         check_free(draw, force=force)
+    beside = {"params": params, "image": image, "labels": labels, "task": task}
+    if is_pipeline(model):
+        given = {f"--{name}": value for name, value in beside.items()}
+        pages.refuse(model, {**given, "--check-shape": check_shape or None})
+        pages.run(
+            model,
+            out,
+            data,
+            engine=engine or "lite",
+            device=device,
+            servers=dict(servers),
+            against=against,
+            draw=draw,
+            force=force,
+            as_json=as_json,
+            limit=limit,
+            skip_bad=skip_bad,
+            **options,
+        )
+        return
+    if servers or against:
+        raise UsageError(f"{model}: --server and --against are for pipelines")
     warnings: list[str] = []
-    with opened(
-        model,
-        engine=engine,
-        device=device,
-        params=params,
-        image=image,
-        labels=labels,
-        task=task,
-    ) as subject:
+    with opened(model, engine=engine, device=device, **beside) as subject:
         if draw:
             check_drawable(data, subject.image, name_of(subject.model.task))
         samples = subject.samples(data, shapes=check_shape, limit=limit, skip_bad=skip_bad)

@@ -38,12 +38,7 @@ __all__ = ["command"]
 @opt.DEBUG
 def command(
     model: str,
-    count: int | None,
-    algorithm: str | None,
-    per_channel: bool | None,
-    equalise: bool | None,
-    correct_bias: bool | None,
-    seed: int | None,
+    calibrating: dict[str, Any],
     plot: str | None,
     force: bool,
     as_json: bool,
@@ -61,15 +56,7 @@ def command(
       paddle-edge sensitivity inference/ --calibration val.txt --plot losses.svg
     """
     page = new_file(plot, force=force)
-    chosen = find_recipe(
-        "int8",
-        samples=count,
-        algorithm=algorithm,
-        per_channel=per_channel,
-        equalise=equalise,
-        correct_bias=correct_bias,
-        seed=seed,
-    )
+    chosen = find_recipe("int8", **calibrating)
     with watching(as_json) as watch:
         losses = layer_losses(model, recipe=chosen, watch=watch, **options)
     if page:

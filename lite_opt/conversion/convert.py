@@ -18,12 +18,12 @@ from typing import Any
 
 from lite_opt.conversion import judges
 from lite_opt.conversion.judges import Case, CheckFailedError, Verdicts
-from lite_opt.conversion.offsets import centre, said_of
 from lite_opt.conversion.plan import CHECK_SAMPLES, Material, Plan, fix_shapes
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
 from lite_opt.conversion.ways_out import WaysOut, ways_out
 from lite_opt.judge.compare import Report
+from lite_opt.judge.layers.offsets import centre, said_of
 from lite_opt.judge.sensitivity import FloatLayers
 from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.optimizer import Optimizer
@@ -54,7 +54,8 @@ class Conversion:
     engine here could judge it: `bundle.check["status"]` is then "unjudged", with the reason.
     `report` is the verdict of the self-check on the recipe, None without one. `refused` says how an
     ARM engine that was asked refused the model: there is no bundle then. `float_layers` says which
-    layers `max_drop` kept in float, `advice` what of the network may be why the check failed,
+    layers `max_drop` kept in float, `advice` what of the network may be why the check failed (the
+    layer that an ARM engine gets wrong, a normalisation of large means),
     `effects` what each repair and pass did to the graph, `ways_out` what would pass where a limit
     was missed.
     """
@@ -177,13 +178,13 @@ def convert(
         for warning in data.warnings:
             watch.warn(warning)
         try:
-            verdicts = _write(plan, source, models, data, optimizers, outputs, changes, watch)
+            made = _Made(plan, source, models, data, outputs, changes)
+            verdicts = made.write(optimizers, look_on=look_on, watch=watch)
         except CheckFailedError as failed:
-            advice = (
-                said_of(load(model, params=params), data.judged)
-                if failed.report is not None
-                else ""
-            )
+            advice = failed.layer
+            if failed.report is not None:
+                norms = said_of(load(model, params=params), data.judged)
+                advice = "; ".join(filter(None, (advice, norms)))
             again = partial(
                 _again, model, params=params, image=image, labels=labels, target=target,
                 check_samples=check_samples, input_shape=input_shape, check_shape=check_shape,
@@ -208,53 +209,58 @@ def _again(model: str | Path, recipe: str, **arguments: Any) -> Report | None:
     return done.report if done else None
 
 
-def _write(
-    plan: Plan,
-    source: Source,
-    models: Models,
-    data: Material,
-    optimizers: Mapping[str, Optimizer],
-    outputs: tuple[TensorSpec, ...],
-    changes: Sequence[Change],
-    watch: Watch,
-) -> Verdicts:
-    """Make the files of the bundle, have them judged, and write what was said into it.
+@dataclass(frozen=True)
+class _Made:
+    """What the files of a bundle are made from, and what it says of itself."""
 
-    Raises CheckFailedError, and leaves nothing, where a judge finds them wrong.
-    """
-    kept = plan.check_samples
-    with whole_folder(plan.out, force=plan.force) as folder:
-        bundle, doubt = make_bundle(
-            models, source, folder, optimizers, all_needed=not plan.check, watch=watch
-        )
-        refuse_later(source.files.model, bundle.targets, plan.lite)
-        limits = plan.limits_of(models.recipe)
-        bundle = replace(
-            bundle,
-            outputs=outputs,
-            repairs=tuple(map(str, changes)),
-            recipe={**bundle.recipe, "limits": asdict(limits)},
-        )
-        verdicts = Verdicts()
-        if data.judged:
-            reference = _reference(source, data, bundle, watch)
-            _keep(reference.first(kept), folder)
-            bundle = replace(bundle, samples=save_samples(folder, data.judged[:kept]))
-        if plan.check:
-            case = Case(source, models, data.judged, kept, reference, watch, limits)
-            verdicts = Verdicts(
-                simulation=judges.simulation(case), x86=judges.x86(case, folder, bundle, doubt)
+    plan: Plan
+    source: Source
+    models: Models
+    data: Material
+    outputs: tuple[TensorSpec, ...]
+    changes: tuple[Change, ...]
+
+    def write(
+        self, optimizers: Mapping[str, Optimizer], *, look_on: bool, watch: Watch
+    ) -> Verdicts:
+        """Make the files, have them judged, and write what was said into the bundle.
+
+        Raises CheckFailedError, and leaves nothing, where a judge finds them wrong.
+        """
+        plan, source, models, judged = self.plan, self.source, self.models, self.data.judged
+        kept = plan.check_samples
+        with whole_folder(plan.out, force=plan.force) as folder:
+            bundle, doubt = make_bundle(
+                models, source, folder, optimizers, all_needed=not plan.check, watch=watch
             )
-            if verdicts.x86 is not None and verdicts.x86.fails:
-                (folder / "model.x86.nb").unlink(missing_ok=True)
-                bundle = replace(bundle, targets={"arm": bundle.targets["arm"]})
-            _sign(bundle, folder, verdicts, models, data)
-            board, other = judges.board(case, folder, bundle)
-            verdicts = replace(verdicts, board=board, other=other)
-            if case.measured:
-                _keep(replace(reference.first(kept), noise=case.measured), folder)
-        _sign(bundle, folder, verdicts, models, data)
-    return verdicts
+            refuse_later(source.files.model, bundle.targets, plan.lite)
+            limits = plan.limits_of(models.recipe)
+            bundle = replace(
+                bundle,
+                outputs=self.outputs,
+                repairs=tuple(map(str, self.changes)),
+                recipe={**bundle.recipe, "limits": asdict(limits)},
+            )
+            verdicts = Verdicts()
+            if judged:
+                reference = _reference(source, self.data, bundle, watch)
+                _keep(reference.first(kept), folder)
+                bundle = replace(bundle, samples=save_samples(folder, judged[:kept]))
+            if plan.check:
+                case = Case(source, models, judged, kept, reference, watch, limits, look_on)
+                verdicts = Verdicts(
+                    simulation=judges.simulation(case), x86=judges.x86(case, folder, bundle, doubt)
+                )
+                if verdicts.x86 is not None and verdicts.x86.fails:
+                    (folder / "model.x86.nb").unlink(missing_ok=True)
+                    bundle = replace(bundle, targets={"arm": bundle.targets["arm"]})
+                _sign(bundle, folder, verdicts, models, self.data)
+                board, other = judges.board(case, folder, bundle)
+                verdicts = replace(verdicts, board=board, other=other)
+                if case.measured:
+                    _keep(replace(reference.first(kept), noise=case.measured), folder)
+            _sign(bundle, folder, verdicts, models, self.data)
+        return verdicts
 
 
 def _sign(bundle: Bundle, folder: Path, verdicts: Verdicts, models: Models, data: Material) -> None:

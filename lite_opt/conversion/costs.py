@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lite_opt.conversion.steps import part_for_arm
 from lite_opt.judge.layers.graph import Graph, Layer
+from lite_opt.lite.part import part
 from lite_opt.model.program import Op, Program
 from lite_opt.recipes import RECIPES
 from py_runner.devices import BOARDS
@@ -102,12 +102,12 @@ def _measured(graph: Graph, layer: Layer, device: str) -> tuple[int | None, str]
     outside = {n for op in layer.ops for n in op.reads} - made - set(program.params)
     if any(program.var(name).dtype != "float32" for name in outside):
         return None, "it reads integers, which are not random"
-    part = graph.tapped([layer.output], {name: _static(program, name) for name in outside})
+    alone = graph.tapped([layer.output], {name: _static(program, name) for name in outside})
     random = np.random.default_rng(0)
-    feeds = {s.name: random.random(s.shape).astype("float32") for s in part.inputs}
+    feeds = {s.name: random.random(s.shape).astype("float32") for s in alone.inputs}
     with temporary_folder() as folder:
         try:
-            model = part_for_arm(part, RECIPES["fp32"], folder)
+            model = part(alone, "arm", RECIPES["fp32"], folder)
             return BOARDS[device].count_instructions(model, Sample("layer", feeds)), ""
         except (ConvertError, EngineError) as error:
             return None, str(error).replace(str(folder), "")

@@ -10,25 +10,26 @@ import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from lite_opt.conversion.culprit import culprit
 from lite_opt.conversion.source import Source
-from lite_opt.conversion.steps import Models, make_target, part_for_arm
+from lite_opt.conversion.steps import Models, make_target
 from lite_opt.judge.compare import Report, compare
+from lite_opt.judge.layers import first_difference
+from lite_opt.judge.layers.culprit import culprit
 from lite_opt.judge.limits import Limits, limits_for
 from lite_opt.judge.noise import noise_of_server
-from lite_opt.lite.kernels import SINCE
 from lite_opt.lite.optimizer import Optimizer
-from lite_opt.lite.refusals import advice_for
+from lite_opt.lite.part import part, patience_s
+from lite_opt.lite.refusals import cannot_run, lacks_fp16
 from lite_opt.lite.targets import cannot
-from lite_opt.model.load import stage
+from lite_opt.model.load import load, stage
 from lite_opt.model.program import Program
-from lite_opt.quant.simulate import fake_fp16
+from lite_opt.quant.simulate import approximated, fake_fp16
 from py_runner.devices import arm_device, other_family
-from py_runner.errors import ConvertError, EngineError, RefusedError
+from py_runner.errors import ConvertError, EngineError, PaddleEdgeError, RefusedError
 from py_runner.files.folder import temporary_folder
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
@@ -38,31 +39,32 @@ from py_runner.watch import Watch
 
 __all__ = ["Case", "CheckFailedError", "Verdict", "Verdicts", "board", "simulation", "x86"]
 
-# How long an ARM engine may take for a sample before it is said to hang: ten times what an emulated
-# board needs, which is about 200 times what the server does (SqueezeNet1_1: 2.2 s, 14 ms).
-_SLOWER = 2000
-_LEAST_LIMIT_S = 120.0
 # The server's noise is measured, which takes two runs of it, where an engine comes as near to the
 # limit as this part of it: another engine that is right as well may come to the other side.
 _NEAR = 0.25
+# An emulated board takes seconds for one, several times over.
+_SAMPLES_OF_LAYERS = 2
 
 
 class CheckFailedError(Exception):
     """What was made is wrong, or an ARM engine refuses it (`refused` says how): ends a conversion
-    without a bundle, and never leaves `convert`. `pair` is what was compared."""
+    without a bundle, and never leaves `convert`. `pair` is what was compared, `layer` says which
+    layer an ARM engine gets wrong, where that was found."""
 
     def __init__(
         self, report: Report | None, refused: str = "", pair: tuple[Run, Run] | None = None
     ) -> None:
         super().__init__()
         self.report, self.refused, self.pair = report, refused, pair
+        self.layer = ""
 
 
 @dataclass(frozen=True)
 class Case:
     """What the judges have in common. `reference` is what the source model answered to `samples`
     on the server engine; engines that are slow get the first `kept` of them. `limits` are those of
-    the recipe: what has its precision is held to them, an fp32 twin to those of fp32."""
+    the recipe: what has its precision is held to them, an fp32 twin to those of fp32. `look_on` is
+    whether to look for the layer that an ARM engine gets wrong."""
 
     source: Source
     models: Models
@@ -71,6 +73,7 @@ class Case:
     reference: Run
     watch: Watch
     limits: Limits
+    look_on: bool = True
 
     @cached_property
     def noise(self) -> dict[str, float]:
@@ -81,13 +84,18 @@ class Case:
         """
         self.watch.say("measuring the server's own noise")
         samples, reference = self.samples[: self.kept], self.reference.first(self.kept)
-        if self.source.precision != "int8":
-            found = noise_of_server(samples, reference, self._of_source)
-            return {name: found.get(name, 0.0) for name in reference.outputs}
         program = self.models.program
+        estimated = approximated(program)
+        approximate = partial(self.on_server, estimated, samples, "fp32") if estimated else None
+        if self.source.precision != "int8":
+            found = noise_of_server(samples, reference, self._of_source, approximate)
+            return {name: found.get(name, 0.0) for name in reference.outputs}
         answered = self.on_server(program, samples, "fp32")
         found = noise_of_server(
-            samples, answered, lambda fed, device: self.on_server(program, fed, "fp32", device)
+            samples,
+            answered,
+            lambda fed, device: self.on_server(program, fed, "fp32", device),
+            approximate,
         )
         return dict(zip(reference.outputs, (found.get(name, 0.0) for name in answered.outputs)))
 
@@ -371,13 +379,14 @@ def board(case: Case, folder: Path, bundle: Bundle) -> tuple[Verdict | None, Ver
 def _on_board(case: Case, folder: Path, bundle: Bundle, device: str) -> tuple[Verdict, Run | None]:
     """What an ARM engine says, and what it answered."""
     case.watch.say(f"running the file for arm on engine native, device {device}")
-    limit_s = max(_LEAST_LIMIT_S, _SLOWER * case.reference.latency["max_ms"] / 1e3)
+    limit_s = patience_s(case.reference.latency["max_ms"])
     warnings: list[str] = []
 
     def warn(text: str) -> None:
         warnings.append(text)
         case.watch.warn(text)
 
+    answers = None
     try:
         answers = run(
             Bundle.open(folder).model("arm"),
@@ -389,13 +398,47 @@ def _on_board(case: Case, folder: Path, bundle: Bundle, device: str) -> tuple[Ve
         )
     except RefusedError as error:
         words = _without(folder, error)
-        raise CheckFailedError(None, _blame(case, device, limit_s, words)) from None
+        lacks = lacks_fp16(words) if case.models.recipe.fp16 else ""
+        if not lacks:
+            raise CheckFailedError(None, _blame(case, device, limit_s, words)) from None
+        warn(f"no ARM verdict: on device {device} {lacks}")
     except EngineError as error:
         warn(f"no ARM verdict: {str(error).replace(str(folder), bundle.name)}")
-        doubt = Verdict("native", None, doubt=warnings[-1], warnings=tuple(warnings))
-        return doubt, None
-    verdict = _verdict(case, case.reference.first(case.kept), answers, f" ({device})")
+    if answers is None:
+        return Verdict("native", None, doubt=warnings[-1], warnings=tuple(warnings)), None
+    try:
+        verdict = _verdict(case, case.reference.first(case.kept), answers, f" ({device})")
+    except CheckFailedError as failed:
+        failed.layer = _wrong_layer(case, device) if case.look_on else ""
+        raise
     return replace(verdict, warnings=tuple(warnings)), answers
+
+
+def _wrong_layer(case: Case, device: str) -> str:
+    """Which layer an ARM engine gets wrong, in words; "" where that cannot be said."""
+    if case.source.half:  # the server runs it widened, and has other variables
+        return ""
+    case.watch.say("it is wrong there: looking for the layer")
+    files = case.source.files
+    reference = load(files.model, params=files.params)
+    for spec in case.source.inputs:
+        reference.var(spec.name).shape = spec.shape
+    program, recipe = case.models.of("arm")
+    samples = case.samples[: min(case.kept, _SAMPLES_OF_LAYERS)]
+    try:
+        found = first_difference(
+            reference,
+            program,
+            samples,
+            engine="native",
+            device=device,
+            recipe=recipe,
+            equalised=case.models.mixed.equalised if case.models.mixed is not None else (),
+            watch=case.watch,
+        )
+    except PaddleEdgeError:
+        return ""
+    return "" if found else f"on device {device} {found.verdict}"
 
 
 def _without(folder: Path, error: Exception) -> str:
@@ -416,7 +459,7 @@ def _blame(case: Case, device: str, limit_s: float, words: str) -> str:
         with temporary_folder() as folder:
             try:
                 run(
-                    part_for_arm(beginning, recipe, folder),
+                    part(beginning, "arm", recipe, folder),
                     [Sample(first.id, feeds)],
                     engine="native",
                     device=device,
@@ -430,10 +473,4 @@ def _blame(case: Case, device: str, limit_s: float, words: str) -> str:
     op = culprit(program, last_words, words)
     if op is None:
         return f"the ARM engine on {device} refuses the model; it said: {words}"
-    advice = advice_for(op.type)
-    if op.type in SINCE:
-        advice = f"libraries have it from {SINCE[op.type]} on: use a newer one, or {advice}"
-    return (
-        f"the ARM engine on {device} cannot run {op.type} in layer '{op.layer}': {advice}; "
-        f"it said: {words}"
-    )
+    return cannot_run(op, f"the ARM engine on {device}", words)

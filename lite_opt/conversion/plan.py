@@ -87,7 +87,7 @@ class Plan:
         keep = with_mentioned((*self.reads, self.samples, self.calibration))
         check_free(self.out, force=self.force, keep=keep)
         if self.save_quantized is not None:
-            check_free(self.save_quantized, force=False, keep=keep)
+            check_free(self.save_quantized, force=self.force, keep=keep)
 
     @property
     def targets(self) -> list[str]:

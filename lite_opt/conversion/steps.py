@@ -13,16 +13,17 @@ from lite_opt.conversion.plan import Material, Plan
 from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
-from lite_opt.lite.kernels import SINCE
 from lite_opt.lite.optimizer import NoKernelError, Optimizer
+from lite_opt.lite.part import target_of
 from lite_opt.lite.refusals import advice_for
 from lite_opt.lite.targets import cannot
 from lite_opt.model.load import save, stage
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.correct import corrected
-from lite_opt.quant.equalise import equalise
+from lite_opt.quant.equalise import Equalised, equalise, write_equalised
 from lite_opt.quant.mixed import Quantized
+from lite_opt.quant.reconstruct import reconstructed
 from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import dequantized
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
@@ -31,10 +32,9 @@ from py_runner.errors import ConvertError
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, Target
 from py_runner.formats.nb import NbFile
-from py_runner.tensors import Model
 from py_runner.watch import Watch
 
-__all__ = ["Models", "calibrated", "make_bundle", "make_models", "make_target", "part_for_arm"]
+__all__ = ["Models", "calibrated", "make_bundle", "make_models", "make_target"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def make_models(
         assert recipe.calibration is not None
         quantized = mixed.with_float(set(recipe.calibration.float_layers))
         if plan.save_quantized is not None:
-            _save_quantized(quantized, source, plan.save_quantized)
+            with whole_folder(plan.save_quantized, force=plan.force) as folder:
+                _save_quantized(quantized, mixed.equalised, source, folder)
         return Models(program, quantized, recipe, mixed), found
     rounded = round_weights(program) if recipe.quant_type == "QUANT_INT8" else None
     return Models(program, rounded, recipe), None
@@ -84,11 +85,15 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
     settings = recipe.calibration
     assert settings is not None
     watch.say(f"calibrating with {len(data.calibration)} samples ({settings.algorithm})")
+    equalised: list[Equalised] = []
     if settings.equalise:
-        program, changed = equalise(program, data.calibration)
-        watch.say(f"equalised the channels of {changed} activations")
+        program, equalised = equalise(program, data.calibration)
+        watch.say(f"equalised the channels of {len(equalised)} activations")
     full = calibrate(program, data.calibration, settings, watch=watch)
-    quantized = Quantized.of(full, program)
+    quantized = replace(Quantized.of(full, program), equalised=tuple(equalised))
+    if settings.effort == "good":
+        quantized, rounded = reconstructed(quantized, data.calibration, watch=watch)
+        watch.say(f"rounded the weights of {rounded} layers for what they put out")
     if settings.correct_bias:
         quantized = corrected(quantized, data.calibration)
         watch.say(f"corrected the biases of {len(quantized.biases)} layers")
@@ -127,12 +132,14 @@ def _quantize(
     return quantized, replace(recipe, calibration=settings), found
 
 
-def _save_quantized(program: Program, source: Source, folder: Path) -> None:
-    with whole_folder(folder) as partial:
-        save(program, partial)
-        there = beside(source.files.model.parent)
-        if there is not None:
-            shutil.copyfile(there, partial / there.name)
+def _save_quantized(
+    program: Program, equalised: tuple[Equalised, ...], source: Source, folder: Path
+) -> None:
+    save(program, folder)
+    write_equalised(folder, equalised)
+    there = beside(source.files.model.parent)
+    if there is not None:
+        shutil.copyfile(there, folder / there.name)
 
 
 def make_bundle(
@@ -212,26 +219,13 @@ def make_target(
         layers = [f"{op.type} '{op.layer}'" for op in program.ops if op.type in named]
         where = f" (in this model: {', '.join(layers[:5])})" if layers else ""
         raise ConvertError(f"{program.files.model}: {error}{where}") from None
-    needs = {op.type: SINCE[op.type] for op in nb.ops if op.type in SINCE}
     missing = _missing(nb, recipe)
     if missing:
         raise ConvertError(
             f"{program.files.model}: recipe {recipe.name} was asked for, and the file for "
             f"{target} has {missing}: this model cannot be made so"
         )
-    return Target(
-        file=out.name,
-        sha256=checksums.sha256,
-        crc32=checksums.crc32,
-        bytes=nb.bytes,
-        opt_version=nb.opt_version,
-        ops=len(nb.ops),
-        kernels={f"{t}/{p}": count for (t, p), count in nb.kernels.most_common()},
-        calib=nb.calib_count,
-        weights=dict(nb.weight_bytes_by_dtype),
-        precision=recipe.name,
-        needs=needs,
-    )
+    return target_of(out, nb, checksums, recipe.name)
 
 
 def _without_kernel(program: Program, error: NoKernelError) -> str:
@@ -244,20 +238,6 @@ def _without_kernel(program: Program, error: NoKernelError) -> str:
         f"{program.files.model}: {', '.join(layers[:5])}{more} cannot run on {error.target}: "
         f"Paddle Lite has no kernel for {', '.join(error.types)} there; {'; '.join(kinds)}"
     )
-
-
-def part_for_arm(program: Program, recipe: Recipe, folder: Path) -> Model:
-    """The file for arm of a part of a program, in a bundle that holds nothing else: what an ARM
-    engine makes of that part alone. Raises ConvertError as `make_target`."""
-    models = Models(program, None, recipe)
-    with Optimizer() as optimizer:
-        target = make_target(
-            models, optimizer, stage(program, folder), "arm", folder / "model.arm.nb"
-        )
-    inputs, outputs = tuple(program.inputs), tuple(program.outputs)
-    named = {"name": recipe.name}
-    Bundle(folder, "part", {}, named, (), {"arm": target}, inputs, outputs).write(folder)
-    return Bundle.open(folder).model("arm")
 
 
 def _missing(nb: NbFile, recipe: Recipe) -> str:

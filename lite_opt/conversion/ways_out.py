@@ -31,6 +31,7 @@ _INSTEAD = {
 _OF_INT8 = (
     *("--calibration", "--calibration-samples", "--algorithm", "--per-tensor", "--seed"),
     *("--equalise", "--no-equalise", "--correct-bias", "--no-correct-bias"),
+    "--effort",
     *("--max-drop", "--float-layer", "--save-quantized"),
 )
 _OF_LIMITS = ("--cosine", "--max-abs-diff", "--top1-drop")

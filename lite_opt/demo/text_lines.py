@@ -12,12 +12,22 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from lite_opt.demo.packages import package_path
 
-__all__ = ["TEXT_LINE_LABELS", "TextLine", "text_lines", "write_text_lines"]
+__all__ = [
+    "FONTS",
+    "TEXT_LINE_LABELS",
+    "TextLine",
+    "background",
+    "colours",
+    "phrase",
+    "text_lines",
+    "typeface",
+    "write_text_lines",
+]
 
 TEXT_LINE_LABELS = ("0_degree", "180_degree")
 """Class names of PP-OCR's direction classifier, in index order."""
 
-_FONTS = (
+FONTS = (
     ("font_roboto", "Roboto-Light.ttf"),
     ("font_roboto", "Roboto-Regular.ttf"),
     ("font_roboto", "Roboto-Italic.ttf"),
@@ -159,8 +169,9 @@ def write_text_lines(folder: str | Path, *, count: int = 200, seed: int = 0) -> 
 
 
 @functools.cache
-def _font(index: int, size: int) -> ImageFont.FreeTypeFont:
-    entry = _FONTS[index]
+def typeface(index: int, size: int) -> ImageFont.FreeTypeFont:
+    """One of FONTS in a size."""
+    entry = FONTS[index]
     if entry is None:
         font = ImageFont.load_default(size)
         assert isinstance(font, ImageFont.FreeTypeFont)
@@ -171,7 +182,8 @@ def _font(index: int, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def _text(rng: np.random.Generator) -> str:
+def phrase(rng: np.random.Generator) -> str:
+    """What stands on a sign, a label or a receipt."""
     template = _CONTENT[rng.integers(len(_CONTENT))]
     while "{" in template:
         kind = template[template.index("{") + 1 : template.index("}")]
@@ -191,7 +203,7 @@ def _luminance(colour: _Array) -> float:
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-def _colours(rng: np.random.Generator) -> tuple[_Array, _Array]:
+def colours(rng: np.random.Generator) -> tuple[_Array, _Array]:
     """Ink and paper, float64 [3] each, 0 to 255; half of the time near black on near white."""
     if rng.random() < 0.5:
         return rng.uniform(0, 60, 3), rng.uniform(200, 255) + rng.uniform(-12, 12, 3)
@@ -202,7 +214,7 @@ def _colours(rng: np.random.Generator) -> tuple[_Array, _Array]:
             return ink, paper
 
 
-def _background(rng: np.random.Generator, paper: _Array, height: int, width: int) -> _Array:
+def background(rng: np.random.Generator, paper: _Array, height: int, width: int) -> _Array:
     """Float64 [height, width, 3] around the paper's colour: flat, a gradient, or grain."""
     pixels = np.broadcast_to(paper, (height, width, 3)).copy()
     kind = rng.integers(3)
@@ -217,8 +229,8 @@ def _background(rng: np.random.Generator, paper: _Array, height: int, width: int
 
 
 def _text_line(rng: np.random.Generator, *, label: int) -> TextLine:
-    text = _text(rng)
-    font = _font(int(rng.integers(len(_FONTS))), int(rng.integers(14, 49)))
+    text = phrase(rng)
+    font = typeface(int(rng.integers(len(FONTS))), int(rng.integers(14, 49)))
     left, top, right, bottom = font.getbbox(text)
     margin_x, margin_y = rng.integers(3, 12), rng.integers(2, 8)
     width = int(right - left + 2 * margin_x)
@@ -228,9 +240,9 @@ def _text_line(rng: np.random.Generator, *, label: int) -> TextLine:
     ImageDraw.Draw(mask).text((margin_x - left, margin_y - top), text, fill=255, font=font)
     # A detector cuts lines out level; what tilt it leaves is a few pixels at the ends.
     mask = mask.rotate(rng.uniform(-1, 1) * min(1.0, 100 / width), Image.Resampling.BICUBIC)
-    ink, paper = _colours(rng)
+    ink, paper = colours(rng)
     cover = np.asarray(mask, np.float64)[..., None] / 255
-    pixels = _background(rng, paper, height, width) * (1 - cover) + ink * cover
+    pixels = background(rng, paper, height, width) * (1 - cover) + ink * cover
     if rng.random() < 0.5:
         pixels = pixels + rng.normal(0, rng.uniform(2, 14), pixels.shape)
     image = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))

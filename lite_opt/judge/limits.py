@@ -104,6 +104,8 @@ TASK_LIMITS: dict[str, dict[str, float]] = {
     "text-recognition": {"lines": 0.99, "characters": 0.998, "lines_drop": 0.5},
     "embedding": {"recall": 0.99, "recall_drop": 0.5},
     "keypoints": {"points": 0.99},
+    "ocr": {"lines": 0.99, "characters": 0.998, "texts": 0.99, "turns": 0.99}
+    | {"hmean_drop": 0.5, "lines_drop": 0.5},
 }
 _ROUNDED = ("int8", "int8-weights")
 _ROUNDED_LIMITS: dict[str, dict[str, float]] = {
@@ -113,6 +115,8 @@ _ROUNDED_LIMITS: dict[str, dict[str, float]] = {
     "text-recognition": {"lines": 0.95, "characters": 0.99, "lines_drop": 1.0},
     "embedding": {"recall": 0.98, "recall_drop": 1.0},
     "keypoints": {"points": 0.95},
+    "ocr": {"lines": 0.9, "characters": 0.98, "texts": 0.95, "turns": 0.95}
+    | {"hmean_drop": 1.0, "lines_drop": 1.0},
 }
 
 

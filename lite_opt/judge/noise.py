@@ -1,9 +1,9 @@
 """The server's own noise: how far its answers move although nothing that matters has changed.
 
 Some right models amplify rounding until it is larger than any fixed limit. What an engine may do to
-them is measured on the server itself: on inputs moved by one unit in the last place, and with its
-other kernels (oneDNN). The figure is the one that limits apply to
-(`OutputDifference.max_probability_diff`), by output.
+them is measured on the server itself: on inputs moved by one unit in the last place, with its other
+kernels (oneDNN), and with what ARM's kernels only estimate put that far off. The figure is the one
+that limits apply to (`OutputDifference.max_probability_diff`), by output.
 """
 
 from __future__ import annotations
@@ -35,10 +35,14 @@ def jittered(sample: Sample, seed: int = 0) -> Sample:
 
 
 def noise_of_server(
-    samples: Sequence[Sample], reference: Run, answer: Callable[[Sequence[Sample], str], Run]
+    samples: Sequence[Sample],
+    reference: Run,
+    answer: Callable[[Sequence[Sample], str], Run],
+    approximate: Callable[[], Run] | None = None,
 ) -> dict[str, float]:
     """The largest difference that `reference`, the answers to `samples`, has from the server's
-    answers to the same samples jittered, and from those with other kernels.
+    answers to the same samples jittered, from those with other kernels, and from those of
+    `approximate`, the model with the error of kernels that estimate.
 
     `answer` runs the model of the reference on samples, on a device of the server engine. Other
     kernels on which it dies say nothing (oneDNN does on some models), nor do those that are off by
@@ -47,9 +51,15 @@ def noise_of_server(
     """
     moved = [jittered(sample, seed) for seed, sample in enumerate(samples)]
     noise: dict[str, float] = {}
-    for fed, device, most in ((moved, "cpu", 1.0), (samples, "cpu+onednn", MOST_NOISE)):
+    experiments: list[tuple[Callable[[], Run], float]] = [
+        (lambda: answer(moved, "cpu"), 1.0),
+        (lambda: answer(samples, "cpu+onednn"), MOST_NOISE),
+    ]
+    if approximate is not None:
+        experiments.append((approximate, 1.0))
+    for experiment, most in experiments:
         try:
-            other = answer(fed, device)
+            other = experiment()
             # As if it had been fed the same: that it was not is the experiment.
             report = compare(reference, replace(other, samples=reference.samples))
         except (EngineError, DataError):

@@ -11,12 +11,21 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lite_opt.lite.kernels import RELEASES
+from lite_opt.lite.kernels import RELEASES, SINCE
 from lite_opt.model.program import Op, Program
 from py_runner.errors import ConvertError
 from py_runner.formats.bundle import Target
 
-__all__ = ["LIMITS", "Limit", "advice_for", "reasons", "refuse", "refuse_later"]
+__all__ = [
+    "LIMITS",
+    "Limit",
+    "advice_for",
+    "cannot_run",
+    "lacks_fp16",
+    "reasons",
+    "refuse",
+    "refuse_later",
+]
 
 _OUTSIDE = "replace that layer in the network, or compute it outside, and export again"
 # Operators that no kernel of any target computes -> what to do instead.
@@ -44,6 +53,27 @@ _INSTEAD: dict[str, str] = {
 def advice_for(type_: str) -> str:
     """What to do about an operator for which a target has no kernel."""
     return _INSTEAD.get(type_, _OUTSIDE)
+
+
+def cannot_run(op: Op, who: str, words: str) -> str:
+    """That an engine died of an operator or refused it: in our words, then in its last ones."""
+    advice = advice_for(op.type)
+    if op.type in SINCE:
+        advice = f"libraries have it from {SINCE[op.type]} on: use a newer one, or {advice}"
+    return f"{who} cannot run {op.type} in layer '{op.layer}': {advice}; it said: {words}"
+
+
+def lacks_fp16(words: str) -> str:
+    """Which of CPU and library has no fp16, in words, where that is why an engine ended with these
+    on a file of recipe fp16; "" where it is another reason.
+
+    Such a file begins with a cast to fp16, by a kernel that only libraries with fp16 have.
+    """
+    if "computes in fp16, which this CPU lacks" in words:
+        return "its CPU has no fp16"
+    if "kernel for 'calib' is not supported" in words:
+        return "its Paddle Lite library has no fp16 kernels: take one built with arm82_fp16"
+    return ""
 
 
 @dataclass(frozen=True)

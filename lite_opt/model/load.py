@@ -120,6 +120,11 @@ def _model_in(folder: Path) -> Path:
         return folder / "model"
     if (folder / "bundle.json").exists():
         raise ModelError(f"{folder}: is a bundle: convert takes the model that it was made from")
+    if (folder / "pipeline.json").exists():
+        raise ModelError(
+            f"{folder}: is a pipeline: name a stage, such as {folder}/detection (run, compare and "
+            "inspect take it)"
+        )
     if any(folder.glob("*.nb")):
         raise ModelError(f"{folder}: holds .nb files and no bundle.json: copy the bundle again")
     raise ModelError(

@@ -79,7 +79,7 @@ from lite_opt.passes.rule import Change, Rule, until_settled
 from lite_opt.passes.samples import deformations_apart, grids_in_pieces, masks_of_ones
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import scalars_to_vectors
-from lite_opt.passes.slices import crops_to_padding, slices_to_splits
+from lite_opt.passes.slices import crops_to_padding, join_splits, slices_to_splits
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.stored import narrow_double, stored_otherwise
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
@@ -99,6 +99,7 @@ SETTLED = (
     join_rearrangements,
     whole_operands,
     slices_to_splits,
+    join_splits,
     drop_dead_code,
 )
 _WORK = "these find work for each other"

@@ -1,4 +1,4 @@
-"""Slices, whose kernel takes tens of instructions an element."""
+"""Slices, whose kernel takes tens of instructions an element, and splits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lite_opt.model.program import Op, Program
 from lite_opt.passes.rule import Site, place, program_rule, rewritten, rule
 from lite_opt.passes.shapes import reshape
 
-__all__ = ["crops_to_padding", "slices_to_splits"]
+__all__ = ["crops_to_padding", "join_splits", "slices_to_splits"]
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 
@@ -52,6 +52,32 @@ def crops_to_padding(op: Op, site: Site) -> Iterator[str]:
     made.outputs["Output"] = [out]
     site.replace()
     yield f"{place(made)} pads {pads}"
+
+
+@rule(ops=("split",), because="each split copies what it takes apart")
+def join_splits(op: Op, site: Site) -> Iterator[str]:
+    """A split of what another split along the same axis made -> that one makes the parts."""
+    (part,) = op.inputs["X"]
+    outer = site.producers.get(part)
+    if outer is None or outer.type != "split" or site.consumers[part] != [op]:
+        return
+    if set(op.inputs) != {"X"} or set(outer.inputs) != {"X"}:
+        return
+    if not site.changing.isdisjoint((*outer.reads, *outer.writes, *op.writes)):
+        return
+    axis = op.get("axis", 0)
+    parts = outer.outputs["Out"]
+    at = parts.index(part)
+    made = [*parts[:at], *op.outputs["Out"], *parts[at + 1 :]]
+    sections = [site.program.var(name).shape[axis] for name in made]
+    if axis != outer.get("axis", 0) or min(sections) < 1:
+        return
+    outer.outputs["Out"] = made
+    outer.set("num", 0)
+    outer.set("sections", sections)
+    site.producers.update(dict.fromkeys(op.outputs["Out"], outer))
+    site.replace()
+    yield f"{place(outer)} makes {len(made)} parts"
 
 
 @program_rule(because="lite/backends/host/math/slice.cc takes 60 instructions an element, split 1")

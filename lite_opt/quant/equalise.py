@@ -11,8 +11,10 @@ nothing by it, nor does a depthwise layer that reads it; another layer's weights
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +24,11 @@ from lite_opt.model.executor import Executor
 from lite_opt.model.program import Op, Program
 from lite_opt.quant.observe import Probes
 from lite_opt.quant.operators import LAYERS, stored_weight
+from py_runner.errors import ModelError
+from py_runner.files.regular import read_bytes
 from py_runner.tensors import Sample
 
-__all__ = ["equalise"]
+__all__ = ["Equalised", "equalise", "read_equalised", "write_equalised"]
 
 _Array = npt.NDArray[Any]
 
@@ -36,37 +40,72 @@ _MOST = 32.0
 _HOMOGENEOUS = ("relu", "leaky_relu", "pool2d")
 
 
+_FILE = "equalised.json"
+
+
+@dataclass(frozen=True)
+class Equalised:
+    """Variables whose channels, along `axis`, are these factors times what they were: an activation
+    and what it is made from."""
+
+    names: tuple[str, ...]
+    axis: int
+    factors: tuple[float, ...]
+
+
+def write_equalised(folder: Path, equalised: Iterable[Equalised]) -> None:
+    """Keep beside a saved model how its variables differ from those of its source."""
+    text = json.dumps([asdict(each) for each in equalised])
+    (folder / _FILE).write_text(text, encoding="utf-8")
+
+
+def read_equalised(folder: Path) -> list[Equalised]:
+    """What `write_equalised` wrote; nothing where it wrote nothing. Raises ModelError."""
+    file = folder / _FILE
+    if not file.exists():
+        return []
+    try:
+        document = json.loads(read_bytes(file))
+        return [
+            Equalised(tuple(each["names"]), int(each["axis"]), tuple(map(float, each["factors"])))
+            for each in document
+        ]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{file}: damaged: {error}; convert the model again") from None
+
+
 @dataclass
 class _Pair:
     """An activation, the layers that read it, and what its channels can be multiplied in: each an
-    operator with the slot of a parameter."""
+    operator with the slot of a parameter. `inner` are the variables that are multiplied with it."""
 
     name: str
     axis: int
     channels: int
     readers: list[Op]
     makers: list[tuple[Op, str]] = field(default_factory=list)
+    inner: list[str] = field(default_factory=list)
 
 
-def equalise(program: Program, samples: Sequence[Sample]) -> tuple[Program, int]:
+def equalise(program: Program, samples: Sequence[Sample]) -> tuple[Program, list[Equalised]]:
     """A copy of a repaired float program whose activations are equalised where that is possible
-    without another operator, and of how many that is."""
+    without another operator, and how each of them was."""
     result = program.copy()
     pairs = _pairs(result)
     if not pairs:
-        return result, 0
+        return result, []
     probes = Probes(result)
     for pair in pairs:
         largest = probes.like(probes.op("abs", {"X": pair.name}), pair.name)
         probes.answer(probes.reduce("reduce_max", largest, pair.axis))
     with Executor(result, samples[:_SAMPLES]) as executor:
         answers = executor.run(probes.done()).outputs
-    changed = 0
+    changed = []
     for pair, values in zip(pairs, answers):
         factors = _factors(result, pair, np.max(values, axis=0).astype(np.float64))
         if not np.allclose(factors, 1):
             _apply(result, pair, factors)
-            changed += 1
+            changed.append(Equalised(tuple(pair.inner), pair.axis, tuple(map(float, factors))))
     return result, changed
 
 
@@ -124,6 +163,7 @@ def _walk(
         op = producers.get(name)
         if op is None or (name != pair.name and len(consumers[name]) != 1):
             return False
+        pair.inner.append(name)
         if op.type in _HOMOGENEOUS and pair.axis == 1:
             name = op.inputs["X"][0]
         elif op.type in ("elementwise_add", "elementwise_mul"):

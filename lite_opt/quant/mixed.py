@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lite_opt.model.program import Op, Program
+from lite_opt.quant.equalise import Equalised
 from lite_opt.quant.operators import INT8, LAYERS, OPERATORS, QUANTIZE, stored_weight
 from py_runner.errors import UsageError
 
@@ -51,7 +52,8 @@ class Quantized:
     """A model that `calibrate` quantized, next to what it was: any layer can be float again.
 
     `program` has every layer in int8. `floats` maps the weights of a layer to the float ones, and
-    `biases` a layer whose bias was corrected to the bias that it has in float.
+    `biases` a layer whose bias was corrected to the bias that it has in float. `equalised` says how
+    variables differ from those of the model that was repaired.
     """
 
     program: Program
@@ -59,6 +61,7 @@ class Quantized:
     floats: dict[str, np.ndarray[Any, Any]]
     source: Program
     biases: Mapping[str, str] = field(default_factory=dict)
+    equalised: tuple[Equalised, ...] = ()
 
     @classmethod
     def of(cls, quantized: Program, source: Program) -> Quantized:

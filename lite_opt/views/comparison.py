@@ -13,7 +13,20 @@ if TYPE_CHECKING:
     from lite_opt.judge.compare import OutputDifference, Report
     from lite_opt.judge.rates import Rate
 
-__all__ = ["about", "figures_of", "html_page", "noise_of", "rows_of", "tables", "verdict", "view"]
+__all__ = [
+    "RATES_HEADER",
+    "about",
+    "figures_of",
+    "html_page",
+    "noise_of",
+    "rate_row",
+    "rows_of",
+    "tables",
+    "verdict",
+    "view",
+]
+
+RATES_HEADER = ("rate", "value", "95 % interval", "of", "limit", "more needed")
 
 _SHOWN = 20  # of those that disagree
 
@@ -85,8 +98,8 @@ def rows_of(report: Report) -> dict[str, tuple[Row, list[Row]]]:
     if report.rates:
         title = "Rates" if report.scores is None else f"Task: {report.scores.task}"
         tables[title] = (
-            ("rate", "value", "95 % interval", "of", "limit", "more needed"),
-            [_rate(rate) for rate in report.rates],
+            RATES_HEADER,
+            [rate_row(rate) for rate in report.rates],
         )
     tables["Latency"] = (
         LATENCY_HEADER,
@@ -108,7 +121,8 @@ def _differences(output: OutputDifference) -> Row:
     )
 
 
-def _rate(rate: Rate) -> Row:
+def rate_row(rate: Rate) -> Row:
+    """A rate in the columns of RATES_HEADER."""
     if rate.at_most:
         value, low, high = (f"{v:.2f}" for v in (rate.value, rate.low, rate.high))
         limit = "-" if rate.limit is None else f"<= {rate.limit:g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from lite_opt.passes.repair import repair
 from py_runner.errors import UsageError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.nb import read_nb
+from py_runner.formats.pages import Pages, is_pages
+from py_runner.formats.pipeline import Pipeline, is_pipeline
 from py_runner.formats.run import Run
 from py_runner.tensors import TensorSpec
 
@@ -25,7 +28,8 @@ __all__ = ["describe"]
 def describe(
     path: str | Path, *, params: str | Path | None = None, target: str | None = None
 ) -> dict[str, Any]:
-    """A summary that `json.dumps` takes; `kind` is "model", "nb", "bundle" or "run".
+    """A summary that `json.dumps` takes; `kind` is "model", "nb", "bundle", "run", "pipeline"
+    or "pipeline run".
 
     With a target, a model's summary says what converting it for that target will meet.
     Raises ModelError where the path is none of these, or damaged; UsageError for a target that is
@@ -45,6 +49,10 @@ def _describe(path: Path, params: str | Path | None, target: str | None) -> dict
         return _bundle(Bundle.open(path))
     if (path / "run.json").exists():
         return {"kind": "run", "path": str(path), **Run.open(path).summary()}
+    if is_pipeline(path):
+        return _pipeline(Pipeline.open(path))
+    if is_pages(path):
+        return _pages(path, Pages.open(path))
     if path.suffix == ".nb":
         return {"kind": "nb", **read_nb(path).to_json()}
     program = load(path, params=params)
@@ -79,6 +87,40 @@ def _bundle(bundle: Bundle) -> dict[str, Any]:
         "samples": [{"id": s.id, "label": s.label} for s in bundle.samples],
         "check": bundle.check,
         "targets": targets,
+    }
+
+
+def _pipeline(pipeline: Pipeline) -> dict[str, Any]:
+    return {
+        "kind": "pipeline",
+        "path": str(pipeline.path),
+        "name": pipeline.name,
+        "sha256": pipeline.sha256,
+        "of": pipeline.kind,
+        "options": asdict(pipeline.options),
+        "stages": {
+            name: {
+                "bundle": bundle.name,
+                "recipe": bundle.recipe.get("name"),
+                "task": (bundle.task or {}).get("name", "classification"),
+                "targets": list(bundle.targets),
+                "bytes": {target: made.bytes for target, made in bundle.targets.items()},
+            }
+            for name, bundle in pipeline.stages.items()
+        },
+    }
+
+
+def _pages(path: Path, run: Pages) -> dict[str, Any]:
+    document = run.to_json()
+    del document["pages"], document["fed"]
+    return {
+        "kind": "pipeline run",
+        "path": str(path),
+        **document,
+        "pages": len(run.pages),
+        "lines": sum(len(page.text) for page in run.pages),
+        "against": run.fed.against if run.fed else None,
     }
 
 

@@ -15,13 +15,14 @@ __all__ = ["view"]
 
 def view(found: LayersReport, bundle: str) -> Iterator[Item]:
     """The variables that were looked at, the numbers of the layer at fault, and the verdict."""
-    yield table(
-        f"Layers of {bundle} against the server, in the order of execution",
-        ("layer", "operator", "as it runs dB", "alone dB", "expected dB", "layers"),
-        _tap_rows(found.taps),
-        left=2,
-    )
-    if found.divergence is not None:
+    if found.taps:
+        yield table(
+            f"Layers of {bundle} against the server, in the order of execution",
+            ("layer", "operator", "as it runs dB", "alone dB", "expected dB", "layers"),
+            _tap_rows(found.taps),
+            left=2,
+        )
+    if found.divergence is not None and found.divergence.output is not None:
         yield table(
             f"{found.divergence.op} '{found.divergence.name}'",
             (
@@ -54,7 +55,8 @@ def _divergence_rows(divergence: Divergence) -> list[Row]:
     """What the layer at fault reads, what it writes, and what it writes when it is fed the
     server's values."""
     numbers = [(n.name, n) for n in divergence.inputs]
-    numbers.append((f"-> {divergence.output.name}", divergence.output))
+    if divergence.output is not None:
+        numbers.append((f"-> {divergence.output.name}", divergence.output))
     if divergence.alone is not None:
         numbers.append((f"-> {divergence.alone.name}, alone", divergence.alone))
     return [

@@ -14,6 +14,7 @@ from py_runner.data.geometry import Placement
 from py_runner.data.image import ImageSpec
 from py_runner.data.roles import is_scale
 from py_runner.errors import DataError, UsageError
+from py_runner.formats.pages import Page, Pages
 from py_runner.formats.run import Run
 from py_runner.tasks import decode, name_of
 from py_runner.tasks.segmentation import masks
@@ -22,7 +23,7 @@ from py_runner.tensors import TensorSpec
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["annotated", "check_drawable", "source_of"]
+__all__ = ["annotated", "check_drawable", "source_of", "with_lines"]
 
 _MAPS = {"text-detection", "keypoints"}  # whose answers are in cells of an output's map
 _COVER = 0.5  # of a mask
@@ -179,3 +180,31 @@ def _colour(index: int) -> tuple[int, int, int]:
 
     red, green, blue = hsv_to_rgb(index * 5 % 12 / 12, 0.85, 0.8)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def with_lines(file: Path, page: Page, run: Pages) -> Image.Image:
+    """A page with its lines: their outlines, and what they say beside the page where it stands."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = open_image(file, run.stages["detection"].spec)
+    result = Image.new("RGB", (2 * picture.width, picture.height), "white")
+    result.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(result)
+    for number, line in enumerate(page.text):
+        outline = [(x, y) for x, y in line.points]
+        colour = _colour(number)
+        draw.line([*outline, outline[0]], fill=colour, width=2)
+        draw.line([(x + picture.width, y) for x, y in (*outline, outline[0])], fill=colour)
+        high = np.hypot(*np.subtract(outline[0], outline[3]))
+        wide = np.hypot(*np.subtract(outline[0], outline[1]))
+        text = f"{line.text} {line.score:.2f}"
+        # Its own font has no letters but Latin ones.
+        size = max(8, min(high, wide) * 0.7)
+        font = ImageFont.load_default(size)
+        left, top, right, _ = draw.textbbox((0, 0), text, font=font)
+        if right - left > max(wide, high):
+            size = max(8, size * max(wide, high) / (right - left))
+            font = ImageFont.load_default(size)
+        corner = min(x for x, _ in outline) + picture.width, min(y for _, y in outline)
+        draw.text((corner[0] + 2, corner[1] + 1 - top / 2), text, fill="black", font=font)
+    return result

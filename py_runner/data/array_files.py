@@ -2,7 +2,8 @@
 
 The samples are stacked on axis 0. An `.npz` may hold their labels, too. A folder of `.npy` is all
 of their samples, in the order of the names; for a model of several inputs it is named as a bundle's
-own, `<sample>.<input>.npy`. A model that was exported for a fixed batch of N takes N rows at once:
+own, `<sample>.<input>.npy`. A folder of `.npz` is all of theirs, whatever the model's inputs.
+A model that was exported for a fixed batch of N takes N rows at once:
 such a sample is N rows of the array, or one element of an array with an axis more.
 """
 
@@ -31,7 +32,7 @@ _Arrays = dict[str, npt.NDArray[Any]]
 
 
 def array_items(path: Path, wanted: Wanted) -> list[Item] | None:
-    """The samples in a `.npy`, a `.npz` or a folder of `.npy`; None for another path."""
+    """The samples in a `.npy`, a `.npz`, or a folder of either; None for another path."""
     if path.is_dir():
         return _in_folder(path, wanted)
     suffix = path.suffix.lower()
@@ -56,12 +57,16 @@ def array_items(path: Path, wanted: Wanted) -> list[Item] | None:
 
 
 def _in_folder(folder: Path, wanted: Wanted) -> list[Item] | None:
-    """None where there is no `.npy`, or something that is data or a result of its own."""
+    """None where there are no arrays, or something that is data or a result of its own."""
     names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     files = [name for name in names if name.lower().endswith(".npy")]
-    if not files or any(Path(name).suffix.lower() in _OTHERS for name in names):
+    archives = [name for name in names if name.lower().endswith(".npz")]
+    if not files + archives or any(Path(name).suffix.lower() in _OTHERS for name in names):
         return None
-    if len(wanted.inputs) == 1:
+    if files and archives:
+        raise DataError(f"{folder}: holds both {files[0]} and {archives[0]}: give one kind alone")
+    if archives or len(wanted.inputs) == 1:
+        files = files or archives
         return [item for name in files for item in array_items(folder / name, wanted) or ()]
     samples: dict[str, dict[int, Path]] = {}
     for name in files:

@@ -16,6 +16,7 @@ What a path may be:
     folder of .npy       their samples, one after the other; of a model of several inputs
                          `<sample>.<input>.npy`, as a bundle's own `samples/`
     .npz                 one such array per input, by its name, and optionally `label` (integers)
+    folder of .npz       their samples, one after the other
 
 Hidden files and folders, and files that do not end like an image, are no part of a folder.
 """

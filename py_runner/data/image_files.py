@@ -24,7 +24,7 @@ from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted, ch
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec
 
-__all__ = ["image_items", "listed_files"]
+__all__ = ["image_items", "listed_files", "pictures"]
 
 
 class _Listed(NamedTuple):
@@ -49,6 +49,19 @@ def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
 def listed_files(path: Path) -> list[Path]:
     """The files of a list, .txt or .csv. Raises DataError for another text."""
     return [path.parent / item.name for item in _in_list(path, _LISTS[path.suffix.lower()])]
+
+
+def pictures(path: Path) -> list[tuple[str, Path]]:
+    """The ids and files of the images of a folder, a list or one image, as `image_items` has them.
+    Raises DataError for another path, and where there are none."""
+    if not path.exists():
+        raise DataError(f"{path}: no such data set")
+    listed = _listed(path, None)
+    if not listed:
+        what = "holds no images" if listed is not None else "is no image, nor a folder or a list"
+        raise DataError(f"{path}: {what}: a pipeline is given pictures of pages")
+    root = path if path.is_dir() else path.parent
+    return [(id_, root / name) for id_, _, name in listed]
 
 
 def _feeds(

@@ -57,7 +57,8 @@ class Here:
                 except EngineError as error:
                     sample = infos[len(latency_ms)].id
                     raise RefusedError(f"{file}: sample '{sample}': {error}") from None
-                for name, value in answer.items():
+                kept = job.keep(infos[len(latency_ms)].id, answer)
+                for name, value in kept.items():
                     outputs.setdefault(name, []).append(value)
                 latency_ms.append(header["latency_ms"])
                 peak = max(peak, header["peak_memory_bytes"])

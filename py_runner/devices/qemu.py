@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -147,7 +148,11 @@ class Emulated:
                 if line.startswith(_WARNING):
                     watch.warn(line.removeprefix(_WARNING))
             done = Run.open(out)
-            outputs = {name: [np.array(v) for v in values] for name, values in done.outputs.items()}
+            outputs: dict[str, list[np.ndarray[Any, Any]]] = {}
+            for place, sample in enumerate(done.samples):
+                answer = {name: np.array(values[place]) for name, values in done.outputs.items()}
+                for name, value in job.keep(sample.id, answer).items():
+                    outputs.setdefault(name, []).append(value)
             return replace(done, outputs=outputs)
 
     def count_instructions(self, model: Model, sample: Sample) -> int:
@@ -157,8 +162,9 @@ class Emulated:
         core executes at once. But it is the same number each time, whatever else the machine does.
         The emulated CPU is the board's, else `cpu`, or what QEMU_CPU says.
 
-        Two runs differ by one inference of a sample. Counted is from the opening of that sample's
-        file to that of the next sample's: the rest of a process depends on clocks and machines.
+        Two runs differ by one inference of a sample, the second of two. Counted is from the opening
+        of that sample's file to that of the next one's, where the run ends: the rest of a process
+        depends on clocks and machines.
 
         `model` is `Bundle.model("arm")`. Errors are those of `run`; QEMU must take plugins of
         version 1, and a C compiler must be there to build ours.
@@ -168,11 +174,12 @@ class Emulated:
             folder = temporary.resolve()
             plugin = _built_plugin(folder)
             saved = _stage(folder, [Sample(str(index), sample.feeds) for index in range(2)])
-            files = [str(folder / next(iter(entry.feeds.values()))) for entry in saved]
+            first, last = (folder / next(iter(entry.feeds.values())) for entry in saved)
             for repeat in (1, 2):
                 out, run = folder / f"counts{repeat}", folder / f"run{repeat}"
-                options = f"{_escaped(plugin)},open={self.openat},out={_escaped(out)}"
-                arguments = ["--samples", folder, "--out", run, "--warmup", 1, "--repeat", repeat]
+                options = f"{_escaped(plugin)},open={self.openat}"
+                options += f",out={_escaped(out)},last={_escaped(last)}"
+                arguments = ["--samples", folder, "--out", run, "--warmup", 0, "--repeat", repeat]
                 bundle = model.files[0].parent
                 limit = memory_limit(model.files, [sample])
                 self._call(self._argv(folder, plugin=options), [bundle, *arguments], None, limit)
@@ -180,7 +187,7 @@ class Emulated:
                 for line in read_bytes(out).decode("utf-8", "replace").splitlines():
                     count, _, path = line.partition(" ")
                     executed[path] = int(count)
-                spans.append(executed[files[1]] - executed[files[0]])
+                spans.append(executed[str(last)] - executed[str(first)])
         return spans[1] - spans[0]
 
     def _argv(self, folder: Path | None = None, *, plugin: str | None = None) -> list[str]:

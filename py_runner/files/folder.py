@@ -19,8 +19,9 @@ __all__ = ["check_free", "check_kept", "temporary_folder", "whole_file", "whole_
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
-# What a bundle, a run and the demo's results hold: only such folders are ever replaced.
-_OURS = ("bundle.json", "run.json", "text-direction")
+# What bundles, runs, pipelines, their runs and the demo's results hold: only such folders are ever
+# replaced.
+_OURS = ("bundle.json", "run.json", "pipeline.json", "pages.json", "text-direction")
 
 
 def check_free(

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from py_runner.errors import ModelError
 from py_runner.files.regular import read_bytes
 
-__all__ = ["from_json", "read", "write"]
+__all__ = ["from_json", "read", "refuse", "write"]
 
 _T = TypeVar("_T")
 
@@ -49,6 +49,13 @@ def read(path: Path, *, what: str, version: int, advice: str) -> tuple[dict[str,
             f"{what} of format {version}: {advice}, or update paddle-edge"
         )
     return document, data
+
+
+def refuse(path: Path, what: str) -> None:
+    """Raise ModelError where the manifest of another thing lies there; `what` that is, in words, in
+    which {0} becomes its folder."""
+    if path.exists():
+        raise ModelError(f"{path.parent}: {what.format(path.parent)}")
 
 
 def _is_unicode(document: Any) -> bool:

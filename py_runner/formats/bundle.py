@@ -97,6 +97,10 @@ class Bundle:
         The model files are verified when they are asked for (`model`), not here.
         """
         path = Path(path)
+        manifest.refuse(
+            path / "pipeline.json",
+            "is a pipeline: name a stage, such as {0}/detection (run, compare and inspect take it)",
+        )
         document, data = manifest.read(
             path / _MANIFEST, what="a bundle", version=FORMAT, advice="convert the model again"
         )

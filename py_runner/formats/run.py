@@ -191,6 +191,10 @@ class Run:
     def open(cls, path: str | Path) -> Run:
         """Read a Run folder; arrays stay on disk until used. Raises ModelError otherwise."""
         path = Path(path)
+        manifest.refuse(
+            path / "pages.json",
+            "is the run of a pipeline: it is compared with another one, and inspected",
+        )
         document, _ = manifest.read(
             path / _MANIFEST, what="a run", version=FORMAT, advice="run again"
         )

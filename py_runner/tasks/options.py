@@ -11,7 +11,7 @@ import numpy as np
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
 
-__all__ = ["NotOfTaskError", "option", "output_of"]
+__all__ = ["NotOfTaskError", "array_of", "option", "output_of"]
 
 
 class NotOfTaskError(DataError):
@@ -39,10 +39,29 @@ def output_of(run: Run, fits: Callable[[_Array], bool], what: str) -> list[_Arra
     for values in run.outputs.values():
         if all(map(fits, values)):
             return values
-    have = ", ".join(
-        f"'{name}' {values[0].dtype}{list(values[0].shape)}" for name, values in run.outputs.items()
-    )
-    name = (run.task or {}).get("name", "task")
-    raise NotOfTaskError(
-        f"{run.model['name']}: task {name} needs {what}, and the outputs are {have}"
-    )
+    first = {name: values[0] for name, values in run.outputs.items()}
+    raise _none_fits(run.model["name"], run.task, first, what)
+
+
+def array_of(
+    outputs: Mapping[str, _Array],
+    fits: Callable[[_Array], bool],
+    what: str,
+    *,
+    model: str,
+    task: Mapping[str, Any] | None,
+) -> _Array:
+    """The first output of one sample that fits. Raises NotOfTaskError as `output_of`, in which
+    `model` is the name of who answered."""
+    for value in outputs.values():
+        if fits(value):
+            return value
+    raise _none_fits(model, task, outputs, what)
+
+
+def _none_fits(
+    model: str, task: Mapping[str, Any] | None, outputs: Mapping[str, _Array], what: str
+) -> NotOfTaskError:
+    have = ", ".join(f"'{name}' {v.dtype}{list(v.shape)}" for name, v in outputs.items())
+    name = (task or {}).get("name", "task")
+    return NotOfTaskError(f"{model}: task {name} needs {what}, and the outputs are {have}")

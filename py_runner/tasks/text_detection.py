@@ -19,9 +19,11 @@ from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
 from py_runner.tasks.options import option, output_of
 
-__all__ = ["Polygon", "decode", "polygons"]
+__all__ = ["MAP", "Polygon", "decode", "is_map", "polygons", "polygons_of"]
 
 _Array = npt.NDArray[Any]
+
+MAP = "an output [1, 1, H, W] of how much each pixel is text"
 # PaddleOCR's: the options' defaults, and the shortest side of a box before and after it grows.
 _THRESHOLD, _BOX_THRESHOLD, _UNCLIP_RATIO, _MAX_CANDIDATES = 0.3, 0.6, 1.5, 1000
 _LEAST_SIDE, _GROWS = 3, 2
@@ -68,13 +70,21 @@ def polygons(run: Run) -> list[list[Polygon]]:
 
     Raises DataError where no output is a map, UsageError where the libraries are not installed.
     """
-    maps = output_of(
-        run,
-        lambda v: v.dtype.kind == "f" and v.ndim == 4 and v.shape[0] == 1 and min(v.shape[2:]) > 1,
-        "an output [1, 1, H, W] of how much each pixel is text",
-    )
-    settings = _Settings.of(run.task)
-    return [_polygons(value[0, 0], settings) for value in maps]
+    return [polygons_of(value[0, 0], run.task) for value in output_of(run, is_map, MAP)]
+
+
+def is_map(value: _Array) -> bool:
+    """Whether an output is the map of one picture."""
+    alone = value.ndim == 4 and value.shape[0] == 1
+    return alone and value.dtype.kind == "f" and min(value.shape[2:]) > 1
+
+
+def polygons_of(
+    scores: _Array, task: Mapping[str, Any] | None, size: tuple[int, int] | None = None
+) -> list[Polygon]:
+    """The texts of a map [H, W], by a task's options; `size` is the (height, width) of the picture
+    in whose pixels they are to be, by default the map's."""
+    return _polygons(scores, _Settings.of(task), size or (scores.shape[0], scores.shape[1]))
 
 
 def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
@@ -92,12 +102,13 @@ def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> li
     ]
 
 
-def _polygons(scores: _Array, settings: _Settings) -> list[Polygon]:
+def _polygons(scores: _Array, settings: _Settings, size: tuple[int, int]) -> list[Polygon]:
     try:
         import cv2
     except ImportError:
         raise UsageError(_LACKING.format("OpenCV")) from None
     height, width = scores.shape
+    sides = np.array(size[::-1], np.float32)
     above: _Array = (scores > settings.threshold).astype(np.uint8)
     if settings.dilated:
         above = cv2.dilate(above, np.ones((2, 2), np.uint8))
@@ -116,8 +127,10 @@ def _polygons(scores: _Array, settings: _Settings) -> list[Polygon]:
         corners, side = _rectangle(grown.reshape(-1, 1, 2))
         if side < _LEAST_SIDE + _GROWS:
             continue
-        corners = np.clip(np.round(corners), 0, (width, height)).astype(np.int64)
-        found.append(Polygon(corners, score))
+        # Rounded once, on the picture: as PaddleOCR does.
+        scaled = corners / np.array([width, height], np.float32) * sides
+        placed = np.clip(np.round(scaled), 0, sides).astype(np.int64)
+        found.append(Polygon(placed, score))
     return found
 
 

@@ -16,9 +16,11 @@ from py_runner.errors import DataError
 from py_runner.formats.run import Run
 from py_runner.tasks.options import output_of
 
-__all__ = ["Line", "decode", "lines"]
+__all__ = ["STEPS", "Line", "characters_of", "decode", "is_steps", "line_of", "lines"]
 
 _Array = npt.NDArray[Any]
+
+STEPS = "an output [1, T, C] of scores of the characters"
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,14 @@ def lines(run: Run, labels: Sequence[str] | None = None) -> list[Line]:
     characters as the model has classes.
     """
     labels = run.labels if labels is None else labels
-    steps = output_of(
-        run,
-        lambda v: v.dtype.kind == "f" and v.ndim == 3 and v.shape[0] == 1 and v.shape[-1] > 1,
-        "an output [1, T, C] of scores of the characters",
-    )
-    characters = _characters(labels, steps[0].shape[-1]) if labels is not None else None
-    return [_line(value[0], characters) for value in steps]
+    steps = output_of(run, is_steps, STEPS)
+    characters = characters_of(labels, steps[0].shape[-1]) if labels is not None else None
+    return [line_of(value[0], characters) for value in steps]
+
+
+def is_steps(value: _Array) -> bool:
+    """Whether an output is the scores of one line, step by step."""
+    return value.dtype.kind == "f" and value.ndim == 3 and len(value) == 1 and value.shape[-1] > 1
 
 
 def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
@@ -59,7 +62,9 @@ def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> li
     ]
 
 
-def _characters(labels: Sequence[str], classes: int) -> list[str]:
+def characters_of(labels: Sequence[str], classes: int) -> list[str]:
+    """What each class stands for, the blank for nothing. Raises DataError where the dictionary is
+    not of as many characters as there are classes."""
     lacking = classes - 1 - len(labels)
     if lacking not in (0, 1):
         raise DataError(
@@ -70,7 +75,8 @@ def _characters(labels: Sequence[str], classes: int) -> list[str]:
     return ["", *labels, *[" "] * lacking]
 
 
-def _line(scores: _Array, characters: Sequence[str] | None) -> Line:
+def line_of(scores: _Array, characters: Sequence[str] | None) -> Line:
+    """The line that scores [T, C] say; `characters` as `characters_of` has them."""
     best = scores.argmax(-1)
     kept = best != 0
     kept[1:] &= best[1:] != best[:-1]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lite_opt.conversion.convert import convert
-from lite_opt.conversion.offsets import centre, large_means, said_of
+from lite_opt.judge.layers import bundle_layers
+from lite_opt.judge.layers.offsets import centre, large_means, said_of
 from lite_opt.model.program import Program, Var
 from lite_opt.passes.repair import repair
 from lite_opt.views import conversion as view
@@ -63,6 +64,31 @@ def test_a_large_mean_is_measured_and_told(type_: str) -> None:
     assert words.startswith(f"{type_} in layer 'y' is fed values") and "subtract" in words
     assert said_of(normed(type_, shift=10), [sample]) == ""
     assert said_of(program, []) == ""
+
+
+class _SeenError(Exception):
+    """The candidate was shown."""
+
+
+def test_layers_are_compared_of_what_the_bundle_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less its mean, as `convert` made it."""
+    folder = make_model.save(normed(), tmp_path / "m")
+    np.savez(tmp_path / "x.npz", x=RANDOM)
+    made = convert(folder, tmp_path / "out", samples=tmp_path / "x.npz", check=False)
+    assert made.bundle is not None
+    seen: list[Program] = []
+
+    def stop(_: Program, candidate: Program, *__: object, **___: object) -> None:
+        seen.append(candidate)
+        raise _SeenError
+
+    monkeypatch.setattr("lite_opt.judge.layers.first_difference", stop)
+    with pytest.raises(_SeenError):
+        bundle_layers(folder, tmp_path / "out")
+    types = [op.type for op in seen[0].ops]
+    assert types.count("reduce_mean") == 1 and "elementwise_sub" in types
 
 
 def test_a_check_that_fails_of_it_says_so(tmp_path: Path) -> None:

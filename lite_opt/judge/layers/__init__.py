@@ -18,17 +18,20 @@ fails, every layer is measured alone before nothing is said to diverge.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from lite_opt.judge.layers.graph import Graph, with_source_names
+from lite_opt.judge.layers.offsets import centre
 from lite_opt.judge.layers.result import LayersReport
+from lite_opt.judge.layers.runs import Edge
 from lite_opt.judge.layers.search import Search
 from lite_opt.judge.limits import LayerLimits, layer_limits_for
 from lite_opt.lite.targets import cannot
 from lite_opt.model.load import load
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
+from lite_opt.quant.equalise import Equalised, read_equalised
 from lite_opt.quant.operators import is_quantized
 from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import fake_fp16
@@ -36,6 +39,7 @@ from lite_opt.recipes import RECIPES, Recipe
 from lite_opt.recipes import recipe as find_recipe
 from py_runner.errors import DataError, ModelError, UsageError
 from py_runner.formats.bundle import Bundle
+from py_runner.inference import bundle_target
 from py_runner.tensors import Sample
 from py_runner.watch import QUIET, Watch
 
@@ -48,9 +52,11 @@ def first_difference(
     samples: Iterable[Sample],
     *,
     engine: str = "lite",
+    device: str = "cpu",
     recipe: Recipe = RECIPES["fp32"],
     limits: LayerLimits | None = None,
     taps: int | None = 8,
+    equalised: Iterable[Equalised] = (),
     watch: Watch = QUIET,
 ) -> LayersReport:
     """Find the first layer of `candidate` whose output is not what `reference` computes.
@@ -61,27 +67,30 @@ def first_difference(
             correspond by the names of their output variables. Neither program is changed.
         samples: a few that fit the inputs. The values of all taps of a round and all samples are
             held in memory, twice.
-        engine: what runs the candidate: "lite" (optimized for x86 with `recipe`) or "paddle" (as
-            it is: for the programs that simulate what x86 cannot do, see quant/simulate.py).
+        engine, device: what runs the candidate: "lite" (optimized for x86 with `recipe`), "native"
+            (optimized for the device: this machine or an emulated board), or "paddle" (as it is:
+            for the programs that simulate what x86 cannot do, see quant/simulate.py).
         recipe: also chooses the default limits.
         limits: how far a layer may be off, by default `LAYER_LIMITS` of the recipe.
         taps: how many variables to tap in a round, or None to tap every layer at once, which
             takes fewer rounds and more memory, and fuses nothing between layers.
+        equalised: channels that the candidate has multiplied, which is no difference.
         watch: is told of each round.
 
     Raises:
-        UsageError: a recipe that the engine cannot run; taps below 1.
+        UsageError: a recipe that the engine cannot run; an engine or a device that is none; taps
+            below 1.
         DataError: no samples, or samples that do not fit.
         ModelError: control flow, or no variable that can be compared.
-        ConvertError, EngineError: the optimizer or an engine died on the tapped model.
+        ConvertError, EngineError: the optimizer died on the tapped model; an engine is not here, or
+            died, and of no operator of its own.
     """
-    if engine not in ("lite", "paddle"):
-        raise UsageError(f"layers cannot be compared on engine '{engine}': choose lite or paddle")
-    refused = cannot("x86", RECIPES["int8"] if is_quantized(candidate) else recipe)
-    if engine == "lite" and refused:
+    target = bundle_target(engine, device)
+    refused = cannot(target, RECIPES["int8"] if is_quantized(candidate) else recipe)
+    if engine != "paddle" and refused:
         raise UsageError(
-            f"{candidate.files.model}: recipe {recipe.name}: engine lite would mislead: {refused}; "
-            "compare what simulates it on engine paddle"
+            f"{candidate.files.model}: recipe {recipe.name}: engine {engine} would mislead: "
+            f"{refused}; compare what simulates it on engine paddle, or name an emulated board"
         )
     if taps is not None and taps < 1:
         raise UsageError("taps is at least 1")
@@ -89,10 +98,10 @@ def first_difference(
         reference=Graph(with_source_names(reference)),
         candidate=Graph(with_source_names(candidate)),
         samples=list(samples),
-        engine=engine,
-        recipe=recipe,
+        edge=Edge(engine, device, recipe),
         limits=limits or layer_limits_for(recipe.name),
         most=taps,
+        equalised=equalised,
         watch=watch,
     )
     return search.report()
@@ -104,6 +113,9 @@ def bundle_layers(
     *,
     params: str | Path | None = None,
     quantized: str | Path | None = None,
+    engine: str = "lite",
+    device: str = "cpu",
+    without: Collection[str] = (),
     samples: Iterable[Sample] | None = None,
     limits: LayerLimits | None = None,
     taps: int | None = 8,
@@ -111,18 +123,22 @@ def bundle_layers(
 ) -> LayersReport:
     """`first_difference` of a source model and the bundle that was made from it.
 
-    The bundle's `.nb` cannot be tapped any more: the model is repaired again, and optimized for x86
-    by the bundle's recipe. What x86 cannot do is simulated on the server engine: fp16 by
-    `quant.simulate.fake_fp16`, int8 by the quantized Paddle model, which the caller names.
+    The bundle's `.nb` cannot be tapped any more: the model is repaired again, and optimized by the
+    bundle's recipe for the engine that runs it. What x86 cannot do is simulated on the server
+    engine: fp16 by `quant.simulate.fake_fp16`, int8 by the quantized Paddle model, which the caller
+    names.
 
     Args:
-        model, params: the source model, as `convert` took it.
+        model, params, without: the source model, as `convert` took it, and the passes left out.
         quantized: of a bundle of recipe int8 what `convert(save_quantized=...)` wrote.
+        engine, device: "lite", which is x86 and the simulations, or "native" and where that runs.
         samples: by default the bundle's own.
 
     Raises what `first_difference` raises; ModelError where the bundle is not of this model;
     UsageError where `quantized` is missing or makes no sense; DataError without samples.
     """
+    if engine not in ("lite", "native"):
+        raise UsageError(f"layers of a bundle run on engine lite or native, not '{engine}'")
     opened = Bundle.open(bundle)
     chosen = find_recipe(str(opened.recipe.get("name")))
     reference = load(model, params=params)
@@ -148,22 +164,34 @@ def bundle_layers(
     for program in (reference, candidate):
         for spec in opened.inputs:
             program.var(spec.name).shape = spec.shape
+    samples = list(samples)
     if quantized is None:
-        repair(candidate)
+        repair(candidate, without=without)
+        if "arm" in opened.targets:
+            centre(candidate, samples)
+    if engine == "lite" and cannot("x86", chosen):
+        engine = "paddle"
     return first_difference(
         reference,
-        _prepared(candidate, chosen),
+        _prepared(candidate, chosen, engine),
         samples,
-        engine="paddle" if cannot("x86", chosen) else "lite",
+        engine=engine,
+        device=device,
         recipe=chosen,
         limits=limits,
         taps=taps,
+        equalised=read_equalised(_folder(quantized)) if quantized is not None else (),
         watch=watch,
     )
 
 
-def _prepared(repaired: Program, recipe: Recipe) -> Program:
+def _folder(model: str | Path) -> Path:
+    """The folder of a model's files."""
+    return Path(model) if Path(model).is_dir() else Path(model).parent
+
+
+def _prepared(repaired: Program, recipe: Recipe, engine: str) -> Program:
     """What a conversion gives the optimizer, or what simulates the kernels that it would choose."""
-    if recipe.fp16:
+    if recipe.fp16 and engine == "paddle":
         return fake_fp16(repaired)
     return round_weights(repaired) if recipe.quant_type == "QUANT_INT8" else repaired

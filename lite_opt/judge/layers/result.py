@@ -79,10 +79,13 @@ class Divergence:
             "scale": it gives the server's values within the limits, but its input is quantized by
             a scale that does not fit them, unlike those of the other layers;
             "together": its parts are right one by one and wrong as they are optimized together;
-            "accumulated": no layer is wrong alone, and the sum of their rounding is too much here.
-        inputs: what it reads, in the network as it runs; good, if the cause is "layer".
-        output: what it makes of them, in the network as it runs.
-        alone: what it makes of the server's values; None for "accumulated".
+            "accumulated": no layer is wrong alone, and the sum of their rounding is too much here;
+            "fused": nothing is wrong as long as layers are tapped, and without taps it is;
+            "dead": the engine refuses it, dies of it, or does not come back.
+        inputs: what it reads, in the network as it runs; good, if the cause is "layer". None are
+            listed for "fused" and "dead".
+        output: what it makes of them, in the network as it runs; None for "dead".
+        alone: what it makes of the server's values; None for "accumulated", "fused" and "dead".
         reason: the verdict in one line.
     """
 
@@ -91,7 +94,7 @@ class Divergence:
     ops: tuple[str, ...]
     cause: str
     inputs: tuple[Numbers, ...]
-    output: Numbers
+    output: Numbers | None
     alone: Numbers | None
     reason: str
 
@@ -102,11 +105,12 @@ class LayersReport:
 
     `layers` of the `operators` operators' groups can be compared (the others have no counterpart
     of the same name and rank on the server, or are not float32); `taps` are those that were, in
-    the order of execution; `rounds` is how often a tapped network was run on the edge.
+    the order of execution; `rounds` is how often the network was run on the edge.
     """
 
     divergence: Divergence | None
     engine: str
+    device: str
     recipe: str
     limits: LayerLimits
     operators: int
@@ -129,12 +133,13 @@ class LayersReport:
         """The outcome in one line."""
         if self.divergence is not None:
             return self.divergence.reason
+        where = self.engine + (f" on {self.device}" if self.device != "cpu" else "")
         alone = [t.alone.sqnr_db for t in self.taps if t.alone is not None]
         whole = [t.whole.sqnr_db for t in self.taps if t.whole is not None]
         return (
             f"no layer diverges: {len(self.taps)} of {self.layers} layers tapped; the noisiest "
             f"alone has {min(alone):.0f} dB, and {min(whole):.0f} dB is the least in the network "
-            f"as it runs ({self.recipe} on engine {self.engine}, {len(self.samples)} samples)"
+            f"as it runs ({self.recipe} on engine {where}, {len(self.samples)} samples)"
         )
 
 
@@ -205,6 +210,11 @@ def reason(
             f"the {operators} operators that end in '{name}' are right one by one and wrong "
             f"together ({own}): the way they are fused is at fault, or one magnifies the rounding "
             "of another"
+        )
+    if cause == "fused":
+        return (
+            f"{op} '{name}' is right as long as layers are looked at, and without that {what}: the "
+            "way that layers are fused is at fault"
         )
     return (
         f"no layer is wrong alone, but their rounding adds up to {what} at '{name}' "

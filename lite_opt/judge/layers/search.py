@@ -16,12 +16,13 @@ from lite_opt.judge.layers.result import (
     numbers,
     reason,
 )
-from lite_opt.judge.layers.runs import Sides
+from lite_opt.judge.layers.runs import DeadLayerError, Edge, Sides
 from lite_opt.judge.limits import LayerLimits
 from lite_opt.judge.numbers import noise_of
+from lite_opt.lite.refusals import cannot_run
 from lite_opt.model.program import Op
+from lite_opt.quant.equalise import Equalised
 from lite_opt.quant.operators import BOTH, QUANTIZE
-from lite_opt.recipes import Recipe
 from py_runner.errors import ModelError
 from py_runner.tensors import Sample
 from py_runner.watch import Watch
@@ -57,17 +58,17 @@ class Search:
         reference: Graph,
         candidate: Graph,
         samples: list[Sample],
-        engine: str,
-        recipe: Recipe,
+        edge: Edge,
         limits: LayerLimits,
         most: int | None,
+        equalised: Iterable[Equalised],
         watch: Watch,
     ) -> None:
         self._sides = Sides(
-            reference, candidate, samples, engine=engine, recipe=recipe, watch=watch
+            reference, candidate, samples, edge=edge, equalised=equalised, watch=watch
         )
         self._reference, self._candidate = reference, candidate
-        self._engine, self._recipe = engine, recipe
+        self._edge = edge
         self._limits, self._most = limits, most
         everything = candidate.layers()
         self._layers = [layer for layer in everything if self._comparable(layer.output)]
@@ -93,13 +94,17 @@ class Search:
 
     def report(self) -> LayersReport:
         """Search, and say what was found."""
-        found = self._find()
+        try:
+            found = self._find()
+        except DeadLayerError as dead:
+            found = self._dead(dead)
         order = [layer.output for layer in self._layers]
         seen = [n for n in order if n in self._whole or n in self._alone]
         return LayersReport(
             divergence=found,
-            engine=self._engine,
-            recipe=self._recipe.name,
+            engine=self._edge.engine,
+            device=self._edge.device,
+            recipe=self._edge.recipe.name,
             limits=self._limits,
             operators=sum(len(layer.ops) for layer in self._candidate.layers()),
             groups=self._groups,
@@ -131,6 +136,8 @@ class Search:
         return ()
 
     def _find(self) -> Divergence | None:
+        # An engine on a device may die of what a tap would keep it from fusing.
+        untapped = self._untapped() if self._edge.engine == "native" else {}
         picked = self._pick(self._layers)
         self._measure_whole(picked)
         self._measure_alone(picked, set(picked))
@@ -142,7 +149,47 @@ class Search:
         if found is not None:
             return found
         low = [n for n in picked if self._whole[n].sqnr_db < self._limits.whole_db]
-        return self._accumulated(low[0], set(picked) - set(low)) if low else None
+        if low:
+            return self._accumulated(low[0], set(picked) - set(low))
+        for name, measured in untapped.items():
+            if measured.sqnr_db < self._limits.whole_db:
+                return self._fused(name, measured)
+        return None
+
+    def _untapped(self) -> dict[str, Numbers]:
+        """The outputs of the network that can be compared, as it is without a tap."""
+        ends = dict.fromkeys(spec.name for spec in self._candidate.program.outputs)
+        return self._sides.untapped([name for name in ends if self._comparable(name)])
+
+    def _dead(self, dead: DeadLayerError) -> Divergence:
+        """The layer of an operator that the engine cannot run."""
+        op = next(op for op in self._candidate.program.ops if op.layer == dead.op.layer)
+        found = (layer for layer in self._candidate.layers() if any(o is op for o in layer.ops))
+        layer = next(found)
+        return Divergence(
+            name=layer.output,
+            op=op.type,
+            ops=tuple(o.type for o in layer.ops),
+            cause="dead",
+            inputs=(),
+            output=None,
+            alone=None,
+            reason=cannot_run(op, str(self._edge), dead.words),
+        )
+
+    def _fused(self, name: str, measured: Numbers) -> Divergence:
+        """An output that is right as long as layers are tapped."""
+        op = self._candidate.computed_by(name)
+        return Divergence(
+            name=name,
+            op=op,
+            ops=(op,),
+            cause="fused",
+            inputs=(),
+            output=measured,
+            alone=None,
+            reason=reason(name, op, 1, "fused", (), measured, None, ""),
+        )
 
     def _sweep(self, picked: Sequence[str]) -> Divergence | None:
         """The first layer that is wrong on its own. What comes after it can hide that: a softmax

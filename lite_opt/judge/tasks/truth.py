@@ -18,7 +18,7 @@ from py_runner.data.labels import read_text
 from py_runner.errors import DataError
 from py_runner.files.regular import open_regular
 
-__all__ = ["coco", "masks_of", "of_samples", "polygons_of", "texts_of"]
+__all__ = ["coco", "lines_of", "masks_of", "of_samples", "polygons_of", "texts_of"]
 
 _T = TypeVar("_T")
 _Array = npt.NDArray[Any]
@@ -54,14 +54,28 @@ def polygons_of(path: Path) -> dict[str, tuple[list[_Array], tuple[int, int] | N
     """PaddleOCR's list of texts on pages, `NAME<tab>[{"points", "transcription"}]`: polygons
     float64 [N, 2], without those marked `###`, and width and height of the page where it lies
     beside the list. Raises DataError for another."""
+    return {
+        name: ([corners for _, corners in lines], _size(path.parent / name))
+        for name, lines in lines_of(path).items()
+    }
+
+
+def lines_of(path: Path) -> dict[str, list[tuple[str, _Array]]]:
+    """The same list as texts, "" where there is none, with their polygons float64 [N, 2]. Raises
+    DataError for another."""
     pages = {}
     for number, (name, text) in enumerate(_pairs(path, "NAME<tab>JSON"), 1):
         try:
             entries = [e for e in json.loads(text) if e.get("transcription") not in ("###", "*")]
-            found = [np.array(e["points"], np.float64).reshape(-1, 2) for e in entries]
+            pages[name] = [
+                (
+                    str(e.get("transcription", "")),
+                    np.array(e["points"], np.float64).reshape(-1, 2),
+                )
+                for e in entries
+            ]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: line {number}: no list of polygons: {error}") from None
-        pages[name] = (found, _size(path.parent / name))
     return pages
 
 

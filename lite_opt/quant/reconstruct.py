@@ -1,0 +1,228 @@
+"""Weights rounded such that a layer's output on calibration samples is what it was.
+
+Rounding to the nearest step minimises the error of each weight, and what counts is that of the
+layer's output: errors of weights whose inputs go together may cancel out. Here weights are rounded
+one input after the other, and the error of each is handed on to those that are still to come, by
+how inputs go together on the samples (Frantar et al., "GPTQ: Accurate Post-Training Quantization
+for Generative Pre-trained Transformers", ICLR 2023; Hassibi and Stork's optimal brain surgeon).
+Then single weights go up or down a step as long as that lessens the error. Inputs are those that
+the quantized model computes. Nothing is trained: what is minimised is known in closed form.
+
+Scales stay as they are: the largest magnitude of an output channel, or of all, is 127 steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lite_opt.model.executor import Executor
+from lite_opt.model.program import Op, Program
+from lite_opt.quant.mixed import Quantized, QuantizedLayer
+from lite_opt.quant.observe import Probes
+from lite_opt.quant.operators import LAYERS, steps
+from lite_opt.quant.rounding import BALANCED
+from py_runner.tensors import Sample
+from py_runner.watch import QUIET, Watch
+
+__all__ = ["reconstructed", "rounded_for"]
+
+_Array = npt.NDArray[Any]
+
+# More samples hardly change how inputs go together; of each, so many places of a picture.
+_SAMPLES = 32
+_PLACES = 1024
+# Of the mean square of inputs: what keeps the error that is handed on bounded.
+_DAMPING = 0.01
+# Of weights for one output: the time grows with the third power.
+_MOST_INPUTS = 4608
+_SWEEPS = 4
+
+
+def reconstructed(
+    quantized: Quantized, samples: Sequence[Sample], *, watch: Watch = QUIET
+) -> tuple[Quantized, int]:
+    """The same with weights rounded for the outputs of their layers, and of how many layers."""
+    program = quantized.program
+    readers: dict[str, int] = {}
+    for op in program.ops:
+        for name in op.reads:
+            readers[name] = readers.get(name, 0) + 1
+    ops = {op.layer: op for op in program.ops if op.type in LAYERS}
+    layers = [
+        layer
+        for layer in quantized.layers
+        if layer.op in BALANCED and readers[layer.weight] == 1 and _inputs(program, layer, ops)
+    ]
+    if not layers:
+        return quantized, 0
+    moments = _moments(program, [ops[layer.layer] for layer in layers], samples, watch)
+    result = program.copy()
+    for number, (layer, moment) in enumerate(zip(layers, moments), start=1):
+        value = _rounded(quantized.floats[layer.weight], program, ops[layer.layer], moment)
+        result.set_param(layer.weight, value.astype(program.params[layer.weight].dtype))
+        watch.step("rounding", number, len(layers))
+    return replace(quantized, program=result), len(layers)
+
+
+def _inputs(program: Program, layer: QuantizedLayer, ops: Mapping[str, Op]) -> bool:
+    """Whether the layer's weights for one output are few enough."""
+    shape = program.params[layer.weight].shape
+    op = ops[layer.layer]
+    if op.type == "mul":
+        dims = len(program.var(op.inputs["X"][0]).shape)
+        whole = int(op.get("x_num_col_dims", 1)) == dims - 1
+        return len(shape) == 2 and whole and shape[0] <= _MOST_INPUTS
+    return int(np.prod(shape[1:])) <= _MOST_INPUTS
+
+
+def _moments(
+    program: Program, ops: Sequence[Op], samples: Sequence[Sample], watch: Watch
+) -> list[_Array]:
+    """Of each layer how its inputs go together: (groups, inputs, inputs), the mean of products."""
+    probes = Probes(program)
+    for op in ops:
+        probes.answer(op.inputs[LAYERS[op.type].input][0])
+    asked = probes.done()
+    sums: list[Any] = [0.0] * len(ops)
+    with Executor(program, largest=samples) as executor:
+        for number, sample in enumerate(samples[:_SAMPLES], start=1):
+            answers = executor.run(asked, sample.feeds).outputs
+            for place, (op, (value,)) in enumerate(zip(ops, answers)):
+                shape = program.params[op.inputs[LAYERS[op.type].weight][0]].shape
+                columns = _columns(op, np.asarray(value, np.float32), shape)
+                product = columns @ columns.transpose(0, 2, 1)
+                sums[place] = sums[place] + product.astype(np.float64) / columns.shape[2]
+            watch.step("observing inputs", number, min(len(samples), _SAMPLES))
+    return sums
+
+
+def _columns(op: Op, value: _Array, shape: Sequence[int]) -> _Array:
+    """(groups, inputs, places): what the weights of each group of outputs are multiplied with."""
+    if op.type == "mul":
+        rows = value.reshape(-1, shape[0])
+        return rows[:: max(1, len(rows) // _PLACES)].T[None]
+    groups = int(op.get("groups", 1))
+    windows = _windows(op, value, shape[2:])
+    count, channels, height, width = windows.shape[:4]
+    places = np.arange(0, height * width, max(1, count * height * width // _PLACES))
+    taken = windows[:, :, places // width, places % width]  # (count, channels, places, kh, kw)
+    taken = taken.transpose(1, 3, 4, 0, 2)
+    return np.ascontiguousarray(taken).reshape(groups, channels // groups * np.prod(shape[2:]), -1)
+
+
+def _windows(op: Op, value: _Array, kernel: Sequence[int]) -> _Array:
+    """(count, channels, height, width, kernel height, kernel width) of what a filter meets."""
+    strides, dilations = (list(op.get(name, [1, 1])) for name in ("strides", "dilations"))
+    before_after = list(_paddings(op, value.shape[2:], kernel, strides, dilations))
+    padded = np.pad(value, [(0, 0), (0, 0), *before_after])
+    extents = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations))
+    windows: _Array = np.lib.stride_tricks.sliding_window_view(padded, extents, (2, 3))  # type: ignore[call-overload]
+    return windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
+
+
+def _paddings(
+    op: Op, size: Sequence[int], kernel: Sequence[int], strides: list[int], dilations: list[int]
+) -> Iterator[tuple[int, int]]:
+    algorithm = op.get("padding_algorithm", "EXPLICIT")
+    given = list(op.get("paddings", [0, 0]))
+    given = given if len(given) == 4 else [given[0], given[0], given[1], given[1]]
+    for axis in (0, 1):
+        if algorithm == "VALID":
+            yield 0, 0
+        elif algorithm == "SAME":  # paddle/phi/kernels/cpu/conv_util.h: without dilation
+            missing = (-(-size[axis] // strides[axis]) - 1) * strides[axis]
+            missing = max(0, missing + kernel[axis] - size[axis])
+            dilations[axis] = 1
+            yield missing // 2, missing - missing // 2
+        else:
+            yield given[2 * axis], given[2 * axis + 1]
+
+
+def _rounded(weight: _Array, program: Program, op: Op, moment: _Array) -> _Array:
+    """The integers of a layer's weights, in the shape of `weight`."""
+    exact = weight.astype(np.float64)
+    stored = program.params[op.inputs[LAYERS[op.type].weight][0]]
+    exact = exact.T if op.type == "mul" else exact  # outputs first
+    before = stored.T if op.type == "mul" else stored
+    step = _steps(program, op, len(exact))
+    groups = len(moment)
+    rows = (exact.reshape(len(exact), -1) / step[:, None]).reshape(groups, -1, moment.shape[1])
+    start = before.reshape(rows.shape).astype(np.float64)
+    found = rounded_for(rows, moment, start)
+    result = found.reshape(exact.shape)
+    return result.T if op.type == "mul" else result
+
+
+def _steps(program: Program, op: Op, outputs: int) -> _Array:
+    """The step of each output's weights, by what makes numbers of the integers of its layer."""
+    (behind,) = program.consumers()[op.outputs[LAYERS[op.type].output][0]]
+    if behind.type == "fake_dequantize_max_abs":  # max_range: 127 * 127 / scale
+        most = np.full(outputs, steps(8) ** 2 / behind.get("max_range"))
+    else:
+        most = program.params[behind.inputs["Scales"][0]].ravel().astype(np.float64)
+    return np.asarray(np.where(most > 0, most / steps(8), 1.0))
+
+
+def rounded_for(exact: _Array, moment: _Array, start: _Array) -> _Array:
+    """Whole numbers in place of `exact` (groups, outputs, inputs), at most 127, such that the
+    products with inputs that go together as `moment` says stay as they were.
+
+    `start` is another rounding, which an output keeps where nothing better is found.
+    """
+    moment = moment + _damping(moment)
+    handed = _swept(_handed_on(exact, moment), exact, moment)
+    moved = _swept(start, exact, moment)
+    better = _error(handed - exact, moment) < _error(moved - exact, moment)
+    return np.asarray(np.where(better[..., None], handed, moved))
+
+
+def _damping(moment: _Array) -> _Array:
+    mean = np.trace(moment, axis1=1, axis2=2) / moment.shape[1]
+    mean = np.where(mean > 0, mean, 1.0)
+    return np.asarray(_DAMPING * mean[:, None, None] * np.eye(moment.shape[1]))
+
+
+def _error(off: _Array, moment: _Array) -> _Array:
+    return np.asarray(((off @ moment) * off).sum(axis=-1))
+
+
+def _handed_on(exact: _Array, moment: _Array) -> _Array:
+    """Round the inputs with the largest squares first, and hand on the error of each."""
+    order = np.argsort(-np.diagonal(moment, axis1=1, axis2=2), axis=1, kind="stable")
+    group = np.arange(len(moment))[:, None]
+    sorted_moment = moment[group[:, :, None], order[:, :, None], order[:, None, :]]
+    inverse = np.linalg.inv(sorted_moment)
+    factor = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
+    left = np.take_along_axis(exact, order[:, None, :], axis=2)
+    rounded = np.empty_like(left)
+    for place in range(left.shape[2]):
+        rounded[..., place] = np.clip(np.rint(left[..., place]), -steps(8), steps(8))
+        error = (left[..., place] - rounded[..., place]) / factor[:, None, place, place]
+        left[..., place + 1 :] -= error[..., None] * factor[:, None, place, place + 1 :]
+    result = np.empty_like(rounded)
+    np.put_along_axis(result, np.broadcast_to(order[:, None, :], rounded.shape), rounded, axis=2)
+    return result
+
+
+def _swept(start: _Array, exact: _Array, moment: _Array) -> _Array:
+    """Move single weights by a step while that lessens the error of the output."""
+    rounded = start.copy()
+    slope = (rounded - exact) @ moment
+    for _ in range(_SWEEPS):
+        moved = False
+        for place in range(exact.shape[2]):
+            curve = moment[:, place, place][:, None]
+            move = -np.rint(slope[..., place] / curve)
+            move = np.clip(rounded[..., place] + move, -steps(8), steps(8)) - rounded[..., place]
+            if move.any():
+                moved = True
+                rounded[..., place] += move
+                slope += move[..., None] * moment[:, None, place]
+        if not moved:
+            break
+    return rounded

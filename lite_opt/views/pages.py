@@ -1,0 +1,107 @@
+"""What a pipeline read on pages, and one run of it judged against another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lite_opt.judge.pages import PagesReport
+from lite_opt.judge.steps import Step
+from lite_opt.views.comparison import RATES_HEADER, about, rate_row
+from lite_opt.views.table import Item, Remark, Row, percent, table, warnings
+from py_runner.formats.pages import Pages
+
+__all__ = ["answers", "shares", "verdict", "verdict_view"]
+
+_SHOWN = 20
+
+
+def answers(run: Pages, path: str, notes: Sequence[str]) -> Iterator[Item]:
+    """The first lines, and where the time went."""
+    yield from warnings(notes)
+    for entry in run.skipped:
+        yield Remark(f"skipped {entry[0]}: {entry[1]}")
+    lines = [(page.id, line) for page in run.pages for line in page.text]
+    rows = [
+        (id_, repr(line.text), f"{line.score:.3f}", _corner(line.points), "yes" * line.turned)
+        for id_, line in lines[:_SHOWN]
+    ]
+    title = f"Lines (first {len(rows)} of {len(lines)})"
+    yield table(title, ("page", "text", "score", "at", "turned"), rows, left=2)
+    title = f"Run {path}: {len(run.pages)} pages in {run.wall_s:.1f} s"
+    yield table(title, ("step", "engine", "ms a page", "share"), _times(run), left=2)
+
+
+def shares(run: Pages) -> dict[str, float]:
+    """The milliseconds a page of each step: decoding, cutting out, and of each stage making
+    tensors, the graph and post-processing."""
+    count = len(run.pages)
+    spent = {"decode": run.decode_ms / count}
+    for name, stage in run.stages.items():
+        spent[f"{name}: preprocessing"] = stage.prepare_ms / count
+        spent[f"{name}: graph"] = stage.graph_ms / count
+        spent[f"{name}: post-processing"] = stage.answer_ms / count
+        if name == "detection":
+            spent["crop"] = run.crop_ms / count
+    return spent
+
+
+def verdict_view(report: PagesReport) -> Iterator[Item]:
+    """All of a comparison."""
+    yield table("Pages, end to end", RATES_HEADER, [rate_row(rate) for rate in report.rates])
+    yield table(
+        "Steps on the same input",
+        ("step", "alike", "95 % interval", "of", "limit", "largest |d score|", ""),
+        [_step(step) for step in report.steps if step.rate is not None],
+    )
+    yield "; ".join(f"{name} {value:.4g}" for name, value in report.figures.items())
+    if report.differing:
+        more = len(report.differing) - _SHOWN
+        names = ", ".join(report.differing[:_SHOWN])
+        yield f"differ: {names}" + (f" and {more} more" if more > 0 else "")
+    for who, run in (("reference", report.reference), ("candidate", report.candidate)):
+        yield f"{who}: {_made_by(run)}"
+    yield from warnings(report.warnings)
+    if report.culprit:
+        yield f"what makes the difference: {report.culprit}"
+    yield verdict(report)
+
+
+def verdict(report: PagesReport) -> str:
+    """The outcome in one line."""
+    if report:
+        return f"PASSED on {report.pages} pages"
+    return f"FAILED on {report.pages} pages: " + "; ".join(report.failures)
+
+
+def _times(run: Pages) -> list[Row]:
+    spent = shares(run)
+    total = sum(spent.values()) or 1.0
+    return [
+        (name, _engine(run, name), f"{value:.1f}", percent(value / total))
+        for name, value in spent.items()
+    ]
+
+
+def _engine(run: Pages, step: str) -> str:
+    stage, _, what = step.partition(": ")
+    if what != "graph":
+        return "-"
+    made = run.stages[stage]
+    return f"{made.engine} {made.engine_version} ({made.device}, {made.precision})"
+
+
+def _corner(points: Sequence[Sequence[float]]) -> str:
+    return f"{points[0][0]:.0f}, {points[0][1]:.0f}"
+
+
+def _step(step: Step) -> Row:
+    assert step.rate is not None
+    name, value, interval, of, limit, _ = rate_row(step.rate)
+    largest = "-" if step.largest is None else f"{step.largest:.1e}"
+    return name, value, interval, of, limit, largest, "OTHERWISE" if step.broken else ""
+
+
+def _made_by(run: Mapping[str, Any]) -> str:
+    stages = {about(stage): None for stage in run["stages"].values() if stage["engine_version"]}
+    return f"{run['pipeline']['name']} on {', '.join(stages)}"

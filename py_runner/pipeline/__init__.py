@@ -1,0 +1,1 @@
+"""Pipelines: the answers of one bundle are what the next is fed."""

@@ -47,7 +47,8 @@ class _Layer:
 
     def affine(self) -> tuple[Any, Any]:
         """What the bias and the batch_norm multiply each channel by, and what they add then."""
-        factor, added = np.float64(1.0), np.float64(0.0)
+        factor: Any = np.float64(1.0)
+        added: Any = np.float64(0.0)
         for op in self.tail:
             if op.type == "elementwise_add":
                 added = added + self.program.params[op.inputs["Y"][0]].astype(np.float64)
@@ -235,9 +236,7 @@ def _cuts(extent: int, side: int) -> list[tuple[int, int, int]]:
     return [(start, start, end) for start, end in zip(starts, [*starts[1:], extent])]
 
 
-def _held(
-    whole: Any, rows: tuple[int, int, int], columns: tuple[int, int, int], side: int
-) -> Any:
+def _held(whole: Any, rows: tuple[int, int, int], columns: tuple[int, int, int], side: int) -> Any:
     """The weights that one window holds, zeros elsewhere."""
     held = np.zeros((*whole.shape[:2], side, side), whole.dtype)
     (top, above, below), (left, before, behind) = rows, columns

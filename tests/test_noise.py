@@ -244,8 +244,9 @@ def test_what_cannot_be_compared_is_no_noise() -> None:
 
 
 def test_an_estimate_of_kernels_is_noise() -> None:
-    def estimated() -> Run:
-        return made(off(3e-4))
+    def estimated() -> tuple[Run, Run]:
+        other = 2 * MAPS  # of another model: what that does is no noise
+        return made(other), made(other + (off(3e-4) - MAPS) * 2)
 
     def answer(given: Sequence[Sample], device: str) -> Run:
         return made(off(1e-4))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,20 +84,31 @@ class Case:
         """
         self.watch.say("measuring the server's own noise")
         samples, reference = self.samples[: self.kept], self.reference.first(self.kept)
-        program = self.models.program
-        estimated = approximated(program)
-        approximate = partial(self.on_server, estimated, samples, "fp32") if estimated else None
         if self.source.precision != "int8":
-            found = noise_of_server(samples, reference, self._of_source, approximate)
-            return {name: found.get(name, 0.0) for name in reference.outputs}
-        answered = self.on_server(program, samples, "fp32")
-        found = noise_of_server(
-            samples,
-            answered,
-            lambda fed, device: self.on_server(program, fed, "fp32", device),
-            approximate,
-        )
-        return dict(zip(reference.outputs, (found.get(name, 0.0) for name in answered.outputs)))
+            return self._noise(samples, reference, self._of_source)
+        answered = self._repaired(samples)
+        found = self._noise(samples, answered, self._repaired)
+        return dict(zip(reference.outputs, found.values()))
+
+    def _noise(
+        self,
+        samples: list[Sample],
+        reference: Run,
+        answer: Callable[[Sequence[Sample], str], Run],
+    ) -> dict[str, float]:
+        """`noise_of_server`, of every output."""
+        estimated = approximated(self.models.program)
+
+        def estimate() -> tuple[Run, Run]:
+            # Both of what was repaired: between it and the source may lie a fault.
+            assert estimated is not None
+            return self._repaired(samples), self.on_server(estimated, samples, "fp32")
+
+        found = noise_of_server(samples, reference, answer, estimate if estimated else None)
+        return {name: found.get(name, 0.0) for name in reference.outputs}
+
+    def _repaired(self, samples: Sequence[Sample], device: str = "cpu") -> Run:
+        return self.on_server(self.models.program, samples, "fp32", device)
 
     def _of_source(self, samples: Sequence[Sample], device: str) -> Run:
         with temporary_folder() as temporary:

@@ -38,11 +38,11 @@ def noise_of_server(
     samples: Sequence[Sample],
     reference: Run,
     answer: Callable[[Sequence[Sample], str], Run],
-    approximate: Callable[[], Run] | None = None,
+    estimated: Callable[[], tuple[Run, Run]] | None = None,
 ) -> dict[str, float]:
     """The largest difference that `reference`, the answers to `samples`, has from the server's
-    answers to the same samples jittered, from those with other kernels, and from those of
-    `approximate`, the model with the error of kernels that estimate.
+    answers to the same samples jittered, and from those with other kernels; or that the two of
+    `estimated` have: one model's answers, and those with the error of kernels that estimate.
 
     `answer` runs the model of the reference on samples, on a device of the server engine. Other
     kernels on which it dies say nothing (oneDNN does on some models), nor do those that are off by
@@ -50,22 +50,22 @@ def noise_of_server(
     Outputs of integers have none: they are equal or another answer.
     """
     moved = [jittered(sample, seed) for seed, sample in enumerate(samples)]
-    noise: dict[str, float] = {}
-    experiments: list[tuple[Callable[[], Run], float]] = [
-        (lambda: answer(moved, "cpu"), 1.0),
-        (lambda: answer(samples, "cpu+onednn"), MOST_NOISE),
+    experiments: list[tuple[Callable[[], tuple[Run, Run]], float]] = [
+        (lambda: (reference, answer(moved, "cpu")), 1.0),
+        (lambda: (reference, answer(samples, "cpu+onednn")), MOST_NOISE),
     ]
-    if approximate is not None:
-        experiments.append((approximate, 1.0))
+    if estimated is not None:
+        experiments.append((estimated, 1.0))
+    noise: dict[str, float] = {}
     for experiment, most in experiments:
         try:
-            other = experiment()
+            still, other = experiment()
             # As if it had been fed the same: that it was not is the experiment.
-            report = compare(reference, replace(other, samples=reference.samples))
+            report = compare(still, replace(other, samples=still.samples))
         except (EngineError, DataError):
             continue
-        for output, values in zip(report.outputs, reference.outputs.values()):
+        for output, (name, values) in zip(report.outputs, reference.outputs.items()):
             found = min(1.0, output.max_probability_diff)
             if np.issubdtype(values[0].dtype, np.floating) and found <= most:
-                noise[output.name] = max(noise.get(output.name, 0.0), found)
+                noise[name] = max(noise.get(name, 0.0), found)
     return noise

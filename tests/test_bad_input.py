@@ -570,7 +570,7 @@ RUNS: dict[str, Case] = {
 }  # fmt: skip
 
 OPTIONS: dict[str, Case] = {
-    "name-too-long": (nothing, f"run {'x' * 300} -o new", 3, "bundle.json: File name too long"),
+    "name-too-long": (nothing, f"run {'x' * 300} -o new", 3, ".json: File name too long"),
     "name-not-utf-8": (
         nothing, "convert caf\udce9 -o new", 2, r"'caf\udce9': this name is not UTF-8: rename it",
     ),

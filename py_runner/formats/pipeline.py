@@ -10,7 +10,6 @@ NAME.bundle/
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -151,8 +150,8 @@ class Pipeline:
 
 
 def is_pipeline(path: str | Path) -> bool:
-    """Whether a folder says that it is a pipeline; no name is too long for the question."""
-    return os.path.exists(Path(path, MANIFEST))
+    """Whether a folder says that it is a pipeline."""
+    return Path(path, MANIFEST).exists()
 
 
 def _check_stages(kind: str, stages: Mapping[str, object]) -> None:

@@ -11,6 +11,8 @@ from test_optimize import same, types
 
 from lite_opt.model.program import Program, Var
 from lite_opt.passes.depthwise import depthwise_by_parts
+from lite_opt.passes.repair import repair
+from lite_opt.recipes import RECIPES
 
 Builder = make_model.Builder
 
@@ -124,3 +126,14 @@ def test_an_input_of_open_sides_is_not_cut() -> None:
     b = Builder()
     y = depthwise(b, b.input("x", (-1, 4, -1, -1)), (11, 11), pads=(5, 5, 5, 5))
     assert depthwise_by_parts(b.program(y)) == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "count"),
+    [("fp32", 4), ("int8-weights", 4), ("int16-weights", 4), ("fp16", 1), ("int8", 1)],
+)
+def test_only_float_kernels_take_parts(recipe: str, count: int) -> None:
+    b = Builder()
+    program = b.program(depthwise(b, b.input("x", (-1, 8, 14, 14)), (7, 7)))
+    repair(program, recipe=RECIPES[recipe])
+    assert types(program).count("depthwise_conv2d") == count

@@ -162,7 +162,7 @@ def convert(
 
         operators = len(program.ops)
         effects: list[Effect] = []
-        changes = tuple(repair(program, without=without, effects=effects))
+        changes = tuple(repair(program, recipe=chosen, without=without, effects=effects))
         if "arm" in plan.targets:
             changes += tuple(centre(program, data.judged))
         watch.say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")

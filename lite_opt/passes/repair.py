@@ -83,6 +83,7 @@ from lite_opt.passes.slices import crops_to_padding, join_splits, slices_to_spli
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.stored import narrow_double, stored_otherwise
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
+from lite_opt.recipes import RECIPES, Recipe
 from py_runner.errors import UsageError
 
 __all__ = ["OPTIONAL", "RULES", "SETTLED", "Effect", "repair"]
@@ -189,6 +190,8 @@ OPTIONAL = tuple(
     for rule in (evaluate, dropouts_to_scale, crops_to_padding, depthwise_by_parts, *SETTLED)
     if rule not in (bias_vectors, drop_dead_code)
 )
+# Measured with the kernels for fp32; in int8 it would put float sums between convolutions.
+_FLOAT_KERNELS = (depthwise_by_parts.name,)
 
 
 @dataclass
@@ -203,12 +206,17 @@ class Effect:
 
 
 def repair(
-    program: Program, *, without: Collection[str] = (), effects: list[Effect] | None = None
+    program: Program,
+    *,
+    recipe: Recipe = RECIPES["fp32"],
+    without: Collection[str] = (),
+    effects: list[Effect] | None = None,
 ) -> list[Change]:
     """Apply all rules to a program, in place, and return every change.
 
-    `without` names rules of OPTIONAL that are left out; UsageError for other names. To `effects`
-    is added what each rule did, in the order in which they first found work.
+    Some are only for what computes as `recipe` does. `without` names rules of OPTIONAL that are
+    left out; UsageError for other names. To `effects` is added what each rule did, in the order in
+    which they first found work.
     """
     unknown = sorted(set(without) - set(OPTIONAL))
     if unknown:
@@ -216,9 +224,10 @@ def repair(
             f"there is no pass '{unknown[0]}' that can be left out: choose {', '.join(OPTIONAL)}"
         )
     told: list[Effect] = [] if effects is None else effects
+    left_out = {*without, *(_FLOAT_KERNELS if recipe.rounds_activations else ())}
 
     def chosen(rules: Collection[Rule]) -> list[Rule]:
-        return [_told(rule, told) for rule in rules if rule.name not in without]
+        return [_told(rule, told) for rule in rules if rule.name not in left_out]
 
     settled = until_settled("optimize", chosen(SETTLED), because=_WORK)
     first, last = RULES[: RULES.index(optimize)], RULES[RULES.index(optimize) + 1 :]

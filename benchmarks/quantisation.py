@@ -228,7 +228,7 @@ def _answers(
         model = Source.of(load(saved), image=task.image).model(work)
     else:
         program = load(task.model)
-        repair(program)
+        repair(program, recipe=recipe("fp16"))
         (work / "fp16").mkdir(exist_ok=True)
         files = save(fake_fp16(program), work / "fp16")
         assert files.params is not None

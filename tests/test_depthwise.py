@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from test_optimize import same, types
 
+from lite_opt.conversion import losses
+from lite_opt.conversion.convert import convert
+from lite_opt.judge import layers
 from lite_opt.model.program import Program, Var
 from lite_opt.passes.depthwise import depthwise_by_parts
 from lite_opt.passes.repair import repair
 from lite_opt.recipes import RECIPES
+from py_runner.errors import UsageError
 
 Builder = make_model.Builder
 
@@ -137,3 +141,32 @@ def test_only_float_kernels_take_parts(recipe: str, count: int) -> None:
     program = b.program(depthwise(b, b.input("x", (-1, 8, 14, 14)), (7, 7)))
     repair(program, recipe=RECIPES[recipe])
     assert types(program).count("depthwise_conv2d") == count
+
+
+@pytest.mark.parametrize("recipe", ["fp16", "int8"])
+def test_who_repairs_for_a_recipe_repairs_as_a_conversion_does(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers are named, and the twin of a bundle is made, of the same operators."""
+    b = Builder()
+    conv = depthwise(b, b.input("x", (-1, 8, 14, 14)), (7, 7))
+    model = make_model.save(b.program(b.op("relu", {"X": [conv]}, "y", (-1, 8, 14, 14))), tmp_path)
+    seen: list[list[str]] = []
+
+    def stop(program: Program, *_: object, **__: object) -> None:
+        seen.append(types(program))
+        raise UsageError("far enough")
+
+    data = tmp_path / "data"
+    data.mkdir()
+    np.save(data / "a.npy", np.random.default_rng(0).random((2, 8, 14, 14), "float32"))
+    if recipe == "int8":
+        monkeypatch.setattr(losses, "calibrated", stop)
+        with pytest.raises(UsageError, match="far enough"):
+            losses.layer_losses(model, calibration=data, recipe=RECIPES["int8"])
+    else:
+        convert(model, tmp_path / "b", recipe="fp16", target=["arm"], check=False)
+        monkeypatch.setattr(layers, "_prepared", stop)
+        with pytest.raises(UsageError, match="far enough"):
+            layers.bundle_layers(model, tmp_path / "b", samples=[])
+    assert [kinds.count("depthwise_conv2d") for kinds in seen] == [1]

@@ -41,7 +41,7 @@ def layer_losses(
     data = Material.for_calibration(source, recipe, calibration)
     for warning in filter(None, (source.warning, *data.warnings)):
         watch.warn(warning)
-    repair(program)
+    repair(program, recipe=recipe)
     quantized = calibrated(program, recipe, data, watch)
     measured = (data.held_out or data.calibration)[:samples]
     watch.say(

@@ -166,7 +166,7 @@ def bundle_layers(
             program.var(spec.name).shape = spec.shape
     samples = list(samples)
     if quantized is None:
-        repair(candidate, without=without)
+        repair(candidate, recipe=chosen, without=without)
         if "arm" in opened.targets:
             centre(candidate, samples)
     if engine == "lite" and cannot("x86", chosen):

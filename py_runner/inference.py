@@ -11,7 +11,7 @@ from py_runner.devices import BOARDS, HERE, Device, board_words
 from py_runner.engines import ENGINES
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
-from py_runner.job import Job, Keep
+from py_runner.job import Job, Keep, everything
 from py_runner.tensors import Model, Sample
 from py_runner.watch import QUIET, Watch
 
@@ -32,7 +32,7 @@ def run(
     time_limit_s: float | None = None,
     unsafe_int8: bool = False,
     memory_limit_gb: float | None = None,
-    keep: Keep | None = None,
+    keep: Keep = everything,
     watch: Watch = QUIET,
 ) -> Run:
     """Feed samples to a model on an engine, which works in a process of its own.
@@ -79,7 +79,7 @@ def run(
         time_limit_s=time_limit_s,
         unsafe_int8=unsafe_int8,
         memory_limit_gb=memory_limit_gb,
-        **({} if keep is None else {"keep": keep}),
+        keep=keep,
     )
     if job.kind.takes == "bundle":
         job.check_file(bundle_target(engine, device))

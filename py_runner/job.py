@@ -14,10 +14,16 @@ from py_runner.errors import DataError, EngineError, UsageError
 from py_runner.formats.nb import read_nb
 from py_runner.tensors import Model, Sample
 
-__all__ = ["Job", "Keep", "memory_limit"]
+__all__ = ["Job", "Keep", "everything", "memory_limit"]
 
 # What is kept of the outputs of a sample, by its id: see `inference.run`.
 Keep = Callable[[str, Mapping[str, "np.ndarray[Any, Any]"]], "dict[str, np.ndarray[Any, Any]]"]
+
+
+def everything(_: str, outputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    """Keep all outputs."""
+    return dict(outputs)
+
 
 _LONGEST_S = 1e6  # what select() surely takes
 _MOST_GB = 1e6
@@ -53,7 +59,7 @@ class Job:
     time_limit_s: float | None = None
     unsafe_int8: bool = False
     memory_limit_gb: float | None = None
-    keep: Keep = lambda _, outputs: dict(outputs)
+    keep: Keep = everything
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:

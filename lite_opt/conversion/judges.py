@@ -18,7 +18,7 @@ from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_target
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.layers import first_difference
-from lite_opt.judge.layers.culprit import culprit
+from lite_opt.judge.layers.culprit import culprit_on
 from lite_opt.judge.limits import Limits, limits_for
 from lite_opt.judge.noise import noise_of_server
 from lite_opt.lite.optimizer import Optimizer
@@ -86,8 +86,7 @@ class Case:
         samples, reference = self.samples[: self.kept], self.reference.first(self.kept)
         if self.source.precision != "int8":
             return self._noise(samples, reference, self._of_source)
-        answered = self._repaired(samples)
-        found = self._noise(samples, answered, self._repaired)
+        found = self._noise(samples, self._answered, self._repaired)
         return dict(zip(reference.outputs, found.values()))
 
     def _noise(
@@ -102,10 +101,15 @@ class Case:
         def estimate() -> tuple[Run, Run]:
             # Both of what was repaired: between it and the source may lie a fault.
             assert estimated is not None
-            return self._repaired(samples), self.on_server(estimated, samples, "fp32")
+            return self._answered, self.on_server(estimated, samples, "fp32")
 
         found = noise_of_server(samples, reference, answer, estimate if estimated else None)
         return {name: found.get(name, 0.0) for name in reference.outputs}
+
+    @cached_property
+    def _answered(self) -> Run:
+        """What the repaired model answers to the samples that are kept, in float."""
+        return self._repaired(self.samples[: self.kept])
 
     def _repaired(self, samples: Sequence[Sample], device: str = "cpu") -> Run:
         return self.on_server(self.models.program, samples, "fp32", device)
@@ -463,25 +467,18 @@ def _blame(case: Case, device: str, limit_s: float, words: str) -> str:
     case.watch.say("it does not run: looking for the operator that it cannot run")
     program, recipe = case.models.of("arm")
 
-    def last_words(beginning: Program) -> str:
-        names = {spec.name for spec in beginning.inputs}
-        first = case.samples[0]
-        feeds = {name: value for name, value in first.feeds.items() if name in names}
+    def answer(beginning: Program, sample: Sample) -> Run:
         with temporary_folder() as folder:
-            try:
-                run(
-                    part(beginning, "arm", recipe, folder),
-                    [Sample(first.id, feeds)],
-                    engine="native",
-                    device=device,
-                    warmup=0,
-                    time_limit_s=limit_s,
-                )
-            except (RefusedError, ConvertError) as error:
-                return _without(folder, error)
-        return ""
+            return run(
+                part(beginning, "arm", recipe, folder),
+                [sample],
+                engine="native",
+                device=device,
+                warmup=0,
+                time_limit_s=limit_s,
+            )
 
-    op = culprit(program, last_words, words)
+    op = culprit_on(program, case.samples[0], answer, words)
     if op is None:
         return f"the ARM engine on {device} refuses the model; it said: {words}"
     return cannot_run(op, f"the ARM engine on {device}", words)

@@ -7,7 +7,7 @@ class scores are compared as centred logits, and the output has to move when the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from py_runner.formats.run import Run
 from py_runner.tasks import name_of
 from py_runner.tasks.options import NotOfTaskError
 
-__all__ = ["OutputDifference", "Report", "compare"]
+__all__ = ["OutputDifference", "Report", "compare", "lacks"]
 
 _Array = npt.NDArray[Any]
 
@@ -155,7 +155,8 @@ def compare(
     ids = [reference.samples[r].id for r, _ in pairs]
     labels = [reference.samples[r].label for r, _ in pairs]
     least = _LEAST_PROBABILITY.get(candidate.precision, _LEAST_PROBABILITY_FP32)
-    failures = [] if common else _lacks(reference, candidate)
+    every, there = ([sample.id for sample in run.samples] for run in (reference, candidate))
+    failures = [] if common else lacks(every, set(there), "samples")
     outputs, unjudged = [], []
     by_task = scores is not None and scores.judged
     ranking: Ranking | None = None
@@ -280,14 +281,13 @@ def _pairs(reference: Run, candidate: Run) -> tuple[list[tuple[int, int]], list[
     return pairs, notes
 
 
-def _lacks(reference: Run, candidate: Run) -> list[str]:
-    """What the candidate lacks of its reference, as a failure."""
-    there = {sample.id for sample in candidate.samples}
-    lacking = [sample.id for sample in reference.samples if sample.id not in there]
+def lacks(reference: Sequence[str], candidate: Collection[str], what: str) -> list[str]:
+    """What a candidate lacks of its reference, by ids of samples or pages, as a failure."""
+    lacking = [id_ for id_ in reference if id_ not in candidate]
     if not lacking:
         return []
     return [
-        f"{len(lacking)} of {len(reference.samples)} samples of the reference are not in the "
+        f"{len(lacking)} of {len(reference)} {what} of the reference are not in the "
         f"candidate, first '{lacking[0]}': run it on all of them, or pass --common"
     ]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lite_opt.judge.compare import lacks
 from lite_opt.judge.limits import task_limits_for
 from lite_opt.judge.rates import Rate, bootstrapped, share
 from lite_opt.judge.steps import Step, guilty, steps_of
@@ -77,7 +78,8 @@ def compare_pages(
     where there is no such limit or the libraries of the extra `ocr` are not installed.
     """
     theirs = {page.id for page in candidate.pages}
-    ids = [page.id for page in reference.pages if page.id in theirs]
+    every = [page.id for page in reference.pages]
+    ids = [id_ for id_ in every if id_ in theirs]
     if not ids:
         raise DataError("these runs have no page in common: run both on the same pages")
     if reference.kind != candidate.kind:
@@ -90,7 +92,7 @@ def compare_pages(
         rates += _by_labels(left, right, Path(truth), limits)
     steps, fed = steps_of(left, right, limits)
     blamed = guilty(steps)
-    failures = [] if common else _lacks(reference, candidate)
+    failures = [] if common else lacks(every, theirs, "pages")
     failures += [_broken(rate) for rate in rates if rate.broken]
     failures += [_broken_step(step) for step in steps if step.broken]
     if not any(page.text for page in (*left.pages, *right.pages)):
@@ -248,17 +250,6 @@ def _broken_step(step: Step) -> str:
         return f"{step.name}: a score moves by {step.largest:.2g}, and {step.most:g} is allowed"
     assert step.rate is not None
     return _broken(step.rate)
-
-
-def _lacks(reference: Pages, candidate: Pages) -> list[str]:
-    there = {page.id for page in candidate.pages}
-    lacking = [page.id for page in reference.pages if page.id not in there]
-    if not lacking:
-        return []
-    return [
-        f"{len(lacking)} of {len(reference.pages)} pages of the reference are not in the "
-        f"candidate, first '{lacking[0]}': run it on all of them, or pass --common"
-    ]
 
 
 def _warnings(

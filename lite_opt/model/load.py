@@ -16,6 +16,7 @@ from lite_opt.model.pir import read_pir
 from lite_opt.model.program import Graph, ModelFiles, Program
 from py_runner.errors import ModelError
 from py_runner.files.regular import read_bytes
+from py_runner.formats.bundle import refuse_pipeline
 
 __all__ = ["find_model", "load", "save", "stage"]
 
@@ -120,11 +121,7 @@ def _model_in(folder: Path) -> Path:
         return folder / "model"
     if (folder / "bundle.json").exists():
         raise ModelError(f"{folder}: is a bundle: convert takes the model that it was made from")
-    if (folder / "pipeline.json").exists():
-        raise ModelError(
-            f"{folder}: is a pipeline: name a stage, such as {folder}/detection (run, compare and "
-            "inspect take it)"
-        )
+    refuse_pipeline(folder)
     if any(folder.glob("*.nb")):
         raise ModelError(f"{folder}: holds .nb files and no bundle.json: copy the bundle again")
     raise ModelError(

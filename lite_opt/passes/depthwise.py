@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from lite_opt.model.padding import Pads, padding
 from lite_opt.model.program import Op, Program, Var
 from lite_opt.passes.affine import batch_norm_factors
 from lite_opt.passes.rule import place, program_rule, rewritten
-from lite_opt.passes.windows import Pads, padding
 
 __all__ = ["depthwise_by_parts"]
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lite_opt.model.padding import Pads, padding
 from lite_opt.model.program import Op
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["Pads", "adaptive_by_stride", "padding", "small_depthwise"]
+__all__ = ["adaptive_by_stride", "small_depthwise"]
 
 # conv_depthwise_3x3s2_fp32 has other code for widths up to 8 (conv3x3s2p01_depthwise_fp32.cc), and
 # conv_depthwise_3x3s1_fp32 up to 5.
 _NARROW = 8
-Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 @rule(
@@ -63,26 +63,6 @@ def small_depthwise(op: Op, site: Site) -> Iterator[str]:
     else:
         op.inputs["Input"] = [_padded(op, site, x, pads)]
         yield f"padded by {list(pads)} beforehand"
-
-
-def padding(op: Op, sides: tuple[int, ...], kernel: list[int]) -> Pads | None:
-    """How an operator pads two dimensions; None where that depends on a dynamic one."""
-    given = op.get("paddings", [0, 0])
-    algorithm = op.get("padding_algorithm", "EXPLICIT")
-    if algorithm == "VALID":
-        return (0, 0, 0, 0)
-    if algorithm == "SAME":
-        if min(sides) < 0:
-            return None
-        # lite/operators/conv_op.cc, UpdatePaddingAndDilation.
-        total = [
-            max((-(-side // stride) - 1) * stride + size - side, 0)
-            for side, stride, size in zip(sides, op.get("strides"), kernel)
-        ]
-        return (total[0] // 2, -(-total[0] // 2), total[1] // 2, -(-total[1] // 2))
-    if len(given) == 2:
-        return (given[0], given[0], given[1], given[1])
-    return (given[0], given[1], given[2], given[3])
 
 
 def _padded(op: Op, site: Site, x: str, pads: Pads) -> str:

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from lite_opt.model.program import Op, Program
 
@@ -27,6 +31,7 @@ __all__ = [
     "Slots",
     "is_quantized",
     "steps",
+    "stored_scales",
     "stored_weight",
 ]
 
@@ -95,6 +100,15 @@ def steps(bits: int) -> int:
 def is_quantized(program: Program) -> bool:
     """Whether a model was quantized before it came here, by training (QAT) or by PaddleSlim."""
     return any(op.type in OPERATORS for block in program.blocks for op in block.ops)
+
+
+def stored_scales(program: Program, op: Op) -> npt.NDArray[Any]:
+    """What 127 stands for in the stored weights that an operator makes numbers of, or in what is
+    computed with them: one for each channel, or one, as [N]."""
+    if op.type == "fake_dequantize_max_abs":
+        # Of what a layer computes, max_range is 127 * 127 / weight scale (quantization_pass.py).
+        return np.full(1, steps(8) ** 2 / op.get("max_range"))
+    return program.params[(op.inputs.get("Scales") or op.inputs["Scale"])[0]].ravel()
 
 
 def stored_weight(program: Program, op: Op, producers: Mapping[str, Op]) -> str | None:

@@ -13,7 +13,7 @@ Scales stay as they are: the largest magnitude of an output channel, or of all, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lite_opt.model.executor import Executor
+from lite_opt.model.padding import padding
 from lite_opt.model.program import Op, Program
 from lite_opt.quant.mixed import Quantized, QuantizedLayer
 from lite_opt.quant.observe import Probes
-from lite_opt.quant.operators import LAYERS, steps
+from lite_opt.quant.operators import LAYERS, steps, stored_scales
 from lite_opt.quant.rounding import BALANCED
 from py_runner.tensors import Sample
 from py_runner.watch import QUIET, Watch
@@ -48,22 +49,22 @@ def reconstructed(
 ) -> tuple[Quantized, int]:
     """The same with weights rounded for the outputs of their layers, and of how many layers."""
     program = quantized.program
-    readers: dict[str, int] = {}
-    for op in program.ops:
-        for name in op.reads:
-            readers[name] = readers.get(name, 0) + 1
+    readers = program.consumers()
     ops = {op.layer: op for op in program.ops if op.type in LAYERS}
     layers = [
         layer
         for layer in quantized.layers
-        if layer.op in BALANCED and readers[layer.weight] == 1 and _inputs(program, layer, ops)
+        if layer.op in BALANCED and len(readers[layer.weight]) == 1 and _inputs(program, layer, ops)
     ]
     if not layers:
         return quantized, 0
     moments = _moments(program, [ops[layer.layer] for layer in layers], samples, watch)
     result = program.copy()
     for number, (layer, moment) in enumerate(zip(layers, moments), start=1):
-        value = _rounded(quantized.floats[layer.weight], program, ops[layer.layer], moment)
+        op = ops[layer.layer]
+        (behind,) = readers[op.outputs[LAYERS[op.type].output][0]]
+        scales = stored_scales(program, behind)
+        value = _rounded(quantized.floats[layer.weight], program, op, scales, moment)
         result.set_param(layer.weight, value.astype(program.params[layer.weight].dtype))
         watch.step("rounding", number, len(layers))
     return replace(quantized, program=result), len(layers)
@@ -118,54 +119,30 @@ def _columns(op: Op, value: _Array, shape: Sequence[int]) -> _Array:
 def _windows(op: Op, value: _Array, kernel: Sequence[int]) -> _Array:
     """(count, channels, height, width, kernel height, kernel width) of what a filter meets."""
     strides, dilations = (list(op.get(name, [1, 1])) for name in ("strides", "dilations"))
-    before_after = list(_paddings(op, value.shape[2:], kernel, strides, dilations))
-    padded = np.pad(value, [(0, 0), (0, 0), *before_after])
+    if op.get("padding_algorithm") == "SAME":
+        dilations = [1, 1]  # it knows no other: paddle/phi/kernels/cpu/conv_util.h
+    pads = padding(op, value.shape[2:], kernel)
+    assert pads is not None  # the sides of a value are known
+    padded = np.pad(value, [(0, 0), (0, 0), pads[:2], pads[2:]])
     extents = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations))
     windows: _Array = np.lib.stride_tricks.sliding_window_view(padded, extents, (2, 3))  # type: ignore[call-overload]
     return windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
 
 
-def _paddings(
-    op: Op, size: Sequence[int], kernel: Sequence[int], strides: list[int], dilations: list[int]
-) -> Iterator[tuple[int, int]]:
-    algorithm = op.get("padding_algorithm", "EXPLICIT")
-    given = list(op.get("paddings", [0, 0]))
-    given = given if len(given) == 4 else [given[0], given[0], given[1], given[1]]
-    for axis in (0, 1):
-        if algorithm == "VALID":
-            yield 0, 0
-        elif algorithm == "SAME":  # paddle/phi/kernels/cpu/conv_util.h: without dilation
-            missing = (-(-size[axis] // strides[axis]) - 1) * strides[axis]
-            missing = max(0, missing + kernel[axis] - size[axis])
-            dilations[axis] = 1
-            yield missing // 2, missing - missing // 2
-        else:
-            yield given[2 * axis], given[2 * axis + 1]
-
-
-def _rounded(weight: _Array, program: Program, op: Op, moment: _Array) -> _Array:
+def _rounded(weight: _Array, program: Program, op: Op, scales: _Array, moment: _Array) -> _Array:
     """The integers of a layer's weights, in the shape of `weight`."""
     exact = weight.astype(np.float64)
     stored = program.params[op.inputs[LAYERS[op.type].weight][0]]
     exact = exact.T if op.type == "mul" else exact  # outputs first
     before = stored.T if op.type == "mul" else stored
-    step = _steps(program, op, len(exact))
+    most = np.broadcast_to(scales.astype(np.float64), len(exact))
+    step = np.where(most > 0, most / steps(8), 1.0)
     groups = len(moment)
     rows = (exact.reshape(len(exact), -1) / step[:, None]).reshape(groups, -1, moment.shape[1])
     start = before.reshape(rows.shape).astype(np.float64)
     found = rounded_for(rows, moment, start)
     result = found.reshape(exact.shape)
     return result.T if op.type == "mul" else result
-
-
-def _steps(program: Program, op: Op, outputs: int) -> _Array:
-    """The step of each output's weights, by what makes numbers of the integers of its layer."""
-    (behind,) = program.consumers()[op.outputs[LAYERS[op.type].output][0]]
-    if behind.type == "fake_dequantize_max_abs":  # max_range: 127 * 127 / scale
-        most = np.full(outputs, steps(8) ** 2 / behind.get("max_range"))
-    else:
-        most = program.params[behind.inputs["Scales"][0]].ravel().astype(np.float64)
-    return np.asarray(np.where(most > 0, most / steps(8), 1.0))
 
 
 def rounded_for(exact: _Array, moment: _Array, start: _Array) -> _Array:

@@ -23,6 +23,7 @@ from lite_opt.quant.operators import (
     UNREPAIRED,
     WEIGHT_ONLY,
     steps,
+    stored_scales,
 )
 from lite_opt.recipes import Recipe
 from py_runner.errors import ConvertError
@@ -78,15 +79,10 @@ def _numbers(program: Program, weight: str, op: Op) -> str:
     if weight not in program.params:
         raise ConvertError(f"{program.files.model}: '{op.layer}' dequantizes no stored weights")
     integers = program.params[weight].astype(np.float32)
-    if op.type == "fake_dequantize_max_abs":
-        # Of what a layer computes, max_range is 127 * 127 / weight scale (quantization_pass.py).
-        scale = np.full((), steps(8) ** 2 / op.get("max_range"), np.float32)
-    else:
-        name = (op.inputs.get("Scales") or op.inputs["Scale"])[0]
-        scale = program.params[name].ravel()
-        if scale.size > 1:
-            axis = op.get("quant_axis", 0)
-            scale = scale.reshape([-1 if i == axis else 1 for i in range(integers.ndim)])
+    scale = stored_scales(program, op).astype(np.float32)
+    if scale.size > 1:
+        axis = op.get("quant_axis", 0)
+        scale = scale.reshape([-1 if i == axis else 1 for i in range(integers.ndim)])
     name = program.new_name(f"{weight}.float")
     program.set_param(name, np.asarray(integers * scale / steps(8), np.float32))
     return name

@@ -26,10 +26,18 @@ from py_runner.files.regular import load_array, save_array
 from py_runner.formats.run import Run
 from py_runner.tensors import Model, Sample, TensorSpec, sample_hash
 
-__all__ = ["FORMAT", "Bundle", "SavedSample", "Target", "save_samples"]
+__all__ = ["FORMAT", "Bundle", "SavedSample", "Target", "refuse_pipeline", "save_samples"]
 
 FORMAT = 1
 _MANIFEST = "bundle.json"
+
+
+def refuse_pipeline(folder: Path) -> None:
+    """Raise ModelError where a folder is a pipeline, which has its bundles within."""
+    manifest.refuse(
+        folder / "pipeline.json",
+        "is a pipeline: name a stage, such as {0}/detection (run, compare and inspect take it)",
+    )
 
 
 @dataclass(frozen=True)
@@ -97,10 +105,7 @@ class Bundle:
         The model files are verified when they are asked for (`model`), not here.
         """
         path = Path(path)
-        manifest.refuse(
-            path / "pipeline.json",
-            "is a pipeline: name a stage, such as {0}/detection (run, compare and inspect take it)",
-        )
+        refuse_pipeline(path)
         document, data = manifest.read(
             path / _MANIFEST, what="a bundle", version=FORMAT, advice="convert the model again"
         )

@@ -7,7 +7,7 @@ can be judged stage by stage, and the same inputs be made again from the pages t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -132,23 +132,6 @@ class Fed:
 
 
 @dataclass(frozen=True)
-class _Manifest:
-    format: int
-    pipeline: dict[str, str]
-    kind: str
-    options: OcrOptions
-    machine: str
-    created: str
-    wall_s: float
-    decode_ms: float
-    crop_ms: float
-    stages: dict[str, StageInfo]
-    pages: tuple[Page, ...]
-    skipped: tuple[tuple[str, ...], ...] = ()
-    fed: Optional[Fed] = None  # noqa: UP045
-
-
-@dataclass(frozen=True)
 class Pages:
     """What a pipeline read on pages. Open one with `Pages.open`.
 
@@ -167,7 +150,7 @@ class Pages:
     stages: dict[str, StageInfo]
     pages: tuple[Page, ...] = field(repr=False)
     skipped: tuple[tuple[str, ...], ...] = ()
-    fed: Fed | None = None
+    fed: Optional[Fed] = None  # noqa: UP045
 
     def __post_init__(self) -> None:
         ids = [page.id for page in self.pages]
@@ -199,12 +182,12 @@ class Pages:
             path / MANIFEST, what="a run of a pipeline", version=FORMAT, advice="run again"
         )
         try:
-            about = manifest.from_json(_Manifest, document)
-            for stage in about.stages.values():
+            run = manifest.from_json(cls, document)
+            for stage in run.stages.values():
                 _ = stage.spec
-            return cls(**{f.name: getattr(about, f.name) for f in fields(cls)})
         except (TypeError, ValueError, UsageError, DataError) as error:
             raise ModelError(f"{path / MANIFEST}: damaged: {error}; run again") from None
+        return run
 
     @classmethod
     def merge(cls, runs: Sequence[Pages]) -> Pages:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 
 from lite_opt.judge.layers.graph import Graph
 from lite_opt.model.program import Op, Program
-from py_runner.errors import ModelError
+from py_runner.errors import ConvertError, ModelError, RefusedError
+from py_runner.tensors import Sample
 
-__all__ = ["culprit"]
+__all__ = ["culprit", "culprit_on"]
 
 _ENDS = ("feed", "fetch")
 
@@ -50,6 +52,24 @@ def culprit(program: Program, last_words: Callable[[Program], str], words: str) 
         # Nothing before the end died so. Where the words are another each time, any will do.
         last = _first(ends, lambda count: dies(count, alike=False))
     return ops[last - 1]
+
+
+def culprit_on(
+    program: Program, sample: Sample, answer: Callable[[Program, Sample], object], words: str
+) -> Op | None:
+    """The culprit of an engine that ended with `words`; `answer` has it run a beginning of the
+    program on what that takes of a sample."""
+
+    def last_words(beginning: Program) -> str:
+        names = {spec.name for spec in beginning.inputs}
+        feeds = {name: value for name, value in sample.feeds.items() if name in names}
+        try:
+            answer(beginning, replace(sample, feeds=feeds))
+        except (RefusedError, ConvertError) as error:
+            return str(error)
+        return ""
+
+    return culprit(program, last_words, words)
 
 
 def _first(ends: Sequence[int], dies: Callable[[int], bool]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lite_opt.judge.layers.culprit import culprit
+from lite_opt.judge.layers.culprit import culprit_on
 from lite_opt.judge.layers.graph import Graph, with_params
 from lite_opt.judge.layers.result import Numbers, numbers
 from lite_opt.lite.part import part, patience_s
@@ -219,16 +219,10 @@ class Sides:
         """The operator of a program that the edge cannot run, None where that is not found."""
         self._watch.say("it does not run: looking for the operator that it cannot run")
 
-        def last_words(beginning: Program) -> str:
-            names = {spec.name for spec in beginning.inputs}
-            feeds = {name: value for name, value in sample.feeds.items() if name in names}
-            try:
-                self._answers(beginning, [Sample(sample.id, feeds)], edge)
-            except (RefusedError, ConvertError) as error:
-                return str(error)
-            return ""
+        def answer(beginning: Program, fed: Sample) -> Run:
+            return self._answers(beginning, [fed], edge)
 
-        return culprit(program, last_words, words)
+        return culprit_on(program, sample, answer, words)
 
     def _answers(self, program: Program, samples: Sequence[Sample], edge: Edge | None) -> Run:
         """What the edge, or the server, answers; errors name the model, and no folder."""

@@ -24,7 +24,7 @@ from lite_opt.model.load import load
 from py_runner.data.image import ImageSpec
 from py_runner.data.random_samples import random_samples
 from py_runner.engines.worker import Worker
-from py_runner.errors import EngineError, ModelError
+from py_runner.errors import EngineError
 from py_runner.files import manifest
 from py_runner.files.checksum import sha256
 from py_runner.files.folder import check_free, temporary_folder, whole_folder
@@ -221,9 +221,6 @@ def _ask(worker: Worker, arrays: Mapping[str, _Array] | None = None) -> dict[str
 def _difference(plan: Architecture, worker: Worker, source: Source, shapes: _Shapes) -> float:
     """The largest difference between the network and the model, relative to its output's largest
     value; infinite where outputs are missing, of another shape, or not finite."""
-    lacking = {spec.name for spec in plan.inputs} - {spec.name for spec in source.inputs}
-    if lacking:
-        raise ModelError(f"{plan.name}: nothing that it puts out depends on input {min(lacking)}")
     batches = {
         spec.name: [(count, *spec.shape[1:]) for count in (1, 2)]
         for spec in source.inputs

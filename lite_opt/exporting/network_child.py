@@ -63,7 +63,11 @@ class _Session:
             state = self._network.state_dict()
             for name, value in feeds.items():
                 state[name[len(PARAMETERS) :]].set_value(value)
-            self._paddle.jit.save(self._saved, self._prefix, input_spec=self._inputs)
+            try:
+                self._paddle.jit.save(self._saved, self._prefix, input_spec=self._inputs)
+            except Exception as error:  # of any kind
+                name = type(self._network).__name__
+                raise ValueError(f"{name} cannot be saved: {_words(error)}") from error
             return {}
         tensors = [self._paddle.to_tensor(feeds[f"inputs/{i}"]) for i in range(len(feeds))]
         with self._paddle.no_grad():

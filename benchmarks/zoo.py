@@ -2,6 +2,7 @@
 
     python benchmarks/zoo.py list
     python benchmarks/zoo.py export SqueezeNet1_1 OUT_FOLDER --export pir --weights squeeze.npz
+    python benchmarks/zoo.py checkpoint SqueezeNet1_1 squeeze.pdparams  # as training saves it
     python benchmarks/zoo.py env FOLDER          # an environment with Paddle 2.6.2 (PADDLE_26)
     FOLDER/bin/python benchmarks/zoo.py export SqueezeNet1_1 OTHER_FOLDER --export legacy \\
         --weights squeeze.npz
@@ -706,6 +707,15 @@ def _export_here(
     }
 
 
+def _checkpoint_here(name: str, file: Path) -> None:
+    """Save the weights of one of the networks as PaddleClas' training does."""
+    if name not in _KNOWN:
+        raise ZooError(f"unknown network '{name}': `zoo.py list` prints their names")
+    import paddle
+
+    paddle.save(_build(name, _KNOWN[name], None).state_dict(), str(file))
+
+
 def _save(
     network: Any, spec: Network, folder: Path, images: Any, logits: Any, *, softmax: bool
 ) -> tuple[list[int], int, float]:
@@ -829,6 +839,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Paddle inference models of known networks")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="print the names of all networks")
+    saved = commands.add_parser("checkpoint", help="save weights as training does")
+    saved.add_argument("name")
+    saved.add_argument("file", type=Path)
     environment = commands.add_parser("env", help="make an environment with Paddle 2.6.2")
     environment.add_argument("folder", type=Path)
     one = commands.add_parser("export", help="export one network")
@@ -843,6 +856,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "list":
             print("\n".join(_KNOWN))
+        elif options.command == "checkpoint":
+            _checkpoint_here(options.name, options.file)
         elif options.command == "env":
             print(make_environment(options.folder))
         else:

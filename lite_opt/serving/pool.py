@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lite_opt.serving.logs import log
 from lite_opt.serving.refusals import Refusal
 from py_runner.devices.here import opened
 from py_runner.engines.worker import Worker
@@ -32,7 +33,7 @@ from py_runner.tensors import Sample
 __all__ = ["Answer", "Engines", "joined"]
 
 _Feeds = Mapping[str, npt.NDArray[Any]]
-_LOG = logging.getLogger("paddle_edge.serving")
+
 _LONGEST_PAUSE_S = 10.0  # between two attempts to start an engine
 _AT_ONCE = 2  # messages that an engine is sent: one to work at, and the next
 _HEADER_BYTES = 1 << 13  # more than a message has beside an array's elements
@@ -99,7 +100,7 @@ class Engines:
         died: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.job, self.count, self.max_batch = job, count, max_batch
-        self.alive, self.version = 0, ""
+        self.version = ""
         self._first, self._limit, self._batch_delay_s = first, queue, batch_delay_s
         self._died = died
         self._queue: deque[_Request] = deque()
@@ -108,13 +109,14 @@ class Engines:
         self._engine_ms = 0.0  # a row, of late
         self._fault = ""
         self._threads: list[threading.Thread] = []
+        self._workers: set[Worker] = set()
 
     def start(self) -> None:
         """Start all engines and wait for them. Raises EngineError where the first does not open."""
         first = opened(self.job, self._first)
         self.version = str(first.ready["version"])
         for text in first.ready["warnings"]:
-            _LOG.warning("engine", extra={"model": self.job.model.name, "text": text})
+            log(logging.WARNING, "engine", model=self.job.model.name, text=text)
         for number in range(self.count):
             given = first if number == 0 else None
             name = f"{self.job.model.name}-{number}"
@@ -125,6 +127,11 @@ class Engines:
             self._changed.wait_for(lambda: self.alive == self.count or bool(self._fault))
             if self._fault:
                 raise EngineError(self._fault)
+
+    @property
+    def alive(self) -> int:
+        """How many engines are there."""
+        return len(self._workers)
 
     @property
     def waiting(self) -> int:
@@ -162,11 +169,17 @@ class Engines:
             self._changed.notify_all()
             return request.future
 
-    def close(self) -> None:
-        """End the engines when they have answered what waits."""
+    def close(self, patience_s: float = 1.0) -> None:
+        """End the engines; what is not answered within the patience is refused."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        until = time.monotonic() + patience_s
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        self._refuse_all()
+        for worker in list(self._workers):
+            worker.kill()
         for thread in self._threads:
             thread.join()
 
@@ -176,35 +189,34 @@ class Engines:
         while not self._closing:
             try:
                 with worker or opened(self.job, self._first) as worker:
-                    self._count(1)
+                    self._is_there(worker, True)
                     try:
                         self._serve(worker)
                         return
                     finally:
-                        self._count(-1)
+                        self._is_there(worker, False)
             except Exception as error:  # whatever it is, there has to be an engine again
                 died_at_work = worker is not None
                 worker, text = None, str(error)
-                _LOG.error("engine ended", extra={"model": self.job.model.name, "text": text})
+                log(logging.ERROR, "engine ended", model=self.job.model.name, text=text)
                 self._died(text)
                 pause_s = 0.0 if died_at_work else min(max(2 * pause_s, 0.1), _LONGEST_PAUSE_S)
                 with self._changed:
                     self._fault = "" if died_at_work else text
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._closing, pause_s)
-        self._refuse_all()
 
-    def _count(self, change: int) -> None:
+    def _is_there(self, worker: Worker, there: bool) -> None:
         with self._changed:
-            self.alive += change
-            if change > 0:
+            (self._workers.add if there else self._workers.remove)(worker)
+            if there:
                 self._fault = ""
             self._changed.notify_all()
 
     def _refuse_all(self) -> None:
-        """Nobody is left to answer what waits."""
+        """Nobody is going to answer what waits."""
         with self._changed:
-            while self._queue and not self.alive:
+            while self._queue:
                 self._queue.popleft().fail(Refusal(503, "the server stops"))
 
     def _serve(self, worker: Worker) -> None:

@@ -19,8 +19,9 @@ from lite_opt.serving.refusals import Refusal
 from lite_opt.serving.shadow import Shadow
 from lite_opt.views.pictures import check_drawable, drawn
 from py_runner.data.decode import open_image
-from py_runner.data.image_files import picture_feeds
+from py_runner.data.image_files import picture_feeds, picture_target
 from py_runner.data.random_samples import random_samples
+from py_runner.data.source import Wanted
 from py_runner.errors import DataError, ModelError, PaddleEdgeError, UsageError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run, SampleInfo, machine
@@ -42,13 +43,13 @@ _VERSION_DIGITS = 12
 
 @dataclass
 class Served:
-    """A bundle, the engines that run it, and where there are any, those of the model that it was
-    made from. `state` is "starting", "ready" or "failed"; `why` says what of the latter two."""
+    """A bundle and the engines that run it, in `pools` by "edge" and, where it is there, "server":
+    that of the model which the bundle was made from. `state` is "starting", "ready" or "failed",
+    and `why` says what is the matter with the last."""
 
     name: str
     bundle: Bundle
     edge: Engines
-    server: Engines | None = None
     shadow: Shadow | None = None
     max_pixels: int = 50_000_000
     state: str = "starting"
@@ -56,12 +57,21 @@ class Served:
     pools: dict[str, Engines] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pools = {"edge": self.edge, **({"server": self.server} if self.server else {})}
+        self.pools = {"edge": self.edge}
+
+    def add_server(self, engines: Engines) -> None:
+        """Have the server engine beside the edge one."""
+        self.pools["server"] = engines
 
     @property
     def version(self) -> str:
         """The first digits of the bundle's checksum: another bundle is another version."""
         return self.bundle.sha256[:_VERSION_DIGITS]
+
+    @property
+    def task(self) -> str:
+        """The name of its task."""
+        return name_of(self.bundle.task)
 
     @property
     def ready(self) -> bool:
@@ -96,7 +106,7 @@ class Served:
             "version": self.version,
             "ready": self.ready,
             "state": self.state,
-            "task": name_of(self.bundle.task),
+            "task": self.task,
             "precision": self.edge.job.model.precision,
             "engines": {
                 role: {"engine": pool.job.engine, "version": pool.version, "alive": pool.alive}
@@ -137,12 +147,12 @@ class Served:
     def _in_batches(self, samples: Sequence[Sample]) -> list[Answer]:
         """Each sample's answer where it ran in a batch with the others, in a place of its own."""
         count, answers = self.edge.max_batch, []
-        for number in range(len(samples)):
-            batch = [samples[(number + i) % len(samples)].feeds for i in range(count)]
-            alike = [f for f in batch if all(f[n].shape == v.shape for n, v in batch[0].items())]
-            place = number % len(alike)
-            mine = alike[-place:] + alike[:-place] if place else alike
-            whole = self._wait(joined(mine))
+        for number, sample in enumerate(samples):
+            alike = [s.feeds for s in samples if _shapes(s.feeds) == _shapes(sample.feeds)]
+            batch = [alike[(number + i) % len(alike)] for i in range(count)]
+            place = number % count
+            batch[place] = sample.feeds
+            whole = self._wait(joined(batch))
             outputs = {n: value[place : place + 1] for n, value in whole.outputs.items()}
             answers.append(replace(whole, outputs=outputs))
         return answers
@@ -190,15 +200,18 @@ class Served:
             picture = open_image(
                 io.BytesIO(data), spec, name="the picture", formats=_FORMATS, most=self.max_pixels
             )
-            feeds = picture_feeds("the picture", np.asarray(picture), spec, self.bundle.inputs)
+            wanted = Wanted(self.bundle.inputs, spec, None)
+            target, _ = picture_target(self.bundle.path, wanted)
+            pixels = np.asarray(picture)
+            feeds = picture_feeds("the picture", pixels, target, spec, self.bundle.inputs)
         except (DataError, UsageError) as error:
             raise Refusal(400, str(error)) from None
         return picture, feeds
 
     def told(
-        self, role: str, answer: Answer, picture: Image.Image, *, draw: bool, top: int = 5
+        self, role: str, answer: Answer, picture: Image.Image, draw: bool, top: int
     ) -> dict[str, Any]:
-        """An answer to a picture by the bundle's task, as JSON has it; with `draw` also as a PNG."""
+        """An answer to a picture by the bundle's task, for JSON; with `draw` as a PNG, too."""
         run = self.run_of(role, [answer])
         document: dict[str, Any] = {
             "engine": run.engine,
@@ -246,6 +259,10 @@ def first_sample(bundle: Bundle, rows: int) -> Sample:
     samples = bundle.read_samples() or random_samples(bundle.inputs, image=bundle.image)
     feeds = {name: np.repeat(value, rows, 0) for name, value in samples[0].feeds.items()}
     return Sample(samples[0].id, feeds if rows > 1 else samples[0].feeds)
+
+
+def _shapes(feeds: _Feeds) -> dict[str, tuple[int, ...]]:
+    return {name: value.shape for name, value in feeds.items()}
 
 
 def _tensors(run: Run) -> dict[str, Any]:

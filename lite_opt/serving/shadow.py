@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import limits_for
+from lite_opt.serving.logs import log
 from lite_opt.serving.metrics import Metrics
 from lite_opt.serving.pool import Answer, Engines
 from lite_opt.serving.refusals import Refusal
@@ -20,17 +21,18 @@ from py_runner.formats.run import Run
 
 __all__ = ["Shadow", "agreement"]
 
-_LOG = logging.getLogger("paddle_edge.serving")
+
 _PATIENCE_S = 60.0  # nobody waits for these answers
 
-RunOf = Callable[[str, Answer], Run]
+RunOf = Callable[[str, "list[Answer]"], Run]
 
 
 class Shadow:
-    """Has a share of the requests answered by the server engine too, when the edge has answered.
+    """Has a share of a model's requests answered by the server engine too, when the edge has
+    answered.
 
     Every so many requests one is taken, not by chance. Where the server engine does not keep up
-    they are skipped, and counted. `run_of` makes a Run of an answer by "edge" or "server".
+    they are skipped, and counted.
     """
 
     def __init__(
@@ -58,10 +60,11 @@ class Shadow:
     def _compare(self, edge: Answer, done: Future[Answer]) -> None:
         """In a thread of the server's pool."""
         try:
-            report = agreement(self._run_of("server", done.result()), self._run_of("edge", edge))
+            server = self._run_of("server", [done.result()])
+            report = agreement(server, self._run_of("edge", [edge]))
         except (Refusal, PaddleEdgeError) as error:
             self._metrics.shadowed.labels(self._name, "failed").inc()
-            _LOG.warning("shadow failed", extra={"model": self._name, "text": str(error)})
+            log(logging.WARNING, "shadow failed", model=self._name, text=str(error))
             return
         self.count(report)
 
@@ -76,8 +79,8 @@ class Shadow:
             max(output.max_probability_diff for output in report.outputs)
         )
         if not report:
-            told = {"model": name, "failures": [*report.failures, *report.unjudged]}
-            _LOG.warning("shadow disagrees", extra=told)
+            why = [*report.failures, *report.unjudged]
+            log(logging.WARNING, "shadow disagrees", model=name, failures=why)
 
 
 def agreement(server: Run, edge: Run) -> Report:

@@ -109,7 +109,7 @@ def command(
     no_check: bool,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> bool:
     """Serve bundles by the Open Inference Protocol, over HTTP and gRPC, and a page to try them.
 
     It is ready when each bundle has answered its own samples as the server did. What it does is
@@ -150,7 +150,9 @@ def command(
     ):
         done = serve(models, settings, metrics, check=not no_check)
     text = f"stopped: {done['answered']} requests were answered, {done['refused']} refused"
-    tell(done, [Remark(text)], as_json=as_json)
+    remarks = [Remark(note) for note in (done["failed"], text) if note]
+    tell(done, remarks, as_json=as_json)
+    return done["failed"] is None
 
 
 def _path(name: str | None) -> Path | None:

@@ -150,10 +150,11 @@ class _Doors:
             "task": served.task,
             "prepare_ms": (time.perf_counter() - began) * 1e3,
         }
-        edge = await self._desk.answer(served, feeds, give_up)
-        answers = {"edge": edge}
         if both:
-            answers["server"] = await self._desk.ask(served, "server", feeds, give_up)
+            ask, roles = self._desk.ask, ("edge", "server")  # one after the other: for honest times
+            answers = {role: await ask(served, role, feeds, give_up) for role in roles}
+        else:
+            answers = {"edge": await self._desk.answer(served, feeds, give_up)}
         for role, answer in answers.items():
             told = (served.told, role, answer, picture, draw, top)
             document[role] = await self._desk.apart(*told)

@@ -17,7 +17,7 @@ from lite_opt.serving.logs import log
 from lite_opt.serving.metrics import Metrics
 from lite_opt.serving.served import Served
 from lite_opt.serving.settings import Settings
-from py_runner.errors import PaddleEdgeError, UsageError
+from py_runner.errors import UsageError
 
 __all__ = ["serve"]
 
@@ -30,10 +30,10 @@ def serve(
     The doors are open from the start; ready it is when every model has shown, on the samples of its
     bundle, that it answers as the server did. Called in the main thread.
 
-    Returns {"answered", "refused", "address", "grpc"}.
+    Returns {"answered", "refused", "failed", "address", "grpc"}; "failed" says which bundle does
+    not answer as its reference, for which the server ends; None where nobody failed.
 
-    Raises ModelError where a bundle's answers are not those of its reference, EngineError where an
-    engine does not start, UsageError where an address is not to be had.
+    Raises EngineError where an engine does not start, UsageError where an address is not to be had.
     """
     desk = Desk({served.name: served for served in models}, settings, metrics)
     try:
@@ -68,8 +68,9 @@ async def _serve(desk: Desk, check: bool) -> dict[str, Any]:
     log(logging.INFO, "listening", **address)
     if not settings.loopback and not settings.token:
         log(logging.WARNING, "anybody who reaches this address may ask: give --token-file")
+    failed = None
     try:
-        await _until(stop, asyncio.create_task(_start(desk, check)), running)
+        failed = await _until(stop, asyncio.create_task(_start(desk, check)), running)
     finally:
         desk.stopping = True
         log(logging.INFO, "stopping", open_requests=desk.open_requests)
@@ -77,7 +78,7 @@ async def _serve(desk: Desk, check: bool) -> dict[str, Any]:
         await asyncio.gather(*ends)
         await running
     log(logging.INFO, "stopped", answered=desk.answered, refused=desk.refused)
-    return {"answered": desk.answered, "refused": desk.refused, **address}
+    return {"answered": desk.answered, "refused": desk.refused, "failed": failed, **address}
 
 
 def _told_to_stop() -> asyncio.Event:
@@ -95,40 +96,45 @@ def _told_to_stop() -> asyncio.Event:
     return stop
 
 
-async def _until(stop: asyncio.Event, starting: asyncio.Task[None], running: Any) -> None:
-    """Return when the process is told to stop. Raises what starting the models, or the HTTP
-    server, ended with."""
+async def _until(
+    stop: asyncio.Event, starting: asyncio.Task[str | None], running: asyncio.Task[None]
+) -> str | None:
+    """Wait until the process is told to stop, or a model has failed its check, which is returned.
+
+    Raises what starting the models, or the HTTP server, ended with.
+    """
     told = asyncio.create_task(stop.wait())
-    waited: set[Any] = {told, starting, running}
+    waited: set[asyncio.Task[Any]] = {told, starting, running}
     while not told.done():
         done, waited = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {told}:
-            task.result()
+        if starting in done and starting.result():
+            return starting.result()
+        if running in done:
+            running.result()
     if not starting.done():
         starting.cancel()
         with suppress(asyncio.CancelledError):
             await starting
+    return None
 
 
-async def _start(desk: Desk, check: bool) -> None:
-    """Start and check one model after the other."""
+async def _start(desk: Desk, check: bool) -> str | None:
+    """Start and check one model after the other; returns which failed its check, and why."""
     loop = asyncio.get_running_loop()
     for served in desk.models.values():
-        try:
-            await loop.run_in_executor(None, _ready, served, check)
-        except PaddleEdgeError as error:
-            served.state, served.why = "failed", str(error)
-            log(logging.ERROR, "failed", model=served.name, text=str(error))
-            raise
+        served.why = await loop.run_in_executor(None, _started, served, check)
+        served.state = "failed" if served.why else "ready"
+        if served.why:
+            log(logging.ERROR, "failed", model=served.name, text=served.why)
+            return f"{served.bundle.path}: {served.why}"
         log(logging.INFO, "ready", **_about(served), checked=check)
+    return None
 
 
-def _ready(served: Served, check: bool) -> None:
+def _started(served: Served, check: bool) -> str:
     for pool in served.pools.values():
         pool.start()
-    if check:
-        served.check()
-    served.state = "ready"
+    return served.check() if check else ""
 
 
 def _about(served: Served) -> Mapping[str, Any]:

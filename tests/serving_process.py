@@ -31,11 +31,8 @@ class Serving:
         self._told = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.await_event("listening")
-        about = self.events("listening")[0]
-        self.http, self.grpc = about["address"], about["grpc"]
-        if wait == "ready":
-            self.await_event("ready", models)
+        self._wait, self._models = wait, models
+        self.http = self.grpc = ""
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -113,6 +110,15 @@ class Serving:
         return code, json.loads(text) if text else {}
 
     def __enter__(self) -> Serving:
+        try:
+            self.await_event("listening")
+            about = self.events("listening")[0]
+            self.http, self.grpc = about["address"], about["grpc"]
+            if self._wait == "ready":
+                self.await_event("ready", self._models)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,7 +7,9 @@ Each round first lets a loop round the engine's own predictor, in a process of i
 some seconds, then 32 clients that keep their connections ask the server for a share of the
 requests, each as fast as it is answered, and hold every answer to the bits that `run` gave.
 A machine is noisy: what counts is the ratio, within a round, of requests a second to inferences a
-second of the loop; its median over the rounds is printed, and its spread.
+second of the loop; its median over the rounds is printed, and all of them. Where other work has the
+machine's cores too, processor time still tells: `cpu_ms` is what the loop takes for an inference,
+and for a request the engine's child, the server and the clients.
 
 Prints one JSON object.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -50,11 +53,11 @@ session = engine.open_session(config)
 session.prepare(feeds)
 for _ in range(3):
     session.run(feeds)
-count, start = 0, time.perf_counter()
+count, start, cpu = 0, time.perf_counter(), time.process_time()
 while time.perf_counter() - start < {seconds}:
     session.run(feeds)
     count += 1
-print(count / (time.perf_counter() - start))
+print(count / (time.perf_counter() - start), (time.process_time() - cpu) * 1e3 / count)
 """
 
 
@@ -175,18 +178,36 @@ def _ask(
     return ("right" if body[length:] == asked.expected else "wrong"), "", connection
 
 
-def _loop(bundle: Bundle, engine: str, feeds: dict[str, str]) -> float:
-    """Inferences a second of a bare loop round the engine."""
+def _loop(bundle: Bundle, engine: str, feeds: dict[str, str]) -> tuple[float, float]:
+    """Inferences a second of a bare loop round the engine, and its processor time for one (ms)."""
     model = bundle.model(bundle_target(engine))
     config = {"files": [str(f) for f in model.files], "threads": 1, "feeds": feeds}
     config["inputs"] = [spec.name for spec in model.inputs]
     script = _LOOP.format(engine=engine, seconds=BARE_S)
     argv = [sys.executable, "-W", "ignore", "-c", script, json.dumps(config)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    per_s, cpu_ms = map(float, done.stdout.split()[-2:])
+    return per_s, cpu_ms
 
 
-def _served(bundle: Path, options: Sequence[str]) -> tuple[subprocess.Popen[str], str]:
+def _cpu_ms(pid: int) -> float:
+    """The processor time that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) * 1e3 / os.sysconf("SC_CLK_TCK")
+
+
+def _times(server: int) -> dict[str, float]:
+    """What all sides have taken so far (ms)."""
+    engines = [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(server)
+    ]
+    sides = {"engine": sum(map(_cpu_ms, engines)), "server": _cpu_ms(server)}
+    return {**sides, "clients": time.process_time() * 1e3}
+
+
+def serving_bundle(bundle: Path, options: Sequence[str]) -> tuple[subprocess.Popen[str], str]:
     """A server that is ready, and its address."""
     argv = [sys.executable, "-m", "lite_opt.cli.main", "serve", str(bundle), "--port", "0"]
     server = subprocess.Popen(
@@ -212,16 +233,22 @@ def measure(
     first = {name: f"{path}/{file}" for name, file in bundle.samples[0].feeds.items()}
     model = bundle.model(bundle_target(engine))
     asked = questions(bundle.name, samples, run(model, samples, engine=engine))
-    server, address = _served(path, ["--engine", engine, *options])
+    server, address = serving_bundle(path, ["--engine", engine, *options])
     ratios, bare, served = [], [], []
+    cpu_ms: dict[str, float] = Counter()
     ends: Counter[str] = Counter()
     latency_ms: list[float] = []
     try:
         for _ in range(rounds):
-            bare.append(_loop(bundle, engine, first))
+            per_s, loop_ms = _loop(bundle, engine, first)
+            bare.append(per_s)
+            before = _times(server.pid)
             outcome = load(address, asked, clients=clients, requests=requests // rounds)
             served.append(sum(outcome.ends.values()) / outcome.wall_s)
             ratios.append(served[-1] / bare[-1])
+            cpu_ms["loop"] += loop_ms / rounds
+            for side, now in _times(server.pid).items():
+                cpu_ms[side] += (now - before[side]) / requests
             ends += outcome.ends
             latency_ms += outcome.latency_ms
             print(f"{bare[-1]:.1f} bare, {served[-1]:.1f} served a second", file=sys.stderr)
@@ -237,6 +264,7 @@ def measure(
         "served_per_s": round(statistics.median(served), 1),
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
+        "cpu_ms": {side: round(ms, 2) for side, ms in cpu_ms.items()},
         "p50_ms": round(float(p50), 1),
         "p99_ms": round(float(p99), 1),
         "p99_of_queue": round(float(p99) / (clients * 1e3 / statistics.median(bare)), 2),

@@ -243,7 +243,7 @@ def test_importing_the_runner_pulls_in_no_engine() -> None:
 # Options and arguments of text that never name a file to read or to write.
 TEXT = {
     "name", "engine", "device", "precision", "recipe", "target", "algorithm", "effort", "version",
-    "url",
+    "url", "host",
     "devices",
     "float_layers",
     "lite",

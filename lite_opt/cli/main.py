@@ -39,6 +39,7 @@ COMMANDS = {
     "pipeline": "Make one bundle of several: detect text, turn it, read it.",
     "run": "What an engine answers to samples, and how fast.",
     "sdk": "Fetch the Paddle Lite SDKs for boards and phones.",
+    "serve": "Answer requests over HTTP and gRPC.",
     "sensitivity": "Which layers lose most in int8.",
 }
 

@@ -19,7 +19,7 @@ from py_runner.job import Job
 from py_runner.tensors import Sample, sample_hash
 from py_runner.watch import Watch
 
-__all__ = ["Here"]
+__all__ = ["Here", "opened"]
 
 
 class Here:
@@ -43,7 +43,7 @@ class Here:
         latency_ms: list[list[float]] = []
         peak = 0
         with (
-            _opened(job, first) as worker,
+            opened(job, first) as worker,
             _Sender(worker, chain([first], samples), job, infos) as sender,
         ):
             for text in worker.ready["warnings"]:
@@ -84,7 +84,7 @@ class Here:
         )
 
 
-def _opened(job: Job, first: Sample) -> Worker:
+def opened(job: Job, first: Sample) -> Worker:
     """The engine with the model open. Raises EngineError that names the file, in words."""
     model = job.model
     config: dict[str, Any] = {

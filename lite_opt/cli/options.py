@@ -272,7 +272,8 @@ TASK = click.option(
 ENGINE = click.option(
     "--engine",
     help="lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "
-    "boards, and x86) or paddle (Paddle Inference; default for models).",
+    "boards, and x86), onnx (ONNX Runtime, on target onnx) or paddle (Paddle Inference; default "
+    "for models).",
 )
 CALIBRATION = _as_one(
     "calibrating",

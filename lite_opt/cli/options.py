@@ -134,7 +134,12 @@ class Command(click.Command):
         values = [(param.type, ctx.params.get(param.name or "")) for param in self.params]
         written = [value for type_, value in values if isinstance(type_, Writes) and value]
         if any(map(os.path.exists, written)):
-            read = [value for type_, value in values if isinstance(type_, (Reads, MayRead))]
+            read = [
+                path
+                for type_, value in values
+                if isinstance(type_, (Reads, MayRead))
+                for path in (value if isinstance(value, tuple) else (value,))
+            ]
             read += [
                 path
                 for type_, value in values

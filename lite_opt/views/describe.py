@@ -9,7 +9,7 @@ from typing import Any
 
 from lite_opt.lite.kernels import SINCE, WITH_EXTRA, supported_ops
 from lite_opt.lite.refusals import reasons
-from lite_opt.lite.targets import TARGETS
+from lite_opt.lite.targets import LITE
 from lite_opt.model.cost import activation_bytes, flops, memory_bytes
 from lite_opt.model.load import load
 from lite_opt.model.program import Program
@@ -36,8 +36,8 @@ def describe(
     unknown, or asked of something that is not a model; EngineError where the optimizer, which
     knows what there are kernels for, is not installed.
     """
-    if target is not None and target not in TARGETS:
-        raise UsageError(f"unknown target '{target}': choose {' or '.join(TARGETS)}")
+    if target is not None and target not in LITE:
+        raise UsageError(f"unknown target '{target}': choose {' or '.join(LITE)}")
     document = _describe(Path(path), params, target)
     if target is not None and document["kind"] != "model":
         raise UsageError(f"{path}: is a {document['kind']}: a target is asked of a model")
@@ -70,6 +70,17 @@ def _bundle(bundle: Bundle) -> dict[str, Any]:
             targets[name] = {"file": target.file, "left_out": True, "precision": target.precision}
             continue
         file = bundle.model(name).files[0]
+        if target.onnx is not None:
+            targets[name] = {
+                "file": target.file,
+                "bytes": target.bytes,
+                "made_by": target.opt_version,
+                **asdict(target.onnx),
+                "ops": target.ops,
+                "weight_bytes_by_dtype": target.weights,
+                "precision": target.precision,
+            }
+            continue
         targets[name] = {**read_nb(file).to_json(), "precision": target.precision}
     return {
         "kind": "bundle",

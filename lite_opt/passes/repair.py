@@ -15,6 +15,12 @@ from lite_opt.passes.activations import (
 from lite_opt.passes.affine import fold_affine, fold_attention_scale
 from lite_opt.passes.arguments import constant_arguments, static_reshapes
 from lite_opt.passes.arithmetic import expand_bases, powers_to_products, smallest_by_negation
+from lite_opt.passes.attention import (
+    flip_operands,
+    flip_products,
+    layers_apart,
+    move_before_split,
+)
 from lite_opt.passes.attributes import (
     drop_callstack,
     fill_defaults,
@@ -98,9 +104,13 @@ SETTLED = (
     fold_attention_scale,
     patches_to_transpose,
     join_rearrangements,
+    flip_operands,
+    flip_products,
     whole_operands,
     slices_to_splits,
     join_splits,
+    layers_apart,
+    move_before_split,
     drop_dead_code,
 )
 _WORK = "these find work for each other"

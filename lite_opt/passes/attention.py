@@ -97,7 +97,7 @@ def _flip_chain(site: Site, op: Op) -> _Flip | None:
         if path is not None and len(path.end) > 1:
             flipped = path.flipped()
             plan = moves(flipped)
-            gain = -1.0 if plan is None else work(program, own) - plan[0]
+            gain = -1.0 if plan is None else work(own, elements(program, x)) - plan[0]
             if plan is not None and (found is None or gain > found.gain):
                 found = _Flip(gain, _putter(site, op, x, flipped, plan[1]))
         chain = chain[1:]
@@ -184,7 +184,7 @@ def flip_products(program: Program) -> Iterator[tuple[str, str]]:
         plan = back and moves(back)
         if not back or not plan:
             continue
-        gain = work(program, chain) - plan[0] + sum(flip.gain for flip in flips)
+        gain = work(chain, elements(program, name)) - plan[0] + sum(flip.gain for flip in flips)
         if gain <= _GAIN or program.var(name).shape[-2:].count(-1):
             continue
         flips[0].apply()
@@ -282,8 +282,11 @@ def move_before_split(program: Program) -> Iterator[tuple[str, str]]:
         price, plan, whole, paths = found
         old = [*above, split, *(op for part in parts for op in part.chain)]
         x = (above[0] if above else split).inputs["X"][0]
-        price += cost("split", elements(program, x))
-        if price >= work(program, old) - _GAIN:
+        count = elements(program, x)
+        present = work([*above, split], count) + sum(
+            work(part.chain, count / len(parts)) for part in parts
+        )
+        if price + cost("split", count) >= present - _GAIN:
             continue
         instead = dict.fromkeys(map(id, old), [])
         _replace(program, {**instead, id(split): _moved(site, split, x, plan, whole, parts, paths)})

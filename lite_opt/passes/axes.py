@@ -331,9 +331,9 @@ def cost(kind: str, elements: float, order: Sequence[int] = ()) -> float:
     return _OPERATOR + (_COPY * elements if kind == "split" else 0.0)
 
 
-def work(program: Program, ops: Sequence[Op]) -> float:
-    """About how many instructions operators take that move elements, for a batch of 1."""
-    return sum(cost(op.type, elements(program, op.reads[0]), op.get("axis") or ()) for op in ops)
+def work(ops: Sequence[Op], elements: float) -> float:
+    """About how many instructions operators take that each move so many elements."""
+    return sum(cost(op.type, elements, op.get("axis") or ()) for op in ops)
 
 
 def elements(program: Program, name: str) -> int:
@@ -369,7 +369,7 @@ def _plans(path: Path) -> list[Moves]:
 def moves(path: Path) -> tuple[float, Moves] | None:
     """What a path comes to: the cheapest operators, and what they take; None where there are too
     many axes."""
-    count = math.prod(max(d, 1) for d in path.start)
+    count = math.prod(max(d, 1) for d in path.start)  # as `elements` of what it starts with
 
     def price(plan: Moves) -> float:
         return sum(cost(kind, count, numbers if kind == "transpose2" else ())

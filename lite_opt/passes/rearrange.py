@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lite_opt.model.program import Op, Program
-from lite_opt.passes.axes import KINDS, Moves, follow, moves, work
+from lite_opt.passes.axes import KINDS, Moves, elements, follow, moves, work
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 
@@ -54,7 +54,7 @@ def join_rearrangements(op: Op, site: Site) -> Iterator[str]:
         own = own_of(site, chain)
         x = chain[0].inputs["X"][0]
         plan = _plan(program, x, chain)
-        if plan is not None and plan[0] < work(program, own) - 1:
+        if plan is not None and plan[0] < work(own, elements(program, x)) - 1:
             steps = Chain(op, site)
             put(steps, x, plan[1] or [("reshape2", list(steps.out.shape))])
             steps.end()
@@ -70,7 +70,7 @@ def _plan(program: Program, x: str, chain: list[Op]) -> tuple[float, Moves] | No
         if max(start.count(-1), end.count(-1)) > 1:
             return None
         plan: Moves = [] if start == end else [("reshape2", list(end))]
-        return work(program, chain[: len(plan)]), plan
+        return work(chain[: len(plan)], 0), plan
     path = follow(program, x, [(op, op.layer) for op in chain])
     return None if path is None else moves(path)
 

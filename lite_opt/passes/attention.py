@@ -14,7 +14,7 @@ import numpy as np
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.axes import KINDS, Moves, Path, cost, elements, follow, moves, work
 from lite_opt.passes.chain import Chain
-from lite_opt.passes.rearrange import chain_of, own_of, put
+from lite_opt.passes.rearrange import chain_after, chain_of, only_reader, own_of, put
 from lite_opt.passes.rule import Site, place, program_rule
 
 __all__ = ["flip_operands", "flip_products", "layers_apart", "move_before_split"]
@@ -38,22 +38,6 @@ def _each(program: Program, types: Collection[str]) -> Iterator[tuple[Op, Site]]
 
 def _replace(program: Program, instead: dict[int, list[Op]]) -> None:
     program.blocks[0].ops = [new for op in program.ops for new in instead.get(id(op), [op])]
-
-
-def _only_reader(site: Site, name: str) -> Op | None:
-    readers = site.consumers.get(name, [])
-    return readers[0] if len(readers) == 1 and name not in site.changing else None
-
-
-def _chain_after(site: Site, name: str) -> list[Op]:
-    """The reshapes and transpositions that a variable alone goes through."""
-    chain: list[Op] = []
-    while True:
-        reader = _only_reader(site, name)
-        if reader is None or reader.type not in KINDS or set(reader.inputs) != {"X"}:
-            return chain
-        chain.append(reader)
-        name = reader.layer
 
 
 def _is_flippable(site: Site, name: str) -> bool:
@@ -153,7 +137,7 @@ def _flip_product(site: Site, op: Op) -> _Flip | None:
 def _flip_summand(site: Site, name: str) -> _Flip | None:
     """What is added to a product, transposed."""
     op = site.producers.get(name)
-    if op is None or _only_reader(site, name) is None:
+    if op is None or only_reader(site, name) is None:
         return None
     if op.type == "matmul_v2":
         return _flip_product(site, op)
@@ -169,7 +153,7 @@ def flip_products(program: Program) -> Iterator[tuple[str, str]]:
         if product is None:
             continue
         flips, sums, name = [product], [], op.layer
-        while (reader := _only_reader(site, name)) and reader.type == "elementwise_add":
+        while (reader := only_reader(site, name)) and reader.type == "elementwise_add":
             others = [n for n in reader.reads if n != name]
             shapes = {program.var(n).shape for n in (*reader.reads, reader.layer)}
             other = _flip_summand(site, others[0]) if len(others) == len(shapes) == 1 else None
@@ -178,7 +162,7 @@ def flip_products(program: Program) -> Iterator[tuple[str, str]]:
             flips.append(other)
             sums.append((reader, others[0]))
             name = reader.layer
-        chain = _chain_after(site, name)
+        chain = chain_after(site, name)
         path = follow(program, name, _along(chain)) if chain else None
         back = path and path.backwards()
         plan = back and moves(back)
@@ -227,7 +211,7 @@ def _parts(site: Site, above: list[Op], split: Op) -> list[_Part]:
     start = (above[0] if above else split).inputs["X"][0]
     found = []
     for name in split.outputs["Out"]:
-        chain = _chain_after(site, name)
+        chain = chain_after(site, name)
         end = chain[-1].layer if chain else name
         steps = [*_along(above), (split, name), *_along(chain)]
         path = follow(site.program, start, steps)
@@ -288,8 +272,9 @@ def move_before_split(program: Program) -> Iterator[tuple[str, str]]:
         )
         if price + cost("split", count) >= present - _GAIN:
             continue
-        instead = dict.fromkeys(map(id, old), [])
-        _replace(program, {**instead, id(split): _moved(site, split, x, plan, whole, parts, paths)})
+        gone: dict[int, list[Op]] = {id(op): [] for op in old}
+        made = _moved(site, split, x, plan, whole, parts, paths)
+        _replace(program, {**gone, id(split): made})
         yield place(split), f"{len(old)} operators became {len(plan) + 1}"
 
 
@@ -365,7 +350,7 @@ def _layer(site: Site, split: Op) -> list[Op] | None:
     made = site.producers.get(add.inputs["X"][0]) if add and add.type == "elementwise_add" else None
     if add is None or made is None or made.type != "mul" or split.get("axis", 0) not in (-1, 2):
         return None
-    if _only_reader(site, x) is None or _only_reader(site, made.layer) is None:
+    if only_reader(site, x) is None or only_reader(site, made.layer) is None:
         return None
     weight, bias = (params.get(op.inputs["Y"][0]) for op in (made, add))
     width = site.program.var(x).shape[-1]

@@ -16,15 +16,15 @@ from itertools import chain
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.shapes import MAX_RANK
 
-__all__ = ["KINDS", "Moves", "Path", "cost", "elements", "follow", "moves", "work"]
+__all__ = ["KINDS", "Moves", "Path", "Shape", "cost", "elements", "follow", "moves", "work"]
 
 KINDS = ("reshape2", "transpose2")
 # What stands for the batch, which is dynamic, while axes are split: a prime that no axis has.
 _BATCH = 1_000_003
 # Instructions on a Cortex-A72, of kernels under QEMU: an element by the loop over all axes of
 # lite/kernels/arm/transpose_compute.cc, by its way for a matrix (which takes four by four), and by
-# split; and what an operator costs at all, above what it does.
-_LOOP, _MATRIX, _COPY, _OPERATOR = 10.0, 1.5, 0.5, 10_000.0
+# split; and what one operator less is worth, whatever it does.
+_LOOP, _MATRIX, _COPY, _OPERATOR = 10.0, 1.5, 0.5, 115_000.0
 
 Shape = tuple[int, ...]
 Moves = list[tuple[str, list[int]]]  # operators of KINDS, each with its shape or its order of axes
@@ -77,6 +77,22 @@ class Path:
             sizes=[self.sizes[n] for n in old],
             ends=[[new[n] for n in group] for group in self.ends],
         )
+
+    def starting(self, shape: Shape) -> Path:
+        """The same from another shape of as many elements."""
+        return replace(self, start=shape)
+
+    def ending(self, shape: Shape) -> Path | None:
+        """The same to another shape of as many elements; None where that cuts an axis."""
+        groups, rest = self.cuts(shape, self.order), iter(self.order)
+        if groups is None:
+            return None
+        return replace(self, end=shape, ends=[[next(rest) for _ in group] for group in groups])
+
+    def cuts(self, shape: Shape, order: list[int]) -> list[list[int]] | None:
+        """The sizes of small axes in an order, by dimension of a shape; None where it cuts one."""
+        sizes = [self.sizes[number] for number in order]
+        return _split(sizes, sized(shape, math.prod(sizes)) or ())
 
     def whole(self) -> Path | None:
         """The same of all parts of a split: the axis that counts them comes before the one that it
@@ -222,18 +238,19 @@ def follow(program: Program, x: str, steps: Sequence[tuple[Op, str]]) -> Path | 
     first = _numbered(program, start, steps)
     if first is None:
         return None
-    sizes: list[int] | None = [d for d in first if d != 1]
+    sizes = [d for d in first if d != 1]
     for _ in range(8):  # splitting an axis late may cut one that moved before
         walk = _Walk(sizes, list(enumerate(sizes)))
-        sizes = _walked(program, walk, steps, first)
-        if sizes is None:
+        finer = _walked(program, walk, steps, first)
+        if finer is None:
             return None
-        if not sizes:
+        if not finer:
             groups = walk.groups(sized(end, math.prod(s for _, s in walk.present)) or ())
             if groups is None:
                 return None
             ends = [[number for number, _ in group] for group in groups]
             return Path(start, end, walk.sizes, ends, walk.part)
+        sizes = finer
     return None
 
 

@@ -9,7 +9,8 @@ from lite_opt.passes.axes import KINDS, Moves, elements, follow, moves, work
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["chain_of", "join_rearrangements", "own_of", "put"]
+__all__ = ["chain_after", "chain_of", "join_rearrangements", "only_reader", "own_of", "put"]
+
 
 def chain_of(site: Site, op: Op) -> list[Op]:
     """The reshapes and transpositions that end with an operator, the first one first."""
@@ -22,6 +23,24 @@ def chain_of(site: Site, op: Op) -> list[Op]:
             return chain
         chain.insert(0, before)
 
+
+def only_reader(site: Site, name: str) -> Op | None:
+    """The operator that alone reads a variable."""
+    readers = site.consumers.get(name, [])
+    return readers[0] if len(readers) == 1 and name not in site.changing else None
+
+
+def chain_after(site: Site, name: str) -> list[Op]:
+    """The reshapes and transpositions that a variable alone goes through."""
+    chain: list[Op] = []
+    while True:
+        reader = only_reader(site, name)
+        if reader is None or reader.type not in KINDS or set(reader.inputs) != {"X"}:
+            return chain
+        chain.append(reader)
+        name = reader.layer
+
+
 def own_of(site: Site, chain: list[Op]) -> list[Op]:
     """The end of a chain that nobody else reads: what is saved where it is replaced."""
     own = chain[-1:]
@@ -31,6 +50,7 @@ def own_of(site: Site, chain: list[Op]) -> list[Op]:
         own.append(before)
     return own
 
+
 def put(steps: Chain, x: str, plan: Moves) -> str:
     """Add the operators of a plan to a chain; the name of the last one's output."""
     for kind, numbers in plan:
@@ -38,9 +58,10 @@ def put(steps: Chain, x: str, plan: Moves) -> str:
         x = steps.reshape(x, tuple(numbers)) if again else steps.transpose(x, numbers)
     return x
 
+
 @rule(
     ops=KINDS,
-    because="Lite moves the elements at each of them, and joins none; the kernel for matrices takes "
+    because="Lite moves the elements at each of them, and joins none; its kernel for matrices takes "
     "1.5 instructions an element, that for other orders of axes 10",
 )
 def join_rearrangements(op: Op, site: Site) -> Iterator[str]:
@@ -63,6 +84,7 @@ def join_rearrangements(op: Op, site: Site) -> Iterator[str]:
             return
         chain = chain[1:]
 
+
 def _plan(program: Program, x: str, chain: list[Op]) -> tuple[float, Moves] | None:
     """What a chain comes to: what it takes, and the operators; None where that is not known."""
     start, end = program.var(x).shape, program.var(chain[-1].layer).shape
@@ -73,4 +95,3 @@ def _plan(program: Program, x: str, chain: list[Op]) -> tuple[float, Moves] | No
         return work(chain[: len(plan)], 0), plan
     path = follow(program, x, [(op, op.layer) for op in chain])
     return None if path is None else moves(path)
-

@@ -88,6 +88,7 @@ from lite_opt.passes.shapes import scalars_to_vectors
 from lite_opt.passes.slices import crops_to_padding, join_splits, slices_to_splits
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.stored import narrow_double, stored_otherwise
+from lite_opt.passes.streams import shape_streams
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
 from lite_opt.recipes import RECIPES, Recipe
 from py_runner.errors import UsageError
@@ -111,6 +112,7 @@ SETTLED = (
     join_splits,
     layers_apart,
     move_before_split,
+    shape_streams,
     drop_dead_code,
 )
 _WORK = "these find work for each other"

@@ -61,8 +61,8 @@ def put(steps: Chain, x: str, plan: Moves) -> str:
 
 @rule(
     ops=KINDS,
-    because="Lite moves the elements at each of them, and joins none; its kernel for matrices takes "
-    "1.5 instructions an element, that for other orders of axes 10",
+    because="Lite moves the elements at each of them, and joins none; its kernel for matrices "
+    "takes 1.5 instructions an element, that for other orders of axes 10",
 )
 def join_rearrangements(op: Op, site: Site) -> Iterator[str]:
     """A chain of reshapes and transpositions -> at most a reshape, a transposition, a reshape."""

@@ -216,7 +216,7 @@ class _Walk:
         number, whole = groups[axis][0]
         if equal and whole * size == shape[axis]:
             self.present = [each for each in self.present if each[0] != number]
-        elif not equal and len(groups[axis]) == 1:
+        elif not equal and len(groups[axis]) == 1 and size > 1:
             self.present = [(n, size if n == number else s) for n, s in self.present]
         else:
             return False

@@ -212,8 +212,8 @@ def _reshape(program: Program, stream: _Stream, lead: Shape) -> None:
         for attr in ("axis", "begin_norm_axis", "x_num_col_dims"):
             if attr in op.attrs and op.get(attr) == len(stream.lead):
                 op.set(attr, rank - 1)
-        for slot in {"Mean", "Variance"} & set(op.outputs):
-            program.var(op.outputs[slot][0]).shape = lead
+        for mean in (*op.outputs.get("Mean", []), *op.outputs.get("Variance", [])):
+            program.var(mean).shape = lead
     for name in stream.names:
         program.var(name).shape = (*lead, program.var(name).shape[-1])
     program.blocks[0].ops = [

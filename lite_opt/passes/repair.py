@@ -15,6 +15,12 @@ from lite_opt.passes.activations import (
 from lite_opt.passes.affine import fold_affine, fold_attention_scale
 from lite_opt.passes.arguments import constant_arguments, static_reshapes
 from lite_opt.passes.arithmetic import expand_bases, powers_to_products, smallest_by_negation
+from lite_opt.passes.attention import (
+    flip_operands,
+    flip_products,
+    layers_apart,
+    move_before_split,
+)
 from lite_opt.passes.attributes import (
     drop_callstack,
     fill_defaults,
@@ -84,6 +90,7 @@ from lite_opt.passes.shapes import scalars_to_vectors
 from lite_opt.passes.slices import crops_to_padding, join_splits, slices_to_splits
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.stored import narrow_double, stored_otherwise
+from lite_opt.passes.streams import shape_streams
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
 from lite_opt.passes.winograd import windows_by_parts
 from lite_opt.recipes import RECIPES, Recipe
@@ -102,9 +109,14 @@ SETTLED = (
     scales_into_weights,
     patches_to_transpose,
     join_rearrangements,
+    flip_operands,
+    flip_products,
     whole_operands,
     slices_to_splits,
     join_splits,
+    layers_apart,
+    move_before_split,
+    shape_streams,
     drop_dead_code,
 )
 _WORK = "these find work for each other"

@@ -22,12 +22,12 @@ from lite_opt.conversion.judges import Case
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import Limits, limits_for, task_limits_for
 from lite_opt.judge.rates import Rate
-from lite_opt.judge.tasks.detection import intersection_over_union
 from lite_opt.judge.tasks.scores import matched
 from lite_opt.judge.tasks.segmentation import confusion, mean_iou
 from lite_opt.views.comparison import html_page, rows_of, verdict, view
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
+from py_runner.tasks.suppression import intersection_over_union
 from py_runner.watch import QUIET
 
 RANDOM = np.random.default_rng(17)

@@ -18,8 +18,9 @@ from lite_opt.judge.tasks.truth import coco, of_samples
 from py_runner.errors import DataError, UsageError
 from py_runner.tasks.detection import THRESHOLD, Boxes, boxes
 from py_runner.tasks.options import option
+from py_runner.tasks.suppression import intersection_over_union
 
-__all__ = ["intersection_over_union", "score"]
+__all__ = ["score"]
 
 _Array = npt.NDArray[Any]
 _STRICT, _LOOSE = 0.9, 0.5
@@ -77,21 +78,6 @@ def score(case: Case) -> Scores:
         ),
         judged=any(all_of_them),
     )
-
-
-def intersection_over_union(left: _Array, right: _Array) -> npt.NDArray[np.float64]:
-    """Of boxes [N, 4] and [M, 4] as x1, y1, x2, y2: float64 [N, M]. Two empty boxes have 1 where
-    they are equal."""
-    a, b = left[:, None].astype(np.float64), right[None].astype(np.float64)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    common = np.clip(sides, 0, None).prod(-1)
-    either = _area(a) + _area(b) - common
-    equal = (a == b).all(-1).astype(np.float64)
-    return np.asarray(np.where(either > 0, common / np.where(either > 0, either, 1), equal))
-
-
-def _area(corners: _Array) -> _Array:
-    return np.asarray(np.clip(corners[..., 2:] - corners[..., :2], 0, None).prod(-1))
 
 
 def _same(left: Boxes, right: Boxes, least: float) -> list[tuple[int, int]]:

@@ -1,0 +1,105 @@
+"""What heads of detectors, keypoint networks and segmenters put out, seeded: the same numbers for
+the official decoders (benchmarks/golden.py) and for ours (tests/test_golden.py)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+COUNT = 50
+CLASSES = 3
+SIDES = (64, 96)  # of the input of the heads that have levels
+STRIDES = (8, 16, 32, 64)
+ANCHORS = (10, 13, 16, 30, 33, 23, 30, 61, 62, 45, 59, 119, 23, 29, 43, 55, 73, 105)
+PRIORS: dict[str, Any] = {
+    "steps": [16, 32, 64],
+    "aspect_ratios": [[2.0], [2.0, 3.0], [2.0, 3.0]],
+    "min_sizes": [12.8, 33.3, 64.0],
+    "max_sizes": [33.3, 64.0, 94.7],
+}
+Arrays = list[np.ndarray[Any, Any]]
+
+
+def made(head: str, number: int) -> Arrays:
+    """The outputs of a head for one of COUNT inputs, in its export's order."""
+    names = sorted(_HEADS)
+    random = np.random.default_rng([7, names.index(head), number])
+    return [np.ascontiguousarray(value, "float32") for value in _HEADS[head](random)]
+
+
+def digest(values: Sequence[np.ndarray[Any, Any]]) -> str:
+    """Of arrays and their shapes: that both sides were given the same."""
+    total = hashlib.sha256()
+    for value in values:
+        total.update(str(value.shape).encode() + value.tobytes())
+    return total.hexdigest()[:16]
+
+
+def _boxes(random: np.random.Generator) -> tuple[Any, Any]:
+    """Boxes in heaps, as a network sees an object, [M, 4] and [M, C]."""
+    middle = random.uniform(10, 300, (random.integers(1, 7), 1, 2)) + random.normal(0, 4, (1, 9, 2))
+    half = random.uniform(8, 60, (len(middle), 1, 2)) * random.uniform(0.8, 1.25, (1, 9, 2))
+    corners = np.concatenate([middle - half, middle + half], -1).reshape(-1, 4)
+    return corners, random.beta(0.6, 1.5, (len(corners), CLASSES))
+
+
+def _decoded(random: np.random.Generator) -> Arrays:
+    corners, scores = _boxes(random)
+    return [corners[None], scores.T[None]]
+
+
+def _joined(random: np.random.Generator) -> Arrays:
+    return [np.concatenate(_boxes(random), -1)[None]]
+
+
+def _picodet(random: np.random.Generator) -> Arrays:
+    places = [-(-SIDES[0] // s) * -(-SIDES[1] // s) for s in STRIDES]
+    scores = [random.beta(0.3, 2.0, (1, n, CLASSES)) for n in places]
+    chances = [random.normal(0, 2, (1, n, 4 * 8)) for n in places]
+    return [*scores, *chances]
+
+
+def _yolo(random: np.random.Generator) -> Arrays:
+    return [
+        random.normal(0, 1, (1, 3 * (5 + CLASSES), SIDES[0] // s, SIDES[1] // s))
+        + random.normal(0, 1.5, (1, 3 * (5 + CLASSES), 1, 1))
+        for s in (32, 16, 8)
+    ]
+
+
+def _ssd(random: np.random.Generator) -> Arrays:
+    grids = [-(-SIDES[0] // s) * -(-SIDES[1] // s) for s in PRIORS["steps"]]
+    counts = [2 * len(ratios) + 2 for ratios in PRIORS["aspect_ratios"]]
+    offsets = [random.normal(0, 1, (1, n * k, 4)) for n, k in zip(grids, counts)]
+    scores = [random.normal(0, 2, (1, n * k, CLASSES + 1)) for n, k in zip(grids, counts)]
+    return [*offsets, *scores]
+
+
+def _heatmaps(random: np.random.Generator) -> Arrays:
+    """17 bumps of some width, a few of them at the border or hardly there, and noise."""
+    high, wide = 32, 24
+    y, x = np.mgrid[:high, :wide]
+    middle = random.uniform(-1, 1, (17, 2)) * (high / 2, wide / 2) + (high / 2, wide / 2)
+    gap = (y[None] - middle[:, :1, None]) ** 2 + (x[None] - middle[:, 1:, None]) ** 2
+    sigma = random.uniform(0.8, 2.5, (17, 1, 1))
+    bumps = random.uniform(0.05, 1, (17, 1, 1)) * np.exp(-gap / (2 * sigma**2))
+    return [(bumps + random.normal(0, 0.01, bumps.shape))[None]]
+
+
+def _maps(random: np.random.Generator) -> Arrays:
+    """Scores of 4 classes; rounded, so that some are equal."""
+    return [np.round(random.normal(0, 2, (1, 4, 24, 32)))]
+
+
+_HEADS = {
+    "decoded": _decoded,
+    "joined": _joined,
+    "picodet": _picodet,
+    "yolo": _yolo,
+    "ssd": _ssd,
+    "heatmaps": _heatmaps,
+    "maps": _maps,
+}

@@ -409,15 +409,16 @@ def test_a_conversion_is_judged_by_boxes_only_where_tensors_differ() -> None:
     assert not near and near.scores is None
 
 
-def test_runs_of_different_tasks_are_not_compared() -> None:
+def test_runs_of_different_tasks_are_not_compared(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="different tasks: segmentation and keypoints"):
         compare(of("segmentation", MASKS), of("keypoints", MASKS))
     unsaid = replace(of("segmentation", MASKS), task=None)
     assert compare(of("segmentation", MASKS), unsaid).scores
     assert compare(unsaid, of("segmentation", MASKS)).scores
     assert compare(unsaid, unsaid).scores is None
-    with pytest.raises(UsageError, match="labels of its own are not for a run of task tensor"):
-        compare(unsaid, unsaid, truth="x.txt")
+    (tmp_path / "list.txt").write_text("s0 1\ns1 2\n")
+    with pytest.raises(UsageError, match=r"list.txt: classes are labels of runs whose outputs are"):
+        compare(unsaid, unsaid, truth=tmp_path / "list.txt")
 
 
 def test_limits_of_a_task() -> None:

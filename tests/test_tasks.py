@@ -79,7 +79,7 @@ def test_boxes_are_the_rows_that_hold_best_first() -> None:
         ([(1, 24, 3), (1, 6, 3), (1, 24, 32), (1, 6, 32)], {}, "24, 6 places do not fit the input"),
         ([(1, 64, 3), (1, 16, 3), (1, 64, 32), (1, 16, 32)], {"strides": [8]}, "1 strides for"),
         ([(1, 24, 4), (1, 6, 4), (1, 24, 9), (1, 6, 9)], {}, "SSD needs the input's size: size="),
-        ([(1, 24, 4), (1, 24, 9)], {"min_sizes": [5], "strides": [8], "size": [64]}, "256 prior"),
+        ([(1, 24, 4), (1, 24, 9)], {"min_sizes": [5], "strides": [8], "size": [64]}, "64 prior"),
         ([(1, 24, 4), (1, 24, 9)], {"min_sizes": [5, 9], "strides": [8], "size": [64]}, "of its"),
     ],
 )  # fmt: skip

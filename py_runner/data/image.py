@@ -376,6 +376,27 @@ class ImageSpec:
         """Where an image of this size lands in the tensor."""
         return placement(self.resize, self.size, *self._source(height, width))
 
+    def on_picture(
+        self,
+        points: npt.NDArray[Any],
+        height: int,
+        width: int,
+        grid: tuple[int, int] | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """Where points of the tensor, x and y on the last axis, lie on the picture of `height` x
+        `width` that it was made from; `grid` is the height and width of the map in whose cells they
+        are, by default the tensor's."""
+        place = self.placed(height, width)
+        full = self.canvas or self.crop or (place.full_height, place.full_width)
+        high, wide = (self._to_stride(side) for side in full)
+        top, left = place.top, place.left
+        if self.crop is not None:
+            top, left = -((place.height - high) // 2), -((place.width - wide) // 2)
+        cell = (1.0, 1.0) if grid is None else (wide / grid[1], high / grid[0])
+        return np.asarray(
+            (np.asarray(points, np.float64) * cell - (left, top)) / (place.scale[1], place.scale[0])
+        )
+
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) that an image of this size has after the resize."""
         place = self.placed(height, width)

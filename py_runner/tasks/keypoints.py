@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from py_runner.formats.run import Run
-from py_runner.tasks.options import option, output_of
+from py_runner.tasks.options import NotOfTaskError, option, output_of
 
-__all__ = ["THRESHOLD", "decode", "points"]
+__all__ = ["THRESHOLD", "decode", "grids", "points"]
 
 _Array = npt.NDArray[Any]
 THRESHOLD = 0.2  # PaddleDetection's score of a point that is seen
@@ -24,15 +24,28 @@ THRESHOLD = 0.2  # PaddleDetection's score of a point that is seen
 def points(run: Run) -> list[_Array]:
     """x, y and score of each point, float64 [K, 3] a sample; x and y in cells of the heatmap.
 
-    Raises DataError where no output is heatmaps.
+    Raises NotOfTaskError where no output is heatmaps.
     """
     place = _summit if (run.task or {}).get("dark", False) else _leaning
-    heatmaps = output_of(
+    return [np.array([_peak(heatmap, place) for heatmap in value[0]]) for value in _heatmaps(run)]
+
+
+def grids(run: Run) -> list[tuple[int, int]]:
+    """Height and width of each sample's heatmaps. Raises NotOfTaskError as `points`."""
+    return [(value.shape[2], value.shape[3]) for value in _heatmaps(run)]
+
+
+def _heatmaps(run: Run) -> list[_Array]:
+    if "HigherHRNet" in str((run.task or {}).get("arch", "")):
+        raise NotOfTaskError(
+            f"{run.model['name']}: HigherHRNet finds several persons by tags, which is not "
+            "decoded: a keypoint network of one person is"
+        )
+    return output_of(
         run,
         lambda v: v.dtype.kind == "f" and v.ndim == 4 and v.shape[0] == 1 and min(v.shape[2:]) > 2,
         "an output of heatmaps [1, K, H, W]",
     )
-    return [np.array([_peak(heatmap, place) for heatmap in value[0]]) for value in heatmaps]
 
 
 def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:

@@ -1,35 +1,40 @@
-"""Decoders give what the official implementations do, on 50 inputs each (benchmarks/golden.py)."""
+"""Transforms and decoders give what the official implementations do, on 50 inputs each: those of
+benchmarks/golden.py, whose answers are checked in."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-import make_heads as heads
+import make_golden as golden
 import numpy as np
 import pytest
 from test_tasks import of
 
+from py_runner.data.inference_yml import read_image
+from py_runner.data.roles import beside_picture
 from py_runner.formats.run import Run
 from py_runner.tasks.detection import boxes
 from py_runner.tasks.keypoints import points
 from py_runner.tasks.segmentation import masks
+from py_runner.tensors import TensorSpec
 
 GOLDEN = Path(__file__).parent / "golden"
 NMS = {"score_threshold": 0.25, "nms_threshold": 0.5, "nms_top_k": 40, "keep_top_k": 30}
 # As they are said with --task: lists of numbers, and words where a level has several.
-YOLO = {**NMS, "arch": "YOLO", "anchors": list(heads.ANCHORS), "scale_x_y": 1.05}
+YOLO = {**NMS, "arch": "YOLO", "anchors": list(golden.ANCHORS), "scale_x_y": 1.05}
 SSD = {
     **NMS,
     "arch": "SSD",
-    "strides": heads.PRIORS["steps"],
-    "min_sizes": heads.PRIORS["min_sizes"],
-    "max_sizes": heads.PRIORS["max_sizes"],
+    "strides": golden.PRIORS["steps"],
+    "min_sizes": golden.PRIORS["min_sizes"],
+    "max_sizes": golden.PRIORS["max_sizes"],
     "aspect_ratios": "2x2+3x2+3",
     "clip": True,
-    "size": list(heads.SIDES),
+    "size": list(golden.SIDES),
 }
-PICODET = {"arch": "PicoDet", "strides": list(heads.STRIDES), "size": list(heads.SIDES)}
+PICODET = {"arch": "PicoDet", "strides": list(golden.STRIDES), "size": list(golden.SIDES)}
 
 
 def read(name: str) -> list[np.ndarray[Any, Any]]:
@@ -37,15 +42,37 @@ def read(name: str) -> list[np.ndarray[Any, Any]]:
     head = name.split("_")[0]
     with np.load(GOLDEN / f"{name}.npz") as file:
         inputs, counts, answers = (file[key] for key in ("inputs", "counts", "answers"))
-    assert len(inputs) == heads.COUNT == 50
-    mine = [heads.digest(heads.made(head, number)) for number in range(heads.COUNT)]
+    assert len(inputs) == golden.COUNT == 50
+    mine = [golden.digest(golden.made(head, number)) for number in range(golden.COUNT)]
     assert mine == inputs.tolist(), "the inputs are not those that the answers are of"
     return np.split(answers, np.cumsum(counts)[:-1])
 
 
 def run_of(task: str, head: str, **options: Any) -> Run:
-    inputs = [heads.made(head, number) for number in range(heads.COUNT)]
+    inputs = [golden.made(head, number) for number in range(golden.COUNT)]
     return of(task, *map(list, zip(*inputs)), **options)
+
+
+@pytest.mark.parametrize("name", golden.TRANSFORMS)
+def test_tensors_of_pictures(name: str, tmp_path: Path) -> None:
+    official = json.loads((GOLDEN / "transforms.json").read_text())
+    pictures = [golden.picture(number) for number in range(golden.COUNT)]
+    assert [golden.digest([pixels]) for pixels in pictures] == official["pictures"]
+    file = tmp_path / "inference.yml"
+    file.write_text(golden.TRANSFORMS[name])
+    spec = read_image(file)
+    assert spec is not None
+    beside = [TensorSpec(told, "float32", (1, 2)) for told in ("im_shape", "scale_factor")]
+    other = []
+    for number, pixels in enumerate(pictures):
+        fed: list[Any] = [spec.apply(pixels)]
+        if name.startswith("detection"):
+            height, width = pixels.shape[:2]
+            place = spec.placed(height, width)
+            fed += [beside_picture(told, place, height, width) for told in beside]
+        if golden.digest(fed) != official[name][number]:
+            other.append(pixels.shape)
+    assert not other
 
 
 @pytest.mark.parametrize(

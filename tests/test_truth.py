@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import make_heads as heads
+import make_golden as golden
 import numpy as np
 import pytest
 from test_compare import LOGITS, made
@@ -189,7 +189,7 @@ def official_ap(truth: Path, found: Sequence[np.ndarray]) -> float:
 
 
 def test_keypoints_by_labels_are_scored_as_pycocotools_does(tmp_path: Path) -> None:
-    values = [heads.made("heatmaps", number)[0] for number in range(12)]
+    values = [golden.made("heatmaps", number)[0] for number in range(12)]
     spec = image_spec("resize=exact:128x96,mean=0,std=1").to_json()
     moved = [np.roll(v, 1, axis=3) for v in values]
     server, edge = (
@@ -224,7 +224,7 @@ def test_the_similarity_of_points_by_hand() -> None:
 
 
 def test_keypoints_of_several_persons_are_refused_in_words() -> None:
-    run: Run = of("keypoints", heads.made("heatmaps", 0), arch="HigherHRNet")
+    run: Run = of("keypoints", golden.made("heatmaps", 0), arch="HigherHRNet")
     with pytest.raises(DataError, match="finds several persons by tags"):
         points(run)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import types
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,30 @@ def masks(values: golden.Arrays) -> Rows:
     return np.asarray(paddle.argmax(paddle.to_tensor(values[0]), axis=1)[0].numpy(), np.uint8)
 
 
+def texts(values: golden.Arrays) -> Rows:
+    """PaddleOCR's DBPostProcess: the corners and the score of each text."""
+    from ppocr.postprocess.db_postprocess import DBPostProcess
+
+    high, wide = values[0].shape[2:]
+    decoder = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6)
+    page = values[0][0, 0]
+    boxes, scores = decoder.boxes_from_bitmap(page, page > decoder.thresh, wide, high)
+    corners = np.asarray(boxes, np.float32).reshape(-1, 8)
+    return np.c_[corners, np.asarray(scores, np.float32).reshape(-1, 1)]
+
+
+def lines(values: golden.Arrays) -> Rows:
+    """PaddleOCR's CTCLabelDecode: the text in UTF-8, and its score in the last eight bytes."""
+    from ppocr.postprocess.rec_postprocess import CTCLabelDecode
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "dictionary.txt"
+        path.write_text("\n".join(golden.CHARACTERS) + "\n", encoding="utf-8")
+        decoder = CTCLabelDecode(character_dict_path=str(path), use_space_char=True)
+        ((text, score),) = decoder(values[0])
+    return np.frombuffer(text.encode() + np.float64(score).tobytes(), np.uint8)
+
+
 def transformed(name: str, document: dict[str, Any], pixels: Rows) -> list[Rows]:
     """The tensor, and of a detector im_shape and scale_factor."""
     if "Preprocess" in document:
@@ -168,6 +193,8 @@ DECODERS = {
     "heatmaps": lambda values: points(values, dark=False),
     "heatmaps dark": lambda values: points(values, dark=True),
     "maps": masks,
+    "texts": texts,
+    "steps": lines,
 }
 
 
@@ -208,15 +235,10 @@ def main() -> None:
     told = parser.parse_args()
     places = (told.detection, told.detection / "deploy" / "python", told.segmentation, told.reading)
     sys.path[:0] = [str(place) for place in places]
-    imaug = told.reading / "ppocr" / "data" / "imaug"
-    for name, place in (
-        ("ppocr", imaug.parents[1]),
-        ("ppocr.data", imaug.parent),
-        ("ppocr.data.imaug", imaug),
-    ):
+    for name in ("ppocr", "ppocr.data", "ppocr.data.imaug", "ppocr.postprocess"):
         # Without their __init__, which import what only training needs.
         package = types.ModuleType(name)
-        package.__path__ = [str(place)]
+        package.__path__ = [str(told.reading / name.replace(".", "/"))]
         sys.modules[name] = package
     write_transforms()
     write_decoders()

@@ -21,13 +21,13 @@ PRIORS: dict[str, Any] = {
     "min_sizes": [12.8, 33.3, 64.0],
     "max_sizes": [33.3, 64.0, 94.7],
 }
+CHARACTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789.-äß中文")
 Arrays = list[np.ndarray[Any, Any]]
 
 
 def made(head: str, number: int) -> Arrays:
     """The outputs of a head for one of COUNT inputs, in its export's order."""
-    names = sorted(_HEADS)
-    random = np.random.default_rng([7, names.index(head), number])
+    random = np.random.default_rng([7, *head.encode(), number])
     return [np.ascontiguousarray(value, "float32") for value in _HEADS[head](random)]
 
 
@@ -95,6 +95,31 @@ def _maps(random: np.random.Generator) -> Arrays:
     return [np.round(random.normal(0, 2, (1, 4, 24, 32)))]
 
 
+def _texts(random: np.random.Generator) -> Arrays:
+    """How much each pixel of a page is text: slanted bars with soft edges, some faint or tiny."""
+    y, x = np.mgrid[:120, :160]
+    page = np.zeros(y.shape)
+    for _ in range(7):
+        middle, turn = random.uniform((10, 10), (110, 150)), random.uniform(-0.4, 0.4)
+        half = random.uniform((2, 2), (9, 40))
+        down, along = y - middle[0], x - middle[1]
+        across = np.abs(np.cos(turn) * down - np.sin(turn) * along) - half[0]
+        beyond = np.abs(np.sin(turn) * down + np.cos(turn) * along) - half[1]
+        soft = 1 / (1 + np.exp(np.clip(np.maximum(across, beyond), -30, 30)))
+        page = np.maximum(page, random.uniform(0.4, 1) * soft)
+    return [page[None, None]]
+
+
+def _steps(random: np.random.Generator) -> Arrays:
+    """Scores of CHARACTERS, a blank and a space in 30 steps, of which half are blank and some
+    repeat the one before."""
+    scores = random.random((30, len(CHARACTERS) + 2))
+    scores[random.random(30) < 0.5, 0] = 2
+    for step in np.flatnonzero(random.random(29) < 0.3):
+        scores[step + 1] = scores[step]
+    return [scores[None]]
+
+
 _HEADS = {
     "decoded": _decoded,
     "joined": _joined,
@@ -103,6 +128,8 @@ _HEADS = {
     "ssd": _ssd,
     "heatmaps": _heatmaps,
     "maps": _maps,
+    "steps": _steps,
+    "texts": _texts,
 }
 
 

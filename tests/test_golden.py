@@ -18,6 +18,8 @@ from py_runner.formats.run import Run
 from py_runner.tasks.detection import boxes
 from py_runner.tasks.keypoints import points
 from py_runner.tasks.segmentation import masks
+from py_runner.tasks.text_detection import polygons
+from py_runner.tasks.text_recognition import lines
 from py_runner.tensors import TensorSpec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -106,3 +108,21 @@ def test_points_of_heatmaps(dark: bool) -> None:
 def test_masks_of_scores() -> None:
     for mine, theirs in zip(masks(run_of("segmentation", "maps")), np.array(read("maps"))):
         assert (mine == theirs.reshape(mine.shape)).all()
+
+
+def test_polygons_of_maps() -> None:
+    options = {"threshold": 0.3, "box_threshold": 0.5, "unclip_ratio": 1.6}
+    official = read("texts")
+    found = polygons(run_of("text-detection", "texts", **options))
+    assert sum(map(len, official)) > 80
+    for mine, theirs in zip(found, official):
+        corners = np.array([p.corners for p in mine]).reshape(-1, 8)
+        assert np.abs(corners - theirs[:, :8]).max(initial=0) < 0.5
+        np.testing.assert_allclose([p.score for p in mine], theirs[:, 8], atol=1e-5)
+
+
+def test_texts_of_steps() -> None:
+    run = run_of("text-recognition", "steps", labels=golden.CHARACTERS)
+    for mine, theirs in zip(lines(run), read("steps")):
+        text, score = theirs[:-8].tobytes().decode(), np.frombuffer(theirs[-8:].tobytes())[0]
+        assert mine.text == text and mine.score == pytest.approx(score)

@@ -118,7 +118,8 @@ def test_polygons_of_maps() -> None:
     for mine, theirs in zip(found, official):
         corners = np.array([p.corners for p in mine]).reshape(-1, 8)
         assert np.abs(corners - theirs[:, :8]).max(initial=0) < 0.5
-        np.testing.assert_allclose([p.score for p in mine], theirs[:, 8], atol=1e-5)
+        # Releases of OpenCV differ in whether a pixel is on the border of a polygon.
+        np.testing.assert_allclose([p.score for p in mine], theirs[:, 8], atol=2e-3)
 
 
 def test_texts_of_steps() -> None:

@@ -45,6 +45,7 @@ __all__ = [
     "ZooError",
     "export",
     "make_environment",
+    "restore_legacy_operators",
     "settle",
 ]
 
@@ -555,7 +556,7 @@ def _load_weights(network: Any, path: Path) -> None:
 
 # Since 3.3 the Python functions of these operators are bound straight to C++ code that takes
 # eager tensors and PIR values only, so tracing for the legacy format fails in each of them with
-# "must be Value, but got Variable". `_restore_legacy_operators` puts back what the Python code
+# "must be Value, but got Variable". `restore_legacy_operators` puts back what the Python code
 # of earlier versions did for a Variable: append the operator to the program.
 # Function -> (operator, its tensors, its other arguments with their defaults).
 _X, _XY = ("x",), ("x", "y")
@@ -585,7 +586,7 @@ _LEGACY_OPERATORS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 _LOGICAL = ("logical_not", "logical_and", "logical_or", "greater_than", "reduce_all", "reduce_any")
 
 
-def _restore_legacy_operators() -> None:
+def restore_legacy_operators() -> None:
     """Make the functions above work while a legacy program is traced (see there).
 
     They are replaced in `paddle._C_ops`, in every module that imported them from there, and
@@ -674,7 +675,7 @@ def _export_here(
     if export == "pir" and int(version.split(".")[0]) < 3:
         raise ZooError(f"Paddle {version} has no PIR export: use --export legacy")
     if export == "legacy" and int(version.split(".")[0]) >= 3:
-        _restore_legacy_operators()
+        restore_legacy_operators()
     network = _build(name, spec, weights)
     images = _images(spec, 2, seed=100)
     logits = _logits(network, images)

@@ -8,7 +8,9 @@ import numpy as np
 
 from lite_opt.model.program import Op, Program
 
-__all__ = ["activation_bytes", "flops", "memory_bytes"]
+__all__ = ["activation_bytes", "convolution_share", "flops", "memory_bytes"]
+
+_CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 
 
 def flops(program: Program) -> int | None:
@@ -22,6 +24,15 @@ def flops(program: Program) -> int | None:
             return None
         total += count
     return total
+
+
+def convolution_share(program: Program) -> float | None:
+    """The part of `flops` that is of convolutions, 0 to 1; None where flops are none or unknown."""
+    total = flops(program)
+    if not total:
+        return None
+    counts = (_op_flops(program, op) for op in program.ops if op.type in _CONVOLUTIONS)
+    return sum(count or 0 for count in counts) / total
 
 
 def activation_bytes(program: Program) -> int | None:
@@ -64,7 +75,7 @@ def memory_bytes(program: Program) -> int | None:
 
 
 def _op_flops(program: Program, op: Op) -> int | None:
-    if op.type in ("conv2d", "depthwise_conv2d", "conv2d_transpose"):
+    if op.type in _CONVOLUTIONS:
         # Every output element of a convolution sums over a filter; a transposed one adds a filter
         # for every input element. Filters: [out, in / groups, h, w], [in, out / groups, h, w].
         filter_shape = _shape(program, op.input("Filter"))

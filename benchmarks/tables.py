@@ -205,8 +205,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     for name in names:
         keys = [[server_key(*server, batch) for batch in BATCHES] for server in SERVERS]
         keys.append([f"onnx, batch {batch}" for batch in BATCHES])
-        cells = [_together([_ms(results[name].get(key)) for key in group]) for group in keys]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        shown = [_together([_ms(results[name].get(key)) for key in group]) for group in keys]
+        lines.append(f"| {name} | {' | '.join(shown)} |")
     lines += [
         "",
         "## ARM instructions by recipe and board",
@@ -221,8 +221,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     for name in names:
         for board, called in BOARDS.items():
             keys = [f"{kind} on {board}" for kind in (*RECIPES, "onnx")]
-            cells = [_millions(results[name].get(key)) for key in keys]
-            lines.append(f"| {name} | {called} | {' | '.join(cells)} |")
+            shown = [_millions(results[name].get(key)) for key in keys]
+            lines.append(f"| {name} | {called} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
 
 

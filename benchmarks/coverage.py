@@ -10,7 +10,8 @@ use), with the same weights; then converted for arm and x86 with the self-check 
 server. Each export and each conversion is a process of its own with a time limit.
 
 Exports, bundles and results stay in FOLDER: started again, only what is missing is done.
-`--redo` converts again what did not agree; `--redo all` everything.
+`--redo` converts again what did not agree; `--redo all` everything; `--redo passes`, with a device,
+everything but what was done without passes, which a new pass does not change.
 
 With `--device`, an emulated board that docs/cross-compiling.md sets up, docs/coverage-arm.md is
 written instead: what an ARM engine says of each network (from PIR), and how many instructions an
@@ -118,13 +119,18 @@ def convert(name: str, kind: str, work: Path) -> dict[str, Any]:
     return result
 
 
-def on_arm(name: str, work: Path, device: str, *, counts: bool) -> dict[str, Any]:
+def on_arm(
+    name: str, work: Path, device: str, *, counts: bool, known: dict[str, Any]
+) -> dict[str, Any]:
     """Convert one PIR export with the verdict of an ARM engine; count operators, and `counts`
-    instructions, with the passes of the optimizer and without."""
+    instructions, with the passes of the optimizer and without, where the latter is not known."""
     source, bundle = work / "pir" / name, work / "bundles" / f"arm-{name}"
     bundle.parent.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"ops_before": operators(source)}
+    result |= {key: value for key, value in known.items() if key.endswith("_plain")}
     for key, options in (("plain", ["--no-passes", "all", "--no-check"]), ("passes", [])):
+        if f"{'instructions' if counts else 'ops'}_{key}" in result:
+            continue
         done = command(
             "convert", str(source), "-o", str(bundle), "--force", "--json", "--target", "arm,x86",
             "--check-samples", "1", *options,
@@ -323,7 +329,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="keep everything here")
     parser.add_argument("--exports", default=",".join(EXPORTS), help="which, comma separated")
     parser.add_argument("--only", help="names, comma separated; the page is not written")
-    parser.add_argument("--redo", nargs="?", const="failed", choices=["failed", "all"])
+    parser.add_argument("--redo", nargs="?", const="failed", choices=["failed", "passes", "all"])
     parser.add_argument("--device", help="an emulated board: write docs/coverage-arm.md instead")
     parser.add_argument("--onnx", action="store_true", help="write docs/coverage-onnx.md instead")
     parser.add_argument("--no-counts", action="store_true", help="no instructions, with --device")
@@ -347,16 +353,17 @@ def main() -> None:
                 bar.update(task, description=key)
                 old = results.get(key)
                 counts = bool(options.device) and not options.no_counts
-                again = options.redo == "all" or (
+                again = options.redo in ("all", "passes") or (
                     options.redo and old and old["status"] not in ("agrees", "passed")
                 )
                 again = again or (old and counts and "instructions_plain" not in old)
                 if old is None or again:
                     reason = export(name, kind, work)
+                    known = old if old and options.redo == "passes" else {}
                     results[key] = (
                         {"status": "not exported", "reason": reason}
                         if reason
-                        else on_arm(name, work, options.device, counts=counts)
+                        else on_arm(name, work, options.device, counts=counts, known=known)
                         if options.device
                         else on_onnx(name, work)
                         if options.onnx

@@ -28,7 +28,8 @@ __all__ = ["command"]
 @click.option(
     "--truth",
     type=opt.Reads(),
-    help="Labels of whole samples: COCO's boxes, PaddleOCR's lines or polygons, PaddleSeg's masks.",
+    help="Labels of whole samples: boxes (COCO's .json, a folder of VOC's .xml), COCO's keypoints, "
+    "PaddleSeg's masks, PaddleOCR's lines or polygons, or a list NAME CLASS.",
 )
 @click.option(
     "--task-limit",

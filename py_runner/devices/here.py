@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain
@@ -20,7 +20,7 @@ from py_runner.job import Job
 from py_runner.tensors import Sample, sample_hash
 from py_runner.watch import Watch
 
-__all__ = ["Here"]
+__all__ = ["Here", "opened"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Here:
         latency_ms: list[list[float]] = []
         peak = 0
         with (
-            self._opened(job, first) as worker,
+            opened(job, first, python=self.python, own_bytes=self.own_bytes) as worker,
             _Sender(worker, chain([first], samples), job, infos) as sender,
         ):
             for text in worker.ready["warnings"]:
@@ -92,42 +92,43 @@ class Here:
             cpu=worker.ready["cpu"],
         )
 
-    def _opened(self, job: Job, first: Sample) -> Worker:
-        """The engine with the model open. Raises EngineError that names the file, in words."""
-        model = job.model
-        config: dict[str, Any] = {
-            "files": [str(f) for f in model.files],
-            "inputs": [spec.name for spec in model.inputs],
-            "device": job.device,
-            "threads": job.threads,
-            "warmup": job.warmup,
-            "repeat": job.repeat,
-            "tensorrt": job.tensorrt,
-            "precision": job.precision,
-            "shapes": {
-                spec.name: {"model": spec.shape, "sample": first.feeds[spec.name].shape}
-                for spec in model.inputs
-                if spec.name in first.feeds
-            },
-        }
-        python = self.python or (job.kind.python(),)
-        limit = job.memory_bytes(first)
-        try:
-            return Worker(
-                job.kind.script,
-                config,
-                name=job.engine,
-                python=python,
-                threads=job.threads,
-                env=job.kind.env(),
-                time_limit_s=job.time_limit_s,
-                memory_limit_bytes=None if limit is None else limit + self.own_bytes,
-            )
-        except EngineError as error:
-            text = job.kind.explain(str(error))
-            # The native library names what is at fault in a bundle itself.
-            named = job.engine == "native" and str(model.files[0].parent) in text
-            raise type(error)(text if named else f"{model.files[0]}: {text}") from None
+
+def opened(job: Job, first: Sample, *, python: Sequence[str] = (), own_bytes: int = 0) -> Worker:
+    """The engine with the model open, by its own interpreter or by `python`, a command that takes
+    `own_bytes` of memory more. Raises EngineError that names the file, in words."""
+    model = job.model
+    config: dict[str, Any] = {
+        "files": [str(f) for f in model.files],
+        "inputs": [spec.name for spec in model.inputs],
+        "device": job.device,
+        "threads": job.threads,
+        "warmup": job.warmup,
+        "repeat": job.repeat,
+        "tensorrt": job.tensorrt,
+        "precision": job.precision,
+        "shapes": {
+            spec.name: {"model": spec.shape, "sample": first.feeds[spec.name].shape}
+            for spec in model.inputs
+            if spec.name in first.feeds
+        },
+    }
+    limit = job.memory_bytes(first)
+    try:
+        return Worker(
+            job.kind.script,
+            config,
+            name=job.engine,
+            python=python or (job.kind.python(),),
+            threads=job.threads,
+            env=job.kind.env(),
+            time_limit_s=job.time_limit_s,
+            memory_limit_bytes=None if limit is None else limit + own_bytes,
+        )
+    except EngineError as error:
+        text = job.kind.explain(str(error))
+        # The native library names what is at fault in a bundle itself.
+        named = job.engine == "native" and str(model.files[0].parent) in text
+        raise type(error)(text if named else f"{model.files[0]}: {text}") from None
 
 
 class _Sender:

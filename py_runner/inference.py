@@ -45,7 +45,8 @@ def run(
         device: "cpu"; for engine `paddle` also "cpu+onednn", "gpu" and "gpu:N"; for `native` also
             "qemu-aarch64", "qemu-arm" and "qemu-aarch64:pi5" or another of devices/boards.py,
             which emulate a board: see devices/qemu.py. Its latencies
-            are the emulator's and say nothing of a board's.
+            are the emulator's and say nothing of a board's. For `onnx` those of 64 bits, see
+            devices/qemu_python.py.
         threads: CPU threads of the engine.
         warmup: unmeasured inferences of the first sample.
         repeat: measured inferences a sample; the answer of the last one is kept.

@@ -90,7 +90,7 @@ _NUMBER = click.FloatRange(min=0, min_open=True)
     show_default=True,
     help="Of the server engine: cpu, cpu+onednn, gpu or gpu:N.",
 )
-@opt.ON_SERVER
+@opt.on_server()
 @click.option("--token-file", type=opt.Reads(), help="Requests have to bear what is in this file.")
 @click.option("--tls-cert", type=opt.Reads(), help="Certificate chain, PEM.")
 @click.option("--tls-key", type=opt.Reads(), help="Its key, PEM, without a passphrase.")

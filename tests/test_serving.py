@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
 import ssl
@@ -19,6 +21,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from conftest import need
 from make_images import jpeg, picture
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from serving_process import Serving, wait_until
 from tritonclient.grpc import service_pb2
@@ -359,6 +362,41 @@ def test_edge_and_server_are_asked_side_by_side(serving: Serving) -> None:
     ]
     assert edge["engine_ms"] > 0 and server["engine_ms"] > 0
     assert edge["drawn"].startswith("data:image/png;base64,")
+
+
+def test_other_tasks_answer_in_their_own_words(tmp_path: Path, photos: Path) -> None:
+    """One network whose output [1, 4, 16, 16] is classes of pixels, heatmaps, or just a tensor."""
+    b = make_model.Builder()
+    x = b.input("x", (-1, 3, SIDE, SIDE))
+    y = b.conv2d(x, b.param("w", (4, 3, 3, 3), 2.0), "y", (-1, 4, SIDE, SIDE))
+    model, bundle = make_model.save(b.program(y), tmp_path / "map"), tmp_path / "map.bundle"
+    image = f"resize=exact:{SIDE}x{SIDE}"
+    assert convert(model, bundle, target=["x86"], image=image, samples=photos, task="segmentation")
+    manifest = bundle / "bundle.json"
+    about = json.loads(manifest.read_text())
+    photo = sorted(photos.iterdir())[0]
+    told = {}
+    for task in ("segmentation", "keypoints", "tensor", "detection"):
+        manifest.write_text(json.dumps({**about, "task": {"name": task}}))
+        with Serving(bundle, "--no-check") as serving:
+            path = f"/predict/map?draw={task != 'tensor'}"
+            status, answer, _ = serving.ask(path, photo.read_bytes())
+            told[task] = answer.get("error") or answer["edge"]["result"]
+            assert status == (500 if task == "detection" else 200)
+            if task in ("segmentation", "keypoints"):
+                assert answer["edge"]["drawn"].startswith("data:image/png;base64,")
+    owner = Bundle.open(bundle)
+    samples = dataset(photo, inputs=owner.inputs, image=owner.image)
+    (((value,),),) = [run(owner.model("x86"), samples).outputs.values()]
+    mask = value[0].argmax(0)
+    png = base64.b64decode(told["segmentation"]["mask"].partition(",")[2])
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), mask)
+    shares = {c["index"]: c["share"] for c in told["segmentation"]["classes"]}
+    assert shares == {int(i): float((mask == i).mean()) for i in np.unique(mask)}
+    assert all(0 <= p["x"] < SIDE and p["score"] >= 0.2 for p in told["keypoints"]["points"])
+    (output,) = told["tensor"]["outputs"]
+    assert np.array(output["data"], "float32").tobytes() == value.tobytes()
+    assert "task detection needs" in told["detection"]
 
 
 def metric(serving: Serving, name: str, **labels: str) -> float:

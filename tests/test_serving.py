@@ -8,6 +8,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -547,6 +548,19 @@ def test_what_cannot_be_served(
         main()
     error = capfd.readouterr().err
     assert end.value.code == 2 and words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["starlette", "grpc", "h11"])
+def test_what_is_missing_is_named(package: str, bundle: Path) -> None:
+    script = (
+        f"import sys; sys.modules['{package}'] = None; "
+        f"sys.argv = ['paddle-edge', 'serve', {str(bundle)!r}]; "
+        "from lite_opt.cli.main import main; main()"
+    )
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    words = f"paddle-edge: serving needs {package}: pip install 'paddle-edge[serve]'\n"
+    assert (done.returncode, done.stderr) == (2, words)
 
 
 def test_a_server_model_has_to_be_the_bundles_own(bundle: Path, tmp_path: Path) -> None:

@@ -532,7 +532,7 @@ def test_over_tls(bundle: Path, tmp_path: Path) -> None:
     [
         (("--shadow", "server"), "--server MODEL"),
         (("--device", "gpu"), "of the server engine"),
-        (("--engine", "paddle"), "engine lite or native"),
+        (("--engine", "paddle"), "engine lite, native, onnx, not"),
         (("--tls-cert", "c.pem"), "a certificate and its key"),
         (("--port", "99999"), "a port is 0 to 65535"),
         (("--port", "8001"), "cannot share port 8001"),

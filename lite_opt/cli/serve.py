@@ -24,7 +24,7 @@ _NUMBER = click.FloatRange(min=0, min_open=True)
 
 @click.command("serve", cls=opt.Command)
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=opt.Reads())
-@click.option("--engine", help="lite or native. Default: native on ARM, lite elsewhere.")
+@click.option("--engine", help="lite, native or onnx. Default: native on ARM, lite elsewhere.")
 @click.option("--threads", type=opt.COUNT, default=1, show_default=True, help="Of each engine.")
 @click.option(
     "--engines", type=opt.COUNT, default=1, show_default=True, help="Engines for each model."

@@ -14,7 +14,7 @@ from lite_opt.serving.metrics import Metrics
 from lite_opt.serving.pool import Engines
 from lite_opt.serving.served import Served, first_sample, free_batch
 from lite_opt.serving.shadow import Shadow
-from py_runner.engines import native
+from py_runner.engines import ENGINES, native
 from py_runner.errors import UsageError
 from py_runner.files.folder import temporary_folder
 from py_runner.formats.bundle import Bundle
@@ -31,7 +31,7 @@ _SHADOW_QUEUE = 4  # requests that wait for the server engine before others are 
 class Choices:
     """How models are run.
 
-    engine: "lite" or "native"; by default what this machine has kernels for.
+    engine: "lite", "native" or "onnx"; by default what this machine has kernels for.
     engines: how many children each model has, `threads` each has that many.
     queue, max_batch, batch_delay_ms, time_limit_s, memory_limit_gb: see `Engines` and `Job`.
     servers: source models, each of which answers beside the bundle that was made from it.
@@ -54,8 +54,10 @@ class Choices:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.engine not in (None, "lite", "native"):
-            raise UsageError(f"bundles are served by engine lite or native, not '{self.engine}'")
+        known = [name for name, kind in ENGINES.items() if kind.suffix]
+        if self.engine not in (None, *known):
+            names = ", ".join(known)
+            raise UsageError(f"bundles are served by engine {names}, not '{self.engine}'")
         for name in ("engines", "queue", "max_batch"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is at least 1, not {getattr(self, name)}")

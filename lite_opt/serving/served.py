@@ -39,6 +39,8 @@ _Feeds = Mapping[str, npt.NDArray[Any]]
 # What browsers and cameras make. Pillow reads much more, some of it by other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 _VERSION_DIGITS = 12
+# What the protocol's clients know engines by.
+_PLATFORMS = {"lite": "paddle_lite", "native": "paddle_lite", "onnx": "onnxruntime_onnx"}
 
 
 @dataclass
@@ -90,11 +92,10 @@ class Served:
 
     def metadata(self) -> dict[str, Any]:
         """What the protocol says of a model, dtypes by NumPy's names."""
-        target = "paddle_lite" if self.edge.job.kind.takes == "bundle" else "paddle"
         return {
             "name": self.name,
             "versions": [self.version],
-            "platform": target,
+            "platform": _PLATFORMS[self.edge.job.engine],
             "inputs": self.bundle.inputs,
             "outputs": self.bundle.outputs,
         }

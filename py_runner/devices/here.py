@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from py_runner.engines import native
+from py_runner.engines import ENGINES, native
 from py_runner.engines.worker import Worker
 from py_runner.errors import EngineError, RefusedError
 from py_runner.formats.run import Run, SampleInfo, machine
@@ -26,8 +26,8 @@ class Here:
     """The machine that this interpreter runs on."""
 
     def target(self, engine: str) -> str:
-        """ "arm" or "x86"; the paddlelite wheel of engine `lite` is for x86 only."""
-        return native.target() if engine == "native" else "x86"
+        """What `Engine.target` says."""
+        return ENGINES[engine].target()
 
     def missing(self) -> str:
         """What to do to have engine `native` here, in words; "" where it is."""

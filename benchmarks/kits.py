@@ -382,8 +382,9 @@ def cell(result: dict[str, Any]) -> str:
     if result["status"] != "right":
         return f"{result['status']}: {result['reason']}".replace("|", "/")
     judges = result["check"].get("judges", [])
+    words = {True: "right", False: "wrong"}
     said = [
-        f"{'ARM' if 'qemu' in judge['engine'] else 'x86'}: {'right' if judge['passed'] else 'wrong'}"
+        f"{'ARM' if 'qemu' in judge['engine'] else 'x86'}: {words[judge['passed']]}"
         for judge in judges
     ] or [str(result["check"].get("status"))]
     cosines = [output["cosine"] for output in result["check"].get("outputs", [])]

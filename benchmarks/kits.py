@@ -140,6 +140,8 @@ def detector(spec: Network) -> Any:
     config = load_config(spec.config)
     config["norm_type"] = "bn"
     config["pretrain_weights"] = None
+    if config.get("eval_size"):
+        config["eval_size"] = list(spec.sides)
     whole = create(config["architecture"])
     for name, value in spec.sets:
         owner, _, field = name.rpartition(".")

@@ -437,6 +437,12 @@ def test_classes_have_intervals_too() -> None:
     agreement = rate(report, "top-1 agreement")
     assert (agreement.value, agreement.units) == (1.0, 20) and 0.8 < agreement.low < 0.9
     assert rate(report, "top-5 accuracy, candidate").units == 20
+    lost = rate(report, "top-1 accuracy, points lost")
+    assert lost.value == 0 and lost.high > 10  # nobody saw a loss in 20, yet
+    worse = [np.roll(row, 1) if i < 3 else row for i, row in enumerate(LOGITS)]
+    limits = Limits(0.0, top1_drop=1.0)
+    lost = rate(compare(made(LOGITS, labels), made(worse, labels), limits=limits), lost.name)
+    assert lost.value == 15 and lost.low < 15 < lost.high and lost.broken and lost.more
 
 
 def test_the_report_says_when_the_data_are_too_few(tmp_path: Path) -> None:

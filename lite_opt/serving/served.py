@@ -182,6 +182,8 @@ class Served:
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             task=self.bundle.task,
             labels=self.bundle.labels,
+            image=pool.job.model.image,
+            inputs=tuple(spec.name for spec in self.bundle.inputs),
         )
 
     def named(self, answer: Answer) -> dict[str, npt.NDArray[Any]]:

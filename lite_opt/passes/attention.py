@@ -348,7 +348,10 @@ def _layer(site: Site, split: Op) -> list[Op] | None:
     params, x = site.program.params, split.inputs["X"][0]
     add = site.producers.get(x)
     made = site.producers.get(add.inputs["X"][0]) if add and add.type == "elementwise_add" else None
-    if add is None or made is None or made.type != "mul" or split.get("axis", 0) not in (-1, 2):
+    rank = len(site.program.var(x).shape)
+    if add is None or made is None or made.type != "mul":
+        return None
+    if made.get("x_num_col_dims") != rank - 1 or split.get("axis", 0) not in (-1, rank - 1):
         return None
     if only_reader(site, x) is None or only_reader(site, made.layer) is None:
         return None
@@ -356,8 +359,7 @@ def _layer(site: Site, split: Op) -> list[Op] | None:
     width = site.program.var(x).shape[-1]
     if weight is None or bias is None or weight.ndim != 2 or weight.dtype != np.float32:
         return None
-    same = len(site.program.var(x).shape) == 3 and bias.shape == (width,)
-    return [made, add] if same and weight.shape[1] == width else None
+    return [made, add] if bias.shape == (width,) == weight.shape[1:] else None
 
 
 def _layer_of(site: Site, layer: list[Op], split: Op, way: list[_Part]) -> list[Op]:
@@ -380,6 +382,6 @@ def _layer_of(site: Site, layer: list[Op], split: Op, way: list[_Part]) -> list[
         made.append(Op(op.type, {"X": x, "Y": [name]}, {"Out": [new]}, dict(op.attrs)))
         x = [new]
     last = Op("split", {"X": x}, {"Out": [part.name for part in way]})
-    for attr, given in (("axis", 2), ("num", 0), ("sections", sections)):
+    for attr, given in (("axis", split.get("axis")), ("num", 0), ("sections", sections)):
         last.set(attr, given)
     return [*made, last]

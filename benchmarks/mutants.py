@@ -3,10 +3,10 @@
     python benchmarks/mutants.py [--count 2000] [--seed 0] [--constants]
 
 Each program is a chain of random operators that fit each other (reshapes, transpositions, slices,
-splits, products, norms, sums with parameters, casts, dropouts ...) of random attributes, some of
-them twice, some fetched in the middle. All repairs and passes are applied, and the program is run
-by Paddle's static executor before and after, on batches of 1 and 3. `--constants` also computes
-beforehand what depends on no input, which starts a child for every program.
+splits, products, convolutions, norms, sums with parameters, dropouts ...) of random attributes,
+some of them twice, some fetched in the middle. All repairs and passes are applied, and the program
+is run by Paddle's static executor before and after, on batches of 1 and 3. `--constants` also
+computes beforehand what depends on no input, which starts a child for every program.
 
 Exits with 1 where an answer changed or anything but our own errors was raised, and prints the seed
 of each such program.
@@ -162,6 +162,81 @@ class Chain:
         )  # fmt: skip
         self.tensors.append(out)
 
+    def convolve(self, x: str) -> str:
+        """A convolution of [N,C,H,W] that keeps the sides, depthwise or not, with a bias or not."""
+        n, c, *sides = self.shape(x)
+        if len(sides) != 2:
+            return x
+        side, groups = int(self.random.choice([1, 3, 5])), int(self.random.choice([1, c]))
+        channels = c if groups == c else int(self.random.choice([c, 4, 8]))
+        weight = self.b.param(self.name("w"), (channels, c // groups, side, side))
+        out = self.b.op(
+            "conv2d" if groups == 1 else "depthwise_conv2d", {"Input": [x], "Filter": [weight]},
+            self.name("conv"), (n, channels, *sides), slot="Output", strides=[1, 1],
+            paddings=[side // 2] * 2, dilations=[1, 1], groups=groups,
+            padding_algorithm="EXPLICIT", data_format="NCHW",
+        )  # fmt: skip
+        self.tensors.append(out)
+        if self.pick(0, 2):
+            bias, shape = self.param((channels,)), self.shape(out)
+            out = self.b.op("elementwise_add", {"X": [out], "Y": [bias]}, self.name("e"), shape,
+                            axis=1)  # fmt: skip
+            self.tensors.append(out)
+        return out
+
+    def normalise(self, x: str) -> str:
+        """A batch_norm, of factors that are mostly positive."""
+        if len(self.shape(x)) != 4:
+            return x
+        channels = (self.shape(x)[1],)
+        names = {slot: self.param(channels) for slot in ("Scale", "Bias", "Mean", "Variance")}
+        for slot, least in (("Scale", -0.1), ("Variance", 0.5)):
+            value = np.abs(self.b.params[names[slot]]) + np.float32(least)
+            self.b.params[names[slot]] = value.astype("float32")
+        out = self.b.op(
+            "batch_norm", {"X": [x], **{slot: [name] for slot, name in names.items()}},
+            self.name("bn"), self.shape(x), slot="Y", epsilon=1e-3, is_test=True,
+            data_layout="NCHW",
+        )  # fmt: skip
+        outputs = self.b.ops[-1].outputs
+        outputs |= {"MeanOut": [names["Mean"]], "VarianceOut": [names["Variance"]]}
+        for slot in ("SavedMean", "SavedVariance"):
+            outputs[slot] = [self.name(slot)]
+            self.b.vars[outputs[slot][0]] = Var(outputs[slot][0], "float32", channels)
+        self.tensors.append(out)
+        return out
+
+    def branches(self, x: str) -> None:
+        """The sum of two of: a convolution, the same with a norm, the tensor itself."""
+        pair = [self.convolve(x), self.normalise(self.convolve(x)), self.normalise(x), x]
+        first, second = (pair[int(i)] for i in self.random.permutation(len(pair))[:2])
+        if self.shape(first) == self.shape(second):
+            out = self.b.op("elementwise_add", {"X": [first], "Y": [second]}, self.name("sum"),
+                            self.shape(first), axis=-1)  # fmt: skip
+            self.tensors.append(out)
+
+    def before_a_convolution(self, x: str) -> None:
+        """A factor, a gate or a norm whose numbers the convolution behind it may take."""
+        kind = self.pick(0, 3)
+        if kind == 0:
+            self.scale(x)
+        elif kind == 1:
+            x = self.convolve(x)
+            gate = self.add("hard_sigmoid", x, self.shape(x), slope=0.2, offset=0.5)
+            of = self.random.choice([t for t in self.tensors if self.shape(t) == self.shape(x)])
+            out = self.b.op("elementwise_mul", {"X": [gate], "Y": [str(of)]}, self.name("e"),
+                            self.shape(gate), axis=-1)  # fmt: skip
+            self.tensors.append(out)
+        else:
+            self.add("relu", self.normalise(x), self.shape(x))
+        self.convolve(self.tensors[-1])
+
+    def mean(self, x: str) -> None:
+        """The mean over the sides, which stay."""
+        if len(self.shape(x)) == 4:
+            self.add("reduce_mean", x, (*self.shape(x)[:2], 1, 1), dim=[2, 3], keep_dim=True,
+                     reduce_all=False)  # fmt: skip
+
     def twice(self, x: str) -> None:
         """The same operator again, and the sum of both."""
         one, two = (self.add("relu", x, self.shape(x)) for _ in range(2))
@@ -277,6 +352,8 @@ class Chain:
             self.reshape, self.reshape, self.transpose, self.transpose, self.unary, self.scale,
             self.softmax, self.dropout, self.slice, self.split, self.linear, self.linear,
             self.elementwise, self.twice, self.table, self.attention, self.attention, self.windows,
+            self.convolve, self.convolve, self.normalise, self.branches,
+            self.before_a_convolution, self.mean,
         ]  # fmt: skip
         for _ in range(self.pick(4, 16)):
             x = self.tensors[-1 - min(int(self.random.exponential(0.7)), len(self.tensors) - 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -113,7 +114,7 @@ class _Border:
     def price(self, shape: Shape) -> float | None:
         """What it takes where the variable of the stream has a shape."""
         path = self.path.ending(shape) if self.is_entry else self.path.starting(shape)
-        plan = None if path is None else moves(path)
+        plan = None if path is None else moves(path, math.prod(max(d, 1) for d in self.path.start))
         return None if plan is None else plan[0]
 
 

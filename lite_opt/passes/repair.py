@@ -114,10 +114,10 @@ SETTLED = (
     whole_operands,
     slices_to_splits,
     join_splits,
+    drop_dead_code,
     layers_apart,
     move_before_split,
     shape_streams,
-    drop_dead_code,
 )
 _WORK = "these find work for each other"
 optimize = until_settled("optimize", SETTLED, because=_WORK)

@@ -270,6 +270,7 @@ TEXT = {
     "name", "engine", "device", "precision", "recipe", "target", "algorithm", "effort", "version",
     "url", "host",
     "devices",
+    "prefix",
     "float_layers",
     "lite",
     "task",

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lite_opt.exporting.architecture import Architecture, transform_ops
 from py_runner.data.image_text import image_spec
 from py_runner.data.inference_yml import read_image
@@ -79,4 +77,6 @@ class Beside:
 
 
 def _text(sections: dict[str, Any]) -> str:
+    import yaml
+
     return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)

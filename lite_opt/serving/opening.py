@@ -56,7 +56,8 @@ class Choices:
     def __post_init__(self) -> None:
         known = [name for name, kind in ENGINES.items() if kind.suffix]
         if self.engine not in (None, *known):
-            raise UsageError(f"bundles are served by engine {', '.join(known)}, not '{self.engine}'")
+            names = ", ".join(known)
+            raise UsageError(f"bundles are served by engine {names}, not '{self.engine}'")
         for name in ("engines", "queue", "max_batch"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is at least 1, not {getattr(self, name)}")

@@ -27,6 +27,11 @@ from lite_opt.passes.attributes import (
     narrow_integers,
     plain_values,
 )
+from lite_opt.passes.batch_norms import (
+    norms_before_concat,
+    norms_before_relu,
+    norms_into_convolutions,
+)
 from lite_opt.passes.branches import sums_of_convolutions
 from lite_opt.passes.casts import (
     bool_outputs,
@@ -84,7 +89,7 @@ from lite_opt.passes.reductions import means_by_pooling, split_reductions
 from lite_opt.passes.resizes import resizes_by_products, uneven_bilinear
 from lite_opt.passes.rule import Change, Rule, until_settled
 from lite_opt.passes.samples import deformations_apart, grids_in_pieces, masks_of_ones
-from lite_opt.passes.scales import gates_by_relu6, norms_before_relu, scales_into_weights
+from lite_opt.passes.scales import gates_by_relu6, scales_into_weights
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import scalars_to_vectors
 from lite_opt.passes.slices import crops_to_padding, join_splits, slices_to_splits
@@ -185,9 +190,11 @@ RULES: tuple[Rule, ...] = (
     means_by_pooling,
     split_reductions,
     crops_to_padding,
+    norms_before_concat,
     sums_of_convolutions,
     gates_by_relu6,
     norms_before_relu,
+    norms_into_convolutions,
     depthwise_by_parts,
     depthwise_by_groups,
     windows_by_parts,
@@ -211,6 +218,7 @@ _FLOAT_KERNELS = (
     sums_of_convolutions,
     gates_by_relu6,
     norms_before_relu,
+    norms_into_convolutions,
     depthwise_by_parts,
     windows_by_parts,
 )
@@ -227,6 +235,7 @@ OPTIONAL = tuple(
         dropouts_to_scale,
         means_by_pooling,
         crops_to_padding,
+        norms_before_concat,
         *_FLOAT_KERNELS,
         *_FLOAT_WEIGHTS,
         *SETTLED,

@@ -38,10 +38,10 @@ def run(
     """Feed samples to a model on an engine, which works in a process of its own.
 
     Args:
-        model: what to run: for engines `lite` and `native` the model of a bundle that
-            `bundle_target` says, a source model for `paddle`.
+        model: what to run: for engines `lite`, `native` and `onnx` the model of a bundle
+            that `bundle_target` says, a source model for `paddle`.
         samples: consumed once, ahead of the engine by as much as fits a pipe.
-        engine: "lite", "native" or "paddle".
+        engine: "lite", "native", "onnx" or "paddle".
         device: "cpu"; for engine `paddle` also "cpu+onednn", "gpu" and "gpu:N"; for `native` also
             "qemu-aarch64", "qemu-arm" and "qemu-aarch64:pi5" or another of devices/boards.py,
             which emulate a board: see devices/qemu.py. Its latencies
@@ -81,7 +81,7 @@ def run(
         memory_limit_gb=memory_limit_gb,
         keep=keep,
     )
-    if job.kind.takes == "bundle":
+    if job.kind.suffix == ".nb":
         job.check_file(bundle_target(engine, device))
     total = len(samples) if isinstance(samples, Sized) else None
     # The sample's shape is part of TensorRT's configuration, and an empty data set needs no engine.
@@ -90,11 +90,14 @@ def run(
     if first is None:
         raise DataError("there are no samples to run")
     done = place.run(job, chain([first], pending), total, watch)
-    return replace(done, task=model.task, labels=model.labels if model.task else None)
+    if model.task is None:
+        return done
+    inputs = tuple(spec.name for spec in model.inputs)
+    return replace(done, task=model.task, labels=model.labels, image=model.image, inputs=inputs)
 
 
 def bundle_target(engine: str, device: str = "cpu") -> str:
-    """Which of a bundle's models `lite` or `native` runs on a device: "arm" or "x86"."""
+    """Which of a bundle's models an engine runs on a device: "arm", "x86" or "onnx"."""
     return _place(engine, device).target(engine)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -11,7 +12,9 @@ from lite_opt.cli import pages
 from lite_opt.cli.output import new_file, tell, write
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for
+from lite_opt.judge.vote import vote
 from lite_opt.views import comparison
+from py_runner.errors import UsageError
 from py_runner.formats.pages import is_pages
 from py_runner.formats.run import Run
 
@@ -20,12 +23,13 @@ __all__ = ["command"]
 
 @click.command("compare", cls=opt.Command)
 @click.argument("reference", metavar="REFERENCE_RUN", type=opt.Reads())
-@click.argument("candidate", metavar="CANDIDATE_RUN", type=opt.Reads())
+@click.argument("candidates", metavar="CANDIDATE_RUN...", nargs=-1, required=True, type=opt.Reads())
 @opt.LIMITS
 @click.option(
     "--truth",
     type=opt.Reads(),
-    help="Labels of whole samples: COCO's boxes, PaddleOCR's lines or polygons, PaddleSeg's masks.",
+    help="Labels of whole samples: boxes (COCO's .json, a folder of VOC's .xml), COCO's keypoints, "
+    "PaddleSeg's masks, PaddleOCR's lines or polygons, or a list NAME CLASS.",
 )
 @click.option(
     "--task-limit",
@@ -46,7 +50,7 @@ __all__ = ["command"]
 @opt.DEBUG
 def command(
     reference: str,
-    candidate: str,
+    candidates: tuple[str, ...],
     common: bool,
     html: str | None,
     truth: str | None,
@@ -64,14 +68,24 @@ def command(
     its 95 % interval and how many more samples its limit needs. Runs of a pipeline are
     judged by their lines and step by step: the one that makes a difference is named.
 
+    Several candidates vote: every two runs are compared, and the engine that stands alone against
+    the others is named, be it the reference. Exits 1 unless all agree.
+
     \b
     Examples:
       paddle-edge compare server.run edge.run
       paddle-edge compare server.run edge.run --top1-drop 0.5 --html report.html
       paddle-edge compare cat.bundle/reference edge.run
+      paddle-edge compare server.run onnx.run x86.run arm.run
       paddle-edge compare server.run edge.run --truth instances.json --task-limit map_drop=1
       paddle-edge compare server-pages.run edge-pages.run --truth Label.txt
     """
+    if len(candidates) > 1:
+        return _vote(
+            [reference, *candidates], html, as_json, limits=limits, common=common,
+            task_limits=dict(task_limits), truth=truth,
+        )  # fmt: skip
+    (candidate,) = candidates
     if is_pages(reference) and is_pages(candidate):
         pages.refuse(candidate, {"--html": html, **{f"--{k}": v for k, v in limits.items()}})
         return pages.compare(
@@ -97,3 +111,15 @@ def command(
         write(page, comparison.html_page(report))
     tell(report.to_json(), comparison.view(report), as_json=as_json)
     return bool(report)
+
+
+def _vote(paths: Sequence[str], html: str | None, as_json: bool, **options: Any) -> bool:
+    """Several runs judged by each other."""
+    if html is not None:
+        raise UsageError("--html is a page of two runs: leave it out of a vote")
+    pipelines = [path for path in paths if is_pages(path)]
+    if pipelines:
+        raise UsageError(f"{pipelines[0]}: is a run of a pipeline: those are compared by twos")
+    found = vote([Run.open(path) for path in paths], **options)
+    tell(found.to_json(), comparison.of_vote(found), as_json=as_json)
+    return bool(found)

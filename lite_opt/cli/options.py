@@ -134,7 +134,12 @@ class Command(click.Command):
         values = [(param.type, ctx.params.get(param.name or "")) for param in self.params]
         written = [value for type_, value in values if isinstance(type_, Writes) and value]
         if any(map(os.path.exists, written)):
-            read = [value for type_, value in values if isinstance(type_, (Reads, MayRead))]
+            read = [
+                path
+                for type_, value in values
+                if isinstance(type_, (Reads, MayRead))
+                for path in (value if isinstance(value, tuple) else (value,))
+            ]
             read += [
                 path
                 for type_, value in values
@@ -272,7 +277,8 @@ TASK = click.option(
 ENGINE = click.option(
     "--engine",
     help="lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "
-    "boards, and x86) or paddle (Paddle Inference; default for models).",
+    "boards, and x86), onnx (ONNX Runtime, on target onnx) or paddle (Paddle Inference; default "
+    "for models).",
 )
 CALIBRATION = _as_one(
     "calibrating",

@@ -157,7 +157,7 @@ def _float_layers(found: FloatLayers) -> Iterator[Item]:
 def _files(bundle: Bundle, out: str) -> Item:
     verdicts = bundle.check.get("targets", {})
     rows = [
-        (*_target_row(name, target), verdicts.get(name, "not checked"))
+        (*_target_row(name, target), verdicts.get(name, "not checked") + _made_from(target))
         for name, target in bundle.targets.items()
     ]
     header = (
@@ -197,8 +197,12 @@ def _in_float(bundle: Bundle) -> Iterator[Item]:
     yield f"{verb}: {'; '.join(parts)}"
 
 
+def _made_from(target: Target) -> str:
+    return f"; made from {target.onnx.made_from}" if target.onnx else ""
+
+
 def _target_row(name: str, target: Target) -> Row:
-    """What a `.nb` file was really made of: its kernels by precision, and its weights by dtype."""
+    """What a file was really made of: its kernels by precision, and its weights by dtype."""
     kinds = {"int8": 0, "fp16": 0, "other": 0}
     for kernel, count in target.kernels.items():
         kind = kernel.rpartition("/")[2]

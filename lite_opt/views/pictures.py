@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from py_runner.tensors import TensorSpec
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["annotated", "check_drawable", "source_of", "with_lines"]
+__all__ = ["annotated", "check_drawable", "drawn", "source_of", "with_lines"]
 
 _MAPS = {"text-detection", "keypoints"}  # whose answers are in cells of an output's map
 _COVER = 0.5  # of a mask
@@ -57,26 +57,41 @@ def annotated(
     inputs: Sequence[TensorSpec],
     labels: Sequence[str] | None = None,
 ) -> Iterator[tuple[str, Image.Image]]:
-    """The id of each sample, and its picture with what was found.
+    """The id of each sample of a data set, and its picture with what was found, as `drawn` has it.
+
+    Raises DataError where a sample is no image file, or the outputs are not of the run's task.
+    """
+    pictures = (open_image(source_of(data, sample.id), spec) for sample in run.samples)
+    found = drawn(run, pictures, spec, inputs, labels)
+    yield from zip((sample.id for sample in run.samples), found)
+
+
+def drawn(
+    run: Run,
+    pictures: Iterable[Image.Image],
+    spec: ImageSpec,
+    inputs: Sequence[TensorSpec],
+    labels: Sequence[str] | None = None,
+) -> Iterator[Image.Image]:
+    """The picture of each sample of a run, with what was found.
 
     `labels` are the run's own unless given. Boxes of a model that is fed the scale are on the
-    picture already; all else is on the tensor. Raises DataError where a sample is no image file, or
-    the outputs are not of the run's task.
+    picture already; all else is on the tensor. Raises DataError where the outputs are not of the
+    run's task.
     """
     name = name_of(run.task)
     on_picture = name == "detection" and any(is_scale(wanted.name) for wanted in inputs)
     found = masks(run) if name == "segmentation" else [None] * len(run.samples)
     answers = decode(run, labels)
-    for number, sample in enumerate(run.samples):
-        picture = open_image(source_of(data, sample.id), spec)
+    for number, picture in enumerate(pictures):
         place = spec.placed(picture.height, picture.width)
         mask = found[number]
         if mask is not None:
-            yield sample.id, _covered(picture, _on_picture(mask, picture, place))
+            yield _covered(picture, _on_picture(mask, picture, place))
             continue
         grid = _grid(run, number) if name in _MAPS else (place.full_height, place.full_width)
         where = None if on_picture else (place, grid)
-        yield sample.id, _drawn(picture, answers[number] if answers else {}, where)
+        yield _drawn(picture, answers[number] if answers else {}, where)
 
 
 def _grid(run: Run, number: int) -> tuple[int, int]:

@@ -24,7 +24,14 @@ from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted, ch
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec
 
-__all__ = ["image_items", "listed_files", "pictures"]
+__all__ = [
+    "image_items",
+    "listed_classes",
+    "listed_files",
+    "picture_feeds",
+    "picture_target",
+    "pictures",
+]
 
 
 class _Listed(NamedTuple):
@@ -38,12 +45,22 @@ def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
     listed = _listed(path, wanted.labels)
     if listed is None:
         return None
-    target, spec = _picture(path, wanted)
+    target, spec = picture_target(path, wanted)
     root = path if path.is_dir() else path.parent
     return [
         Item(id_, label, partial(_feeds, root / name, target, spec, wanted.inputs))
         for id_, label, name in listed
     ]
+
+
+def listed_classes(path: Path) -> dict[str, int]:
+    """The class numbers in a list `NAME CLASS`, as of ImageNet's pictures, by name: those of
+    samples of that data set, whatever they were fed from. Raises DataError for another file."""
+    split = _LISTS.get(path.suffix.lower(), _txt_line)
+    classes = {item.id: item.label for item in _in_list(path, split) if item.label is not None}
+    if not classes:
+        raise DataError(f"{path}: is no list NAME CLASS")
+    return classes
 
 
 def listed_files(path: Path) -> list[Path]:
@@ -71,24 +88,42 @@ def _feeds(
         pixels = np.asarray(open_image(file, spec))
     except DataError as error:  # names the file already
         raise BadItemError(str(error)) from error
+    return picture_feeds(str(file), pixels, target, spec, inputs)
+
+
+def picture_feeds(
+    name: str,
+    pixels: npt.NDArray[Any],
+    target: TensorSpec,
+    spec: ImageSpec,
+    inputs: Sequence[TensorSpec],
+) -> dict[str, npt.NDArray[Any]]:
+    """What a picture, uint8 RGB pixels, feeds a model: its tensor, the input `target`, and its size
+    and scale where other inputs ask for them.
+
+    Raises BadItemError for a picture, and DataError for an input, that it does not fit.
+    """
     try:
         tensor = spec.apply(pixels)
     except DataError as error:
-        raise BadItemError(f"{file}: {error}") from error
-    check_feed(str(file), target, tensor.dtype, tensor.shape)
+        raise BadItemError(f"{name}: {error}") from error
+    check_feed(name, target, tensor.dtype, tensor.shape)
     feeds: dict[str, npt.NDArray[Any]] = {target.name: tensor}
     height, width = pixels.shape[:2]
     place = spec.placed(height, width)
     for other in inputs:
         told = None if other is target else beside_picture(other, place, height, width)
         if told is not None:
-            check_feed(str(file), other, told.dtype, told.shape)
+            check_feed(name, other, told.dtype, told.shape)
             feeds[other.name] = told
     return feeds
 
 
-def _picture(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
-    """The input that takes the pictures, and how they become its tensor."""
+def picture_target(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
+    """The input that takes the pictures, and how they become its tensor.
+
+    Raises DataError where no one input does, UsageError where nobody says how; both name `path`.
+    """
     target = picture_input(wanted.inputs)
     if target is not None:
         place = ImageSpec(resize="none", size=None).placed(1, 1)

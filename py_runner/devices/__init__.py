@@ -24,7 +24,7 @@ class Device(Protocol):
     """Where a job is run."""
 
     def target(self, engine: str) -> str:
-        """Which of a bundle's models an engine runs here: "arm" or "x86"."""
+        """Which of a bundle's models an engine runs here: "arm", "x86" or "onnx"."""
 
     def missing(self) -> str:
         """What to set or install before engine `native` runs here; "" where nothing is missing."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from py_runner.engines import native
+from py_runner.engines import ENGINES, native
 from py_runner.engines.worker import Worker
 from py_runner.errors import EngineError, RefusedError
 from py_runner.formats.run import Run, SampleInfo, machine
@@ -19,15 +19,15 @@ from py_runner.job import Job
 from py_runner.tensors import Sample, sample_hash
 from py_runner.watch import Watch
 
-__all__ = ["Here"]
+__all__ = ["Here", "opened"]
 
 
 class Here:
     """The machine that this interpreter runs on."""
 
     def target(self, engine: str) -> str:
-        """ "arm" or "x86"; the paddlelite wheel of engine `lite` is for x86 only."""
-        return native.target() if engine == "native" else "x86"
+        """What `Engine.target` says."""
+        return ENGINES[engine].target()
 
     def missing(self) -> str:
         """What to do to have engine `native` here, in words; "" where it is."""
@@ -43,7 +43,7 @@ class Here:
         latency_ms: list[list[float]] = []
         peak = 0
         with (
-            _opened(job, first) as worker,
+            opened(job, first) as worker,
             _Sender(worker, chain([first], samples), job, infos) as sender,
         ):
             for text in worker.ready["warnings"]:
@@ -84,7 +84,7 @@ class Here:
         )
 
 
-def _opened(job: Job, first: Sample) -> Worker:
+def opened(job: Job, first: Sample) -> Worker:
     """The engine with the model open. Raises EngineError that names the file, in words."""
     model = job.model
     config: dict[str, Any] = {

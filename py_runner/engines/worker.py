@@ -46,6 +46,9 @@ class Worker:
         time_limit_s: how long it may take to open the model, once the engine is there.
         memory_limit_bytes: how much the child may map.
 
+    `room_bytes` is how much of a message `send` leaves in the pipe for a child that works, without
+    waiting for it.
+
     Raises EngineError when the child cannot start or says that the engine is not to be had, and
     when it meets a limit.
     """
@@ -63,12 +66,14 @@ class Worker:
         memory_limit_bytes: int | None = None,
     ) -> None:
         self.name = name
+        self.room_bytes = 0
         self._memory_limit_bytes = memory_limit_bytes
         child_in, self._to_child = os.pipe()
         self._from_child, child_out = os.pipe()
         for pipe in (child_in, self._from_child):
             with contextlib.suppress(OSError):  # a smaller pipe is slower, not wrong
-                fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), _PIPE_BYTES)
+                size = fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), _PIPE_BYTES)
+                self.room_bytes = self.room_bytes or size
         argv = [python, "-W", "ignore", str(_SERVE), str(script), str(child_in), str(child_out)]
         # Neither engine on x86 takes every thread count through its API; their OpenMP does.
         counts = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}

@@ -4,6 +4,7 @@ NAME.bundle/
   bundle.json        the manifest (fields: see `Bundle`); written last, so that a folder
                      without it is not a bundle
   model.<target>.nb  one Paddle Lite file a target
+  model.onnx         the file of target onnx
   samples/           the tensors of the samples, one .npy an input and sample
   reference/         the Run of the source model on these samples, on the server engine
 """
@@ -32,6 +33,7 @@ __all__ = [
     "LIMIT_RANGES",
     "Bundle",
     "InFloat",
+    "OnnxFacts",
     "SavedSample",
     "Target",
     "check_limit",
@@ -80,14 +82,26 @@ class InFloat:
 
 
 @dataclass(frozen=True)
+class OnnxFacts:
+    """What a bundle says of its `model.onnx` beyond what it says of any file: the version of the
+    operator set, and what it was made from, in words: the repaired model or the source model."""
+
+    opset: int
+    made_from: str
+
+
+@dataclass(frozen=True)
 class Target:
-    """One `.nb` file of a bundle, and what it was really made of.
+    """One model file of a bundle, and what it was really made of.
 
     `kernels` counts its kernels by "target/precision", `calib` the conversions between int8 and
     float among them; `weights` has the bytes of parameters by dtype. `precision` is a recipe's
     name, "fp32" for the x86 twin of a recipe that is for ARM only. `needs` maps operators to the
     first release of Paddle Lite that has them, where that is later than v2.10; `in_float` those
     with weights, and products, to what of them a recipe of fewer bits leaves in float.
+
+    Of an ONNX file, which `onnx` tells, `opt_version` is that of Paddle2ONNX, and `kernels` are
+    none: they are chosen where it runs.
     """
 
     file: str
@@ -102,6 +116,7 @@ class Target:
     precision: str
     needs: dict[str, str] = field(default_factory=dict)
     in_float: dict[str, InFloat] = field(default_factory=dict)
+    onnx: Optional[OnnxFacts] = None  # noqa: UP045  evaluated, as in SavedSample
 
 
 @dataclass(frozen=True)
@@ -163,7 +178,7 @@ class Bundle:
         return bundle
 
     def model(self, target: str) -> Model:
-        """The `.nb` file of a target, ready to run. Raises ModelError where it is not intact."""
+        """The file of a target, ready to run. Raises ModelError where it is not intact."""
         if target not in self.targets:
             has = ", ".join(self.targets)
             raise UsageError(
@@ -184,7 +199,8 @@ class Bundle:
         if digest != entry.sha256:
             raise ModelError(f"{file}: damaged: its checksum is not the bundle's; copy it again")
         about = (self.name, self.sha256, entry.precision)
-        return Model(*about, (file,), self.inputs, self.task, self.labels)
+        image = None if self.image is None else self.image.to_json()
+        return Model(*about, (file,), self.inputs, self.task, self.labels, image)
 
     def read_samples(self) -> list[Sample]:
         """The samples with their tensors. Raises ModelError where a file is missing or altered."""
@@ -224,6 +240,9 @@ class Bundle:
         del document["path"], document["sha256"]
         if self.task is None:
             del document["task"]  # bundles without it read as before
+        for target in document["targets"].values():
+            if target["onnx"] is None:
+                del target["onnx"]
         document["image"] = self.image.to_json() if self.image else None
         manifest.write(folder / _MANIFEST, document)
 

@@ -1,0 +1,12 @@
+"""Bundles served over HTTP and gRPC, by the Open Inference Protocol: docs/serving.md.
+
+refusals  what a request is told that gets no answer
+pool      engine children of one model: a queue, batches, restarts
+served    a bundle, its pools, its self-check, pictures in and tasks out
+shadow    the server engine beside the edge one, on a share of the requests
+protocol  tensors of requests and answers, as JSON with or without binary parts
+bodies    what a client sends, with limits
+http, grpc_door  the two doors
+page, metrics    what people and Prometheus look at
+server    start, check, listen, stop
+"""

@@ -477,7 +477,9 @@ def test_the_command_judges_by_task(
     document = json.loads(out)
     assert document["scores"]["task"] == "detection"
     assert [r["name"] for r in document["rates"]][-1] == "mAP, points lost"
-    code, out, _ = command("--task-limit", "boxes=1.5")
+    code, out, _ = command("--truth", truth, "--task-limit", "map_drop=-1")
     assert code == 1 and "Task: detection" in out
+    code, _, error = command("--task-limit", "boxes=1.5")
+    assert code == 2 and "the limit boxes is a number, 0 to 1, not 1.5" in error
     code, _, error = command("--task-limit", "boxes")
     assert code == 2 and "such as boxes=0.95" in error

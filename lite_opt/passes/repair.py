@@ -76,7 +76,14 @@ from lite_opt.passes.layout import (
 )
 from lite_opt.passes.linear import bias_vectors, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d, norms_with_scales
-from lite_opt.passes.observers import drop_constant_observers
+from lite_opt.passes.observers import (
+    drop_constant_observers,
+    drop_pairs_of_others,
+    integers_as_bytes,
+    products_in_float,
+    scales_by_channel,
+    share_scales,
+)
 from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_by_parts, pads_of_a_value
 from lite_opt.passes.products import (
     broadcast_stacks,
@@ -130,6 +137,10 @@ RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
     drop_constant_observers,
+    drop_pairs_of_others,
+    share_scales,
+    integers_as_bytes,
+    products_in_float,
     bias_vectors,
     evaluate,
     narrow_double,
@@ -184,6 +195,7 @@ RULES: tuple[Rule, ...] = (
     uneven_bilinear,
     resizes_by_products,
     matmul_to_mul,
+    scales_by_channel,
     fold_matmul_heads,
     broadcast_stacks,
     fold_to_transpose,

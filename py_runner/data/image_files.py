@@ -26,6 +26,7 @@ from py_runner.tensors import TensorSpec
 
 __all__ = [
     "image_items",
+    "listed",
     "listed_classes",
     "listed_files",
     "picture_feeds",
@@ -63,9 +64,16 @@ def listed_classes(path: Path) -> dict[str, int]:
     return classes
 
 
+def listed(path: Path) -> list[tuple[str, int | None, Path]]:
+    """The id, label and file of each line of a list, .txt or .csv. Raises DataError for another
+    text."""
+    items = _in_list(path, _LISTS[path.suffix.lower()])
+    return [(item.id, item.label, path.parent / item.name) for item in items]
+
+
 def listed_files(path: Path) -> list[Path]:
-    """The files of a list, .txt or .csv. Raises DataError for another text."""
-    return [path.parent / item.name for item in _in_list(path, _LISTS[path.suffix.lower()])]
+    """The files of a list, as `listed` has them."""
+    return [file for _, _, file in listed(path)]
 
 
 def pictures(path: Path) -> list[tuple[str, Path]]:

@@ -11,7 +11,8 @@ from lite_opt.cli.output import tell, watching
 from lite_opt.judge.pages import compare_pages
 from lite_opt.subject import source_models
 from lite_opt.views import pages as view
-from lite_opt.views.pictures import source_of, with_lines
+from lite_opt.views.page_pictures import with_lines
+from lite_opt.views.pictures import source_of
 from py_runner.errors import UsageError
 from py_runner.files.folder import whole_folder
 from py_runner.formats.pages import Pages

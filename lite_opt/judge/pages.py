@@ -18,9 +18,9 @@ from lite_opt.judge.tasks.scores import matched
 from lite_opt.judge.tasks.text_detection import overlaps
 from lite_opt.judge.tasks.truth import lines_of, of_samples
 from py_runner.errors import DataError, UsageError
-from py_runner.formats.pages import Page, Pages
+from py_runner.formats.pages import Line, Page, Pages
 
-__all__ = ["PagesReport", "compare_pages"]
+__all__ = ["PagesReport", "compare_pages", "paired"]
 
 _Array = npt.NDArray[Any]
 _STRICT, _LOOSE = 0.9, 0.5
@@ -110,6 +110,17 @@ def compare_pages(
         failures=tuple(failures),
         warnings=tuple(_warnings(reference, candidate, rates, len(ids), fed=fed)),
     )
+
+
+def paired(left: Page, right: Page) -> list[tuple[Line | None, Line | None]]:
+    """The lines of two runs of a page that stand in the same place, in the order of the left one;
+    None beside a line that the other run does not have there."""
+    found = dict(_matched(left, right)[_LOOSE])
+    pairs: list[tuple[Line | None, Line | None]] = [
+        (line, right.text[found[i]] if i in found else None) for i, line in enumerate(left.text)
+    ]
+    alone = set(range(len(right.text))) - set(found.values())
+    return pairs + [(None, right.text[j]) for j in sorted(alone)]
 
 
 def _precision(run: Pages) -> str:

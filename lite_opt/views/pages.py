@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lite_opt.judge.pages import PagesReport
+from lite_opt.judge.pages import PagesReport, paired
 from lite_opt.judge.steps import Step
 from lite_opt.views.comparison import RATES_HEADER, about, rate_row
 from lite_opt.views.table import Item, Remark, Row, percent, table, warnings
-from py_runner.formats.pages import Pages
+from py_runner.formats.pages import Line, Pages
 
-__all__ = ["answers", "shares", "verdict", "verdict_view"]
+__all__ = ["answers", "shares", "side_by_side", "verdict", "verdict_view"]
 
 _SHOWN = 20
 
@@ -30,6 +30,18 @@ def answers(run: Pages, path: str, notes: Sequence[str]) -> Iterator[Item]:
     yield table(title, ("page", "text", "score", "at", "turned"), rows, left=2)
     title = f"Run {path}: {len(run.pages)} pages in {run.wall_s:.1f} s"
     yield table(title, ("step", "engine", "ms a page", "share"), _times(run), left=2)
+
+
+def side_by_side(title: str, server: Pages, edge: Pages) -> Item:
+    """A table of what two runs read, a line a row."""
+    rows: list[Row] = []
+    for left, right in zip(server.pages, edge.pages):
+        rows += [(left.id, *(_said(line) for line in pair)) for pair in paired(left, right)]
+    return table(title, ("page", "server", "edge"), rows, left=3)
+
+
+def _said(line: Line | None) -> str:
+    return "-" if line is None else f"{line.text} {line.score:.3f}"
 
 
 def shares(run: Pages) -> dict[str, float]:

@@ -14,7 +14,6 @@ from py_runner.data.geometry import Placement
 from py_runner.data.image import ImageSpec
 from py_runner.data.roles import is_scale
 from py_runner.errors import DataError, UsageError
-from py_runner.formats.pages import Page, Pages
 from py_runner.formats.run import Run
 from py_runner.tasks import decode, name_of
 from py_runner.tasks.segmentation import masks
@@ -23,7 +22,7 @@ from py_runner.tensors import TensorSpec
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["annotated", "check_drawable", "source_of", "with_lines"]
+__all__ = ["annotated", "check_drawable", "colour_of", "source_of"]
 
 _MAPS = {"text-detection", "keypoints"}  # whose answers are in cells of an output's map
 _COVER = 0.5  # of a mask
@@ -105,17 +104,17 @@ def _drawn(
     draw = ImageDraw.Draw(result)
     line = max(1, min(result.size) // 200)
     for box in answer.get("boxes", ()):
-        colour = _colour(box["index"])
+        colour = colour_of(box["index"])
         corners = _at(box["box"][:2], where), _at(box["box"][2:], where)
         low, high = np.minimum(*corners), np.maximum(*corners)
         draw.rectangle([*low.tolist(), *high.tolist()], outline=colour, width=line)
         _write(draw, low.tolist(), f"{_called(box)} {box['score']:.2f}", colour)
     for number, polygon in enumerate(answer.get("polygons", ())):
         outline = [_at(point, where) for point in polygon["points"]]
-        draw.line([*outline, outline[0]], fill=_colour(number), width=line)
+        draw.line([*outline, outline[0]], fill=colour_of(number), width=line)
     for point in answer.get("points", ()):
         x, y = _at((point["x"], point["y"]), where)
-        colour, reach = _colour(point["index"]), 2 * line
+        colour, reach = colour_of(point["index"]), 2 * line
         draw.ellipse([x - reach, y - reach, x + reach, y + reach], fill=colour)
     if "text" in answer:
         return _captioned(result, answer["text"] or "")
@@ -128,7 +127,7 @@ def _covered(picture: Image.Image, mask: npt.NDArray[Any]) -> Image.Image:
     """The picture with a colour for each class but 0."""
     from PIL import Image
 
-    colours = np.array([(0, 0, 0), *(_colour(i) for i in range(1, int(mask.max()) + 1))])
+    colours = np.array([(0, 0, 0), *(colour_of(i) for i in range(1, int(mask.max()) + 1))])
     pixels = np.asarray(picture, np.float64)
     cover = _COVER * (mask > 0)[..., None]
     mixed = pixels * (1 - cover) + colours[mask] * cover
@@ -174,37 +173,9 @@ def _called(entry: Mapping[str, Any]) -> str:
     return str(entry["index"] if entry["name"] is None else entry["name"])
 
 
-def _colour(index: int) -> tuple[int, int, int]:
+def colour_of(index: int) -> tuple[int, int, int]:
     """One of twelve dark enough for white letters, neighbours far apart."""
     from colorsys import hsv_to_rgb
 
     red, green, blue = hsv_to_rgb(index * 5 % 12 / 12, 0.85, 0.8)
     return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def with_lines(file: Path, page: Page, run: Pages) -> Image.Image:
-    """A page with its lines: their outlines, and what they say beside the page where it stands."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    picture = open_image(file, run.stages["detection"].spec)
-    result = Image.new("RGB", (2 * picture.width, picture.height), "white")
-    result.paste(picture, (0, 0))
-    draw = ImageDraw.Draw(result)
-    for number, line in enumerate(page.text):
-        outline = [(x, y) for x, y in line.points]
-        colour = _colour(number)
-        draw.line([*outline, outline[0]], fill=colour, width=2)
-        draw.line([(x + picture.width, y) for x, y in (*outline, outline[0])], fill=colour)
-        high = np.hypot(*np.subtract(outline[0], outline[3]))
-        wide = np.hypot(*np.subtract(outline[0], outline[1]))
-        text = f"{line.text} {line.score:.2f}"
-        # Its own font has no letters but Latin ones.
-        size = max(8, min(high, wide) * 0.7)
-        font = ImageFont.load_default(size)
-        left, top, right, _ = draw.textbbox((0, 0), text, font=font)
-        if right - left > max(wide, high):
-            size = max(8, size * max(wide, high) / (right - left))
-            font = ImageFont.load_default(size)
-        corner = min(x for x, _ in outline) + picture.width, min(y for _, y in outline)
-        draw.text((corner[0] + 2, corner[1] + 1 - top / 2), text, fill="black", font=font)
-    return result

@@ -12,6 +12,8 @@ from lite_opt.cli.output import new_file, tell, write
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for
 from lite_opt.views import comparison
+from py_runner.errors import UsageError
+from py_runner.files.folder import check_free
 from py_runner.formats.pages import is_pages
 from py_runner.formats.run import Run
 
@@ -22,25 +24,20 @@ __all__ = ["command"]
 @click.argument("reference", metavar="REFERENCE_RUN", type=opt.Reads())
 @click.argument("candidate", metavar="CANDIDATE_RUN", type=opt.Reads())
 @opt.LIMITS
-@click.option(
-    "--truth",
-    type=opt.Reads(),
-    help="Labels of whole samples: COCO's boxes, PaddleOCR's lines or polygons, PaddleSeg's masks.",
-)
-@click.option(
-    "--task-limit",
-    "task_limits",
-    type=opt.NAMED_NUMBER,
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A limit of the task, such as boxes=0.95 or map_drop=1; several options for several.",
-)
+@opt.TRUTH
+@opt.TASK_LIMITS
 @click.option(
     "--common",
     is_flag=True,
     help="Judge the samples that both have, also where the candidate lacks some.",
 )
 @click.option("--html", type=opt.Writes(), help="Write the report as a page, too.")
+@click.option(
+    "--draw",
+    type=opt.Writes(),
+    help="Write the pictures here, the reference beside the candidate, differences marked.",
+)
+@click.option("--data", type=opt.Reads(), help="The pictures to draw on: what both runs were fed.")
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG
@@ -49,6 +46,8 @@ def command(
     candidate: str,
     common: bool,
     html: str | None,
+    draw: str | None,
+    data: str | None,
     truth: str | None,
     task_limits: Sequence[tuple[str, float]],
     force: bool,
@@ -71,18 +70,27 @@ def command(
       paddle-edge compare cat.bundle/reference edge.run
       paddle-edge compare server.run edge.run --truth instances.json --task-limit map_drop=1
       paddle-edge compare server-pages.run edge-pages.run --truth Label.txt
+      paddle-edge compare server.run edge.run --draw drawn/ --data photos/
     """
+    page = new_file(html, force=force)
+    if draw:
+        check_free(draw, force=force)
+    if draw and data is None:
+        raise UsageError("drawing needs the pictures that both runs were fed: give --data")
     if is_pages(reference) and is_pages(candidate):
-        pages.refuse(candidate, {"--html": html, **{f"--{k}": v for k, v in limits.items()}})
+        pages.refuse(candidate, {f"--{name}": value for name, value in limits.items()})
         return pages.compare(
             reference,
             candidate,
             common=common,
             task_limits=dict(task_limits),
             truth=truth,
+            html=page,
+            draw=draw,
+            data=data,
+            force=force,
             as_json=as_json,
         )
-    page = new_file(html, force=force)
     edge = Run.open(candidate)
     wanted = limits_for(edge.precision, **limits)
     report = compare(

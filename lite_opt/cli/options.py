@@ -37,6 +37,9 @@ __all__ = [
     "NUMBERS",
     "ON_SERVER",
     "PARAMS",
+    "TASK",
+    "TASK_LIMITS",
+    "TRUTH",
     "Command",
     "MayRead",
     "Reads",
@@ -268,6 +271,19 @@ TASK = click.option(
     metavar="NAME[,KEY=VALUE...]",
     help=f"What the model does: {', '.join(OPTIONS)}; with options such as threshold=0.5. "
     "Default: what the inference.yml, infer_cfg.yml or deploy.yaml beside MODEL says.",
+)
+TRUTH = click.option(
+    "--truth",
+    type=Reads(),
+    help="Labels of whole samples: COCO's boxes, PaddleOCR's lines or polygons, PaddleSeg's masks.",
+)
+TASK_LIMITS = click.option(
+    "--task-limit",
+    "task_limits",
+    type=NAMED_NUMBER,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A limit of the task, such as boxes=0.95 or map_drop=1; several options for several.",
 )
 ENGINE = click.option(
     "--engine",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lite_opt.judge.compare import lacks
-from lite_opt.judge.limits import task_limits_for
+from lite_opt.judge.limits import ROUNDED, task_limits_for
 from lite_opt.judge.rates import Rate, bootstrapped, share
 from lite_opt.judge.steps import Step, guilty, steps_of
 from lite_opt.judge.tasks.scores import matched
@@ -24,7 +24,6 @@ __all__ = ["PagesReport", "compare_pages", "paired"]
 
 _Array = npt.NDArray[Any]
 _STRICT, _LOOSE = 0.9, 0.5
-_ROUNDED = ("int8", "int8-weights")
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def paired(left: Page, right: Page) -> list[tuple[Line | None, Line | None]]:
 def _precision(run: Pages) -> str:
     """That of the stage which is rounded most."""
     found = [stage.precision for stage in run.stages.values()]
-    return next((name for name in (*_ROUNDED, "fp16", "int16-weights") if name in found), "fp32")
+    return next((name for name in (*ROUNDED, "fp16", "int16-weights") if name in found), "fp32")
 
 
 def _polygons(page: Page) -> list[_Array]:

@@ -178,5 +178,10 @@ def _of_bundle(
     engine = engine or "lite"
     model = bundle.model(bundle_target(engine, device))
     known = None if names is None else tuple(names)
-    model = replace(model, task=None if does is None else dict(does), labels=known)
+    model = replace(
+        model,
+        task=None if does is None else dict(does),
+        labels=known,
+        image=None if spec is None else spec.to_json(),
+    )
     return Subject(model, engine, spec, names, bundle, task=does)

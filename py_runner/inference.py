@@ -90,7 +90,10 @@ def run(
     if first is None:
         raise DataError("there are no samples to run")
     done = place.run(job, chain([first], pending), total, watch)
-    return replace(done, task=model.task, labels=model.labels if model.task else None)
+    if model.task is None:
+        return done
+    inputs = tuple(spec.name for spec in model.inputs)
+    return replace(done, task=model.task, labels=model.labels, image=model.image, inputs=inputs)
 
 
 def bundle_target(engine: str, device: str = "cpu") -> str:

@@ -88,7 +88,8 @@ class Model:
 
     `sha256` identifies the model across runs; `precision` is a recipe's name; `files` are one
     `.nb` of a bundle, or the model and parameters that Paddle saved. `task` and `labels` say what
-    its outputs mean, as in a Run; None where nobody said.
+    its outputs mean, as in a Run, and `image` how a picture becomes its tensor, as
+    `ImageSpec.to_json` has it; None where nobody said.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Model:
     inputs: tuple[TensorSpec, ...]
     task: dict[str, Any] | None = None
     labels: tuple[str, ...] | None = None
+    image: dict[str, Any] | None = None
 
 
 def sample_hash(sample: Sample) -> str:

@@ -22,12 +22,12 @@ from lite_opt.conversion.judges import Case
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import Limits, limits_for, task_limits_for
 from lite_opt.judge.rates import Rate
-from lite_opt.judge.tasks.detection import intersection_over_union
 from lite_opt.judge.tasks.scores import matched
 from lite_opt.judge.tasks.segmentation import confusion, mean_iou
 from lite_opt.views.comparison import html_page, rows_of, verdict, view
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
+from py_runner.tasks.suppression import intersection_over_union
 from py_runner.watch import QUIET
 
 RANDOM = np.random.default_rng(17)
@@ -409,15 +409,16 @@ def test_a_conversion_is_judged_by_boxes_only_where_tensors_differ() -> None:
     assert not near and near.scores is None
 
 
-def test_runs_of_different_tasks_are_not_compared() -> None:
+def test_runs_of_different_tasks_are_not_compared(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="different tasks: segmentation and keypoints"):
         compare(of("segmentation", MASKS), of("keypoints", MASKS))
     unsaid = replace(of("segmentation", MASKS), task=None)
     assert compare(of("segmentation", MASKS), unsaid).scores
     assert compare(unsaid, of("segmentation", MASKS)).scores
     assert compare(unsaid, unsaid).scores is None
-    with pytest.raises(UsageError, match="labels of its own are not for a run of task tensor"):
-        compare(unsaid, unsaid, truth="x.txt")
+    (tmp_path / "list.txt").write_text("s0 1\ns1 2\n")
+    with pytest.raises(UsageError, match=r"list.txt: classes are labels of runs whose outputs are"):
+        compare(unsaid, unsaid, truth=tmp_path / "list.txt")
 
 
 def test_limits_of_a_task() -> None:

@@ -124,9 +124,19 @@ def test_a_detector(tmp_path: Path) -> None:
         "threshold": 0.5,
         "score_threshold": 0.025,
         "nms_threshold": 0.6,
+        "nms_top_k": 0,
         "keep_top_k": 100,
         "strides": [8, 16, 32, 64],
     }
+
+
+def test_anchors_and_keypoints(tmp_path: Path) -> None:
+    head = "Preprocess:\n- {type: Permute}\n"
+    anchors = written(tmp_path, head + "arch: YOLO\nanchors: [[10, 13], [16, 30]]\n")
+    assert read_task(anchors) == {"name": "detection", "arch": "YOLO", "anchors": [10, 13, 16, 30]}
+    for more, dark in (("", True), ("use_dark: false\n", False)):
+        path = written(tmp_path, f"{head}arch: HRNet\nmetric: KeyPointTopDownCOCOEval\n{more}")
+        assert read_task(path) == {"name": "keypoints", "arch": "HRNet", "dark": dark}
 
 
 def test_a_detector_that_keeps_the_ratio_and_pads(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from test_compare import made
 
 from lite_opt.demo.packages import ocr_characters, package_path
 from lite_opt.views.answers import view
+from py_runner.data.image_text import image_spec
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
 from py_runner.tasks import decode
@@ -68,10 +69,38 @@ def test_boxes_are_the_rows_that_hold_best_first() -> None:
     ]
 
 
-def test_a_head_without_suppression_is_refused_in_words() -> None:
-    heads = of("detection", [np.zeros((1, 80, 8400), "float32")], [np.zeros((1, 8400, 4), "f")])
-    with pytest.raises(DataError, match=r"non-maximum suppression.*'out 0' float32\[1, 80, 8400\]"):
-        boxes(heads)
+@pytest.mark.parametrize(
+    ("shapes", "options", "message"),
+    [
+        ([(1, 80, 8400)], {}, r"non-maximum suppression.*'out 0' float32\[1, 80, 8400\]"),
+        ([(1, 24, 2, 3), (1, 24, 4, 6)], {}, "needs the option anchors; say --task"),
+        ([(1, 24, 2, 3)], {"anchors": [10, 13, 16]}, "1.5 anchors are not as many"),
+        ([(1, 24, 2, 3)], {"anchors": [3, 2] * 5}, "24 channels is not one"),
+        ([(1, 24, 3), (1, 6, 3), (1, 24, 32), (1, 6, 32)], {}, "24, 6 places do not fit the input"),
+        ([(1, 64, 3), (1, 16, 3), (1, 64, 32), (1, 16, 32)], {"strides": [8]}, "1 strides for"),
+        ([(1, 24, 4), (1, 6, 4), (1, 24, 9), (1, 6, 9)], {}, "SSD needs the input's size: size="),
+        ([(1, 24, 4), (1, 24, 9)], {"min_sizes": [5], "strides": [8], "size": [64]}, "64 prior"),
+        ([(1, 24, 4), (1, 24, 9)], {"min_sizes": [5, 9], "strides": [8], "size": [64]}, "of its"),
+    ],
+)  # fmt: skip
+def test_a_head_that_is_not_known_or_lacks_options_is_refused_in_words(
+    shapes: Any, options: Any, message: str
+) -> None:
+    outputs = [[np.full(shape, 2.0, "float32")] for shape in shapes]
+    with pytest.raises(DataError, match=message):
+        boxes(of("detection", *outputs, **options))
+
+
+def test_a_head_of_squares_needs_no_size_and_a_known_input_wins() -> None:
+    random = np.random.default_rng(2)
+    levels = [[random.random((1, n, 3)).astype("float32")] for n in (64, 16, 4)]
+    levels += [[random.normal(0, 2, (1, n, 32)).astype("float32")] for n in (64, 16, 4)]
+    run = of("detection", *levels, arch="PicoDet")
+    (square,) = boxes(run)
+    told = replace(run, image=image_spec("resize=exact:32x128,mean=0,std=1").to_json())
+    (wide,) = boxes(told)
+    assert len(square) and square.corners.max() <= 64 < wide.corners[:, 2].max() <= 128
+    assert wide.corners[:, 3].max() <= 32
 
 
 def test_masks_of_scores_of_one_channel_and_of_classes() -> None:

@@ -275,7 +275,8 @@ TASK = click.option(
 TRUTH = click.option(
     "--truth",
     type=Reads(),
-    help="Labels of whole samples: COCO's boxes, PaddleOCR's lines or polygons, PaddleSeg's masks.",
+    help="Labels of whole samples: boxes (COCO's .json, a folder of VOC's .xml), COCO's keypoints, "
+    "PaddleSeg's masks, PaddleOCR's lines or polygons, or a list NAME CLASS.",
 )
 TASK_LIMITS = click.option(
     "--task-limit",

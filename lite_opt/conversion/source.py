@@ -128,6 +128,7 @@ class Source:
             self.inputs,
             self.task,
             None if self.labels is None else tuple(self.labels),
+            None if self.image is None else self.image.to_json(),
         )
 
     def metric(self, truth: str | Path | None = None) -> Metric:

@@ -19,8 +19,8 @@ from lite_opt.judge.limits import Limits, limits_for
 from lite_opt.judge.numbers import Energies, Gaps, Spread, centred, found_nothing, kind_of, softmax
 from lite_opt.judge.ranking import Ranking, rank, rates_of
 from lite_opt.judge.rates import Rate
-from lite_opt.judge.tasks import Scores, score
-from py_runner.errors import DataError
+from lite_opt.judge.tasks import Scores, labelled, score
+from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
 from py_runner.tasks import name_of
 from py_runner.tasks.options import NotOfTaskError
@@ -131,7 +131,8 @@ def compare(
     Args:
         limits: the defaults are those of the candidate's precision, see `limits.limits_for`.
         task_limits: the defaults are those of the task and precision, see `task_limits_for`.
-        truth: labels of whole samples in a file, as the task takes them.
+        truth: labels of whole samples in a file, as the task takes them; of classification a
+            list `NAME CLASS`.
 
     Runs that say what their numbers mean (`Run.task`) are judged by that: how far tensors differ is
     then a diagnosis, and a warning, unless there was nothing to judge, such as no box. What is not
@@ -143,8 +144,11 @@ def compare(
     """
     if limits is None:
         limits = limits_for(candidate.precision)
+    by_class = truth is not None and name_of(reference.task or candidate.task) == _CLASSES
+    if by_class:
+        reference = labelled(reference, Path(str(truth)))
     pairs, warnings = _pairs(reference, candidate)
-    scores = _scores(reference, candidate, pairs, task_limits, truth)
+    scores = _scores(reference, candidate, pairs, task_limits, None if by_class else truth)
     if _is_same(reference, candidate):
         warnings.append("these are one and the same run: that they agree proves nothing")
     if len(reference.outputs) != len(candidate.outputs):
@@ -177,6 +181,8 @@ def compare(
         classes = scores is None and difference.kind != "tensor" and not difference.misshapen
         if ranking is None and classes:
             ranking = rank(aligned, labels)
+    if by_class and (ranking is None or ranking.accuracy is None):
+        raise UsageError(f"{truth}: classes are labels of runs whose outputs are scores of classes")
     failures += _lost(ranking, limits)
     if scores is not None:
         failures += scores.failures if by_task else []
@@ -215,6 +221,7 @@ def _lost(ranking: Ranking | None, limits: Limits) -> list[str]:
     return [f"top-1 accuracy falls by {drop:.2f} points, and {limits.top1_drop:g} are allowed"]
 
 
+_CLASSES = "classification"  # what a run is of where nobody said
 _NOTHING = (
     "the task has nothing to judge on these samples (no box, no text, a single class): the tensors "
     "were judged instead"

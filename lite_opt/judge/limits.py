@@ -104,7 +104,7 @@ TASK_LIMITS: dict[str, dict[str, float]] = {
     "text-detection": {"texts": 0.99, "texts_strict": 0.98, "hmean_drop": 0.5},
     "text-recognition": {"lines": 0.99, "characters": 0.998, "lines_drop": 0.5},
     "embedding": {"recall": 0.99, "recall_drop": 0.5},
-    "keypoints": {"points": 0.99},
+    "keypoints": {"points": 0.99, "oks_drop": 0.5},
     "ocr": {"lines": 0.99, "characters": 0.998, "texts": 0.99, "turns": 0.99}
     | {"hmean_drop": 0.5, "lines_drop": 0.5},
 }
@@ -115,7 +115,7 @@ _ROUNDED_LIMITS: dict[str, dict[str, float]] = {
     "text-detection": {"texts": 0.95, "texts_strict": 0.7, "hmean_drop": 1.0},
     "text-recognition": {"lines": 0.95, "characters": 0.99, "lines_drop": 1.0},
     "embedding": {"recall": 0.98, "recall_drop": 1.0},
-    "keypoints": {"points": 0.95},
+    "keypoints": {"points": 0.95, "oks_drop": 1.0},
     "ocr": {"lines": 0.9, "characters": 0.98, "texts": 0.95, "turns": 0.95}
     | {"hmean_drop": 1.0, "lines_drop": 1.0},
 }

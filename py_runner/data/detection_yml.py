@@ -21,11 +21,13 @@ __all__ = ["detection_image"]
 
 # By the numbers that OpenCV gives its modes.
 _MODES = {0: "cv2-nearest", 1: "cv2-linear", 2: "cv2-cubic", 3: "cv2-area"}
+_RESIZES = ("Resize", "LetterBoxResize", "TopDownEvalAffine")
 _STEPS = {
     "Resize": Allowed(
         0, {"target_size": None, "keep_ratio": (True, False), "interp": tuple(_MODES)}
     ),
     "LetterBoxResize": Allowed(0, {"target_size": None}),
+    "TopDownEvalAffine": Allowed(0, {"trainsize": None, "use_udp": (False,)}),
     "Pad": Allowed(1, {"size": None, "fill_value": None}),
     # The two commute.
     "NormalizeImage": Allowed(
@@ -55,18 +57,22 @@ def detection_image(path: Path, section: Any) -> ImageSpec:
         )
     try:
         fields: dict[str, Any] = {"resize": "none", "size": None, "wide": True}
+        resizes = [name for name in _RESIZES if name in steps]
+        if len(resizes) > 1:
+            raise ValueError(f"it has the steps {' and '.join(resizes)}; describe --image")
         if "Resize" in steps:
             options = steps["Resize"]
             fields["resize"] = "fit" if options.get("keep_ratio", True) else "exact"
             fields["size"] = size_of("Resize.target_size", options.get("target_size"))
             fields["interpolation"] = _MODES[options.get("interp", 1)]
         if "LetterBoxResize" in steps:
-            if "Resize" in steps:
-                raise ValueError("it has the steps Resize and LetterBoxResize; describe --image")
             size = size_of("LetterBoxResize.target_size", steps["LetterBoxResize"]["target_size"])
             # 127.5 comes to 128 among 8-bit pixels.
             fields.update(resize="letterbox", size=size, fill=(128, 128, 128))
             fields["interpolation"] = "cv2-area"
+        if "TopDownEvalAffine" in steps:
+            wide, high = size_of("TopDownEvalAffine", steps["TopDownEvalAffine"].get("trainsize"))
+            fields.update(resize="affine", size=(high, wide))
         if "Pad" in steps:
             options = steps["Pad"]
             fields["canvas"] = size_of("Pad.size", options.get("size"))

@@ -20,7 +20,7 @@ _LONGEST_LINE = 3200  # at which PaddleX stops widening a line of text
 @dataclass(frozen=True)
 class Placement:
     """A picture in its tensor: it is resized to `height` x `width`, which begins at (`top`, `left`)
-    of a canvas of `full_height` x `full_width`.
+    of a canvas of `full_height` x `full_width`, or before it.
 
     scale: (y, x), what coordinates of the picture are multiplied by.
     told: whether the resize itself is told the scale, and not the sizes.
@@ -32,8 +32,8 @@ class Placement:
     full_width: int
     scale: tuple[float, float]
     told: bool = False
-    top: int = 0
-    left: int = 0
+    top: float = 0
+    left: float = 0
 
 
 def placement(rule: str, size: Any, height: int, width: int) -> Placement:
@@ -90,6 +90,11 @@ def _letterbox(size: tuple[int, int], height: int, width: int) -> Placement:
     return Placement(high, wide, *size, (ratio, ratio), top=top, left=left)
 
 
+def _affine(size: tuple[int, int], height: int, width: int) -> Placement:
+    scale = size[1] / width
+    return Placement(*size, *size, (scale, scale), top=(size[0] - height * scale) / 2)
+
+
 def _page_min(size: int, height: int, width: int) -> tuple[int, int]:
     side = min(height, width)
     return _page(float(size) / side if side < size else 1.0, height, width)
@@ -123,6 +128,7 @@ _PLACERS: dict[str, Callable[[Any, int, int], Placement | tuple[int, int]]] = {
     "within": _within,
     "fit": _fit,
     "letterbox": _letterbox,
+    "affine": _affine,
     "page-min": _page_min,
     "page-max": _page_max,
     "page-long": _page_long,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 import numpy.typing as npt
 
+from py_runner.data.affine import onto_canvas
 from py_runner.data.geometry import RULES, SIDE, Placement, placement
 from py_runner.data.resize import (
     Pixels,
@@ -110,6 +111,8 @@ class ImageSpec:
                             keep_ratio of PaddleDetection
                    "letterbox"  `size` is (height, width): as large as fits into it, in the middle
                             of a canvas of `fill`: PaddleDetection's LetterBoxResize
+                   "affine"  `size` is (height, width): as wide as that, centre upon centre, black
+                            or cut off above and below: PaddleDetection's TopDownEvalAffine
                    "page-min", "page-max"  the short side is enlarged to `size` (int), or the long
                             one reduced to it, and both are rounded to multiples of 32; "page-long"
                             brings the long side to `size` and both up to multiples of 128: the
@@ -216,7 +219,7 @@ class ImageSpec:
     def _check_padding(self) -> None:
         if self.canvas is not None and not _is_pair(self.canvas):
             raise UsageError(f"image: canvas needs (height, width), not {self.canvas!r}")
-        if self.canvas is not None and self.resize in ("pad", "line", "letterbox"):
+        if self.canvas is not None and self.resize in ("pad", "line", "letterbox", "affine"):
             raise UsageError(f"image: resize {self.resize} has a canvas of its own")
         if not _is_side(self.stride):
             raise UsageError(f"image: stride must be a whole number from 1, not {self.stride!r}")
@@ -232,13 +235,15 @@ class ImageSpec:
                 raise UsageError(f"image: fill must be of grey levels, 0 to 255, not {value!r}")
         if self.interpolation == "pil-bilinear" and self.resize not in (*_CROPPED, "pad"):
             raise UsageError(f"image: resize {self.resize} is OpenCV's: not with pil-bilinear")
+        if self.interpolation != "cv2-linear" and self.resize == "affine":
+            raise UsageError("image: resize affine is known with cv2-linear only")
         if self.interpolation in ("cv2-area", "cv2-linear-f32") and self.resize == "fit":
             raise UsageError(f"image: resize fit is not known with {self.interpolation}")
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
         """Shape of the tensor, NCHW; -1 where it depends on the image."""
-        fixed = self.resize in ("exact", "pad", "letterbox") and self.size
+        fixed = self.resize in ("exact", "pad", "letterbox", "affine") and self.size
         sides = self.crop or self.canvas or fixed or (-1, -1)
         if not isinstance(sides, tuple):  # a size that is one side is never fixed
             sides = (-1, -1)
@@ -267,7 +272,7 @@ class ImageSpec:
 
         armlinux/src/image.cc says the same.
         """
-        if self.resize in ("within", "fit", "letterbox"):
+        if self.resize in ("within", "fit", "letterbox", "affine"):
             return f"resize {self.resize}"
         if self.interpolation not in _INTERPOLATIONS[:2]:
             return f"interpolation {self.interpolation}"
@@ -323,7 +328,8 @@ class ImageSpec:
         fill = self.fill if self.color == "RGB" else self.fill[::-1]
         canvas = np.empty((size[0], size[1], 3), pixels.dtype)
         canvas[:] = fill
-        canvas[place.top : place.top + height, place.left : place.left + width] = pixels
+        top, left = int(place.top), int(place.left)
+        canvas[top : top + height, left : left + width] = pixels
         return canvas
 
     def _resize_and_crop(self, pixels: Pixels, place: Placement) -> npt.NDArray[Any]:
@@ -351,6 +357,8 @@ class ImageSpec:
                 f"an image of {pixels.shape[0]}x{pixels.shape[1]} (height x width) would become "
                 f"{height}x{width}: nothing"
             )
+        if self.resize == "affine":
+            return onto_canvas(pixels, height, width)
         scale = place.scale if place.told else None
         if self.interpolation == "cv2-linear":
             return resize_cv2_linear(pixels, height, width, window=window, scale=scale)
@@ -375,6 +383,27 @@ class ImageSpec:
     def placed(self, height: int, width: int) -> Placement:
         """Where an image of this size lands in the tensor."""
         return placement(self.resize, self.size, *self._source(height, width))
+
+    def on_picture(
+        self,
+        points: npt.NDArray[Any],
+        height: int,
+        width: int,
+        grid: tuple[int, int] | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """Where points of the tensor, x and y on the last axis, lie on the picture of `height` x
+        `width` that it was made from; `grid` is the height and width of the map in whose cells they
+        are, by default the tensor's."""
+        place = self.placed(height, width)
+        full = self.canvas or self.crop or (place.full_height, place.full_width)
+        high, wide = (self._to_stride(side) for side in full)
+        top, left = place.top, place.left
+        if self.crop is not None:
+            top, left = -((place.height - high) // 2), -((place.width - wide) // 2)
+        cell = (1.0, 1.0) if grid is None else (wide / grid[1], high / grid[0])
+        return np.asarray(
+            (np.asarray(points, np.float64) * cell - (left, top)) / (place.scale[1], place.scale[0])
+        )
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) that an image of this size has after the resize."""

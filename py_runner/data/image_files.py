@@ -24,7 +24,7 @@ from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted, ch
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec
 
-__all__ = ["image_items", "listed_files", "pictures"]
+__all__ = ["image_items", "listed_classes", "listed_files", "pictures"]
 
 
 class _Listed(NamedTuple):
@@ -44,6 +44,16 @@ def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
         Item(id_, label, partial(_feeds, root / name, target, spec, wanted.inputs))
         for id_, label, name in listed
     ]
+
+
+def listed_classes(path: Path) -> dict[str, int]:
+    """The class numbers in a list `NAME CLASS`, as of ImageNet's pictures, by name: those of
+    samples of that data set, whatever they were fed from. Raises DataError for another file."""
+    split = _LISTS.get(path.suffix.lower(), _txt_line)
+    classes = {item.id: item.label for item in _in_list(path, split) if item.label is not None}
+    if not classes:
+        raise DataError(f"{path}: is no list NAME CLASS")
+    return classes
 
 
 def listed_files(path: Path) -> list[Path]:

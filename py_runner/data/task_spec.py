@@ -24,12 +24,14 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "classification": ("threshold",),
     "detection": (
         *("threshold", "score_threshold", "nms_threshold", "nms_top_k", "keep_top_k"),
-        *("arch", "strides"),
+        *("arch", "strides", "size", "anchors", "conf_threshold", "scale_x_y"),
+        *("min_sizes", "max_sizes", "aspect_ratios", "min_max_aspect_ratios_order"),
+        *("offset", "clip", "variances"),
     ),
     "segmentation": ("threshold", "output_op"),
     "text-detection": (*_DB, "box_type"),
     "text-recognition": ("use_space_char", "score_threshold"),
-    "keypoints": ("threshold", "arch"),
+    "keypoints": ("threshold", "arch", "dark"),
     "embedding": (),
     "tensor": (),
 }
@@ -149,9 +151,14 @@ def _detection(document: Mapping[str, Any]) -> dict[str, Any]:
     if task["name"] == "detection":
         nms = document.get("NMS")
         for key in ("score_threshold", "nms_threshold", "nms_top_k", "keep_top_k"):
-            # -1 of nms_top_k and keep_top_k is "all".
-            if isinstance(nms, dict) and nms.get(key) is not None and nms[key] != -1:
-                task[key] = nms[key]
+            if isinstance(nms, dict) and nms.get(key) is not None:
+                task[key] = 0 if nms[key] == -1 else nms[key]  # all of them
         if isinstance(document.get("fpn_stride"), list):
             task["strides"] = document["fpn_stride"]
+        anchors = document.get("anchors")
+        if isinstance(anchors, list):
+            pairs = (side if isinstance(side, list) else [side] for side in anchors)
+            task["anchors"] = [number for pair in pairs for number in pair]
+    elif "HigherHRNet" not in arch:  # its own command decodes so unless told otherwise
+        task["dark"] = bool(document.get("use_dark", True))
     return task

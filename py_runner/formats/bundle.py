@@ -143,7 +143,8 @@ class Bundle:
         if digest != entry.sha256:
             raise ModelError(f"{file}: damaged: its checksum is not the bundle's; copy it again")
         about = (self.name, self.sha256, entry.precision)
-        return Model(*about, (file,), self.inputs, self.task, self.labels)
+        image = None if self.image is None else self.image.to_json()
+        return Model(*about, (file,), self.inputs, self.task, self.labels, image)
 
     def read_samples(self) -> list[Sample]:
         """The samples with their tensors. Raises ModelError where a file is missing or altered."""

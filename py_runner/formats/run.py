@@ -84,14 +84,16 @@ class _Manifest:
     cpu: Optional[dict[str, Any]] = None  # noqa: UP045
     task: Optional[dict[str, Any]] = None  # noqa: UP045
     labels: Optional[tuple[str, ...]] = None  # noqa: UP045
+    image: Optional[dict[str, Any]] = None  # noqa: UP045
+    inputs: Optional[tuple[str, ...]] = None  # noqa: UP045
 
 
 # The fields that a Run and its manifest have alike.
 _PLAIN = (
     "engine", "engine_version", "device", "machine", "threads", "precision", "warmup",
-    "peak_memory_bytes", "wall_s", "created", "cpu", "task", "labels",
+    "peak_memory_bytes", "wall_s", "created", "cpu", "task", "labels", "image", "inputs",
 )  # fmt: skip
-_WHERE_SAID = ("task", "labels")  # left out of run.json where they are None
+_WHERE_SAID = ("task", "labels", "image", "inputs")  # left out of run.json where they are None
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ class Run:
     `cpu` is what engine native says of the CPU, and by which of its features the engine chose
     kernels: `lr_cpu` in lite_run.h. `task` says what the outputs mean: {"name", and the options of
     `py_runner.tasks`}; `labels` are the names of its classes, or the characters of a recognizer.
-    Both are None where nobody said.
+    Both are None where nobody said. Where a task is said, `image` is how pictures became tensors,
+    as `ImageSpec.to_json` has it, and `inputs` are the names of what the model is fed: by them it
+    is known where answers lie on a picture.
     """
 
     engine: str
@@ -128,6 +132,8 @@ class Run:
     cpu: dict[str, Any] | None = None
     task: dict[str, Any] | None = None
     labels: tuple[str, ...] | None = None
+    image: dict[str, Any] | None = None
+    inputs: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         ids = [s.id for s in self.samples]
@@ -278,6 +284,8 @@ class Run:
             cpu=first.cpu if all(r.cpu == first.cpu for r in runs) else None,
             task=first.task,
             labels=first.labels,
+            image=first.image,
+            inputs=first.inputs,
         )
 
 

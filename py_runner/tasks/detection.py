@@ -1,8 +1,8 @@
-"""Detection: boxes of a network that suppresses overlapping ones itself (PaddleDetection's export).
+"""Detection: boxes of PaddleDetection's exports.
 
-One output has a row a box: class, score, x1, y1, x2, y2; another, where there is one, the number of
-rows that hold. A row of class -1 is none. Heads that leave the suppression to their caller
-(exported with `exclude_nms` or `exclude_post_process`) are not read.
+A network that suppresses overlapping boxes itself has a row a box in one output: class, score, x1,
+y1, x2, y2; another, where there is one, has the number of rows that hold. A row of class -1 is
+none. What leaves that to its caller is decoded by `heads` and suppressed here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from py_runner.data.image import ImageSpec
 from py_runner.formats.run import Run
-from py_runner.tasks.options import option, output_of
+from py_runner.tasks.heads import candidates
+from py_runner.tasks.options import NotOfTaskError, option, output_of
+from py_runner.tasks.suppression import suppressed
 
 __all__ = ["THRESHOLD", "Boxes", "boxes", "decode"]
 
@@ -43,18 +46,48 @@ class Boxes:
 
 
 def boxes(run: Run) -> list[Boxes]:
-    """All boxes of each sample, whatever their score.
+    """All boxes of each sample that were not suppressed, whatever their score.
 
-    Raises DataError where no output has rows of six numbers.
+    Raises NotOfTaskError where no output has rows of six numbers and the outputs are no head that
+    is known, or options are missing.
     """
+    if not any(all(map(_holds_rows, values)) for values in run.outputs.values()):
+        found = _of_heads(run)
+        if found is not None:
+            return found
     rows = output_of(
         run,
         _holds_rows,
-        "an output [N, 6] of class, score, x1, y1, x2, y2 (export the model with its "
-        "non-maximum suppression: heads without it are not decoded)",
+        "an output [N, 6] of class, score, x1, y1, x2, y2, or the outputs of a head without its "
+        "non-maximum suppression that is known (PP-YOLOE, PicoDet, YOLOv3, SSD)",
     )
     counts = _counts(run, len(rows))
     return [_boxes(value, count) for value, count in zip(rows, counts)]
+
+
+def _of_heads(run: Run) -> list[Boxes] | None:
+    """The boxes of a head without suppression; None where it is none that is known."""
+    spec = None if run.image is None else ImageSpec.from_json(run.image)
+    sides = None if spec is None or min(spec.output_shape[2:]) < 0 else spec.output_shape[2:]
+    classes = None if run.labels is None else len(run.labels)
+    result = []
+    for number in range(len(run.samples)):
+        outputs = [values[number] for values in run.outputs.values()]
+        try:
+            found = candidates(outputs, run.task or {}, sides, classes)
+        except NotOfTaskError as error:
+            raise NotOfTaskError(
+                f"{run.model['name']}: {error}; say --task detection,KEY=VALUE"
+            ) from None
+        if found is None:
+            return None
+        place, class_ = suppressed(found.corners, found.scores, found.how.told(run.task))
+        corners = found.corners[place]
+        if found.within is not None:
+            high, wide = found.within
+            corners = np.clip(corners, 0, (wide, high, wide, high))
+        result.append(Boxes(class_, found.scores[place, class_], corners))
+    return result
 
 
 def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
@@ -87,11 +120,15 @@ def _holds_rows(value: _Array) -> bool:
     tensor or a single -1."""
     if value.size == 0 or (value.shape == (1, 1) and value[0, 0] == -1):
         return True
-    return (
+    fits = (
         value.dtype.kind == "f"
-        and value.shape[-1] == _WIDTH
+        and value.shape[-1:] == (_WIDTH,)
         and value.size == (value.shape[-2] * _WIDTH if value.ndim > 1 else -1)
     )
+    if not fits or value.ndim < 3:
+        return fits
+    # A head of two classes has six numbers as well, the first of which is no class.
+    return bool((value[..., 0] == np.floor(value[..., 0])).all())
 
 
 def _counts(run: Run, samples: int) -> list[int | None]:

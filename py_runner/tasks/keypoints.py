@@ -1,18 +1,21 @@
-"""Keypoints: where each heatmap is highest, shifted a quarter of a cell to its higher neighbour, as
-HRNet and TinyPose are decoded where their export does not do it."""
+"""Keypoints: where each heatmap is highest, as PaddleDetection's HRNetPostProcess decodes what
+HRNet and TinyPose put out: shifted a quarter of a cell to the higher neighbours, or, with the
+option `dark`, to where the logarithm of the blurred heatmap has its summit by the differences round
+it (Zhang et al., Distribution-Aware Coordinate Representation, 2020).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from py_runner.formats.run import Run
-from py_runner.tasks.options import option, output_of
+from py_runner.tasks.options import NotOfTaskError, option, output_of
 
-__all__ = ["THRESHOLD", "decode", "points"]
+__all__ = ["THRESHOLD", "decode", "grids", "points"]
 
 _Array = npt.NDArray[Any]
 THRESHOLD = 0.2  # PaddleDetection's score of a point that is seen
@@ -21,14 +24,28 @@ THRESHOLD = 0.2  # PaddleDetection's score of a point that is seen
 def points(run: Run) -> list[_Array]:
     """x, y and score of each point, float64 [K, 3] a sample; x and y in cells of the heatmap.
 
-    Raises DataError where no output is heatmaps.
+    Raises NotOfTaskError where no output is heatmaps.
     """
-    heatmaps = output_of(
+    place = _summit if (run.task or {}).get("dark", False) else _leaning
+    return [np.array([_peak(heatmap, place) for heatmap in value[0]]) for value in _heatmaps(run)]
+
+
+def grids(run: Run) -> list[tuple[int, int]]:
+    """Height and width of each sample's heatmaps. Raises NotOfTaskError as `points`."""
+    return [(value.shape[2], value.shape[3]) for value in _heatmaps(run)]
+
+
+def _heatmaps(run: Run) -> list[_Array]:
+    if "HigherHRNet" in str((run.task or {}).get("arch", "")):
+        raise NotOfTaskError(
+            f"{run.model['name']}: HigherHRNet finds several persons by tags, which is not "
+            "decoded: a keypoint network of one person is"
+        )
+    return output_of(
         run,
         lambda v: v.dtype.kind == "f" and v.ndim == 4 and v.shape[0] == 1 and min(v.shape[2:]) > 2,
         "an output of heatmaps [1, K, H, W]",
     )
-    return [np.array([_peak(heatmap) for heatmap in value[0]]) for value in heatmaps]
 
 
 def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
@@ -55,13 +72,49 @@ def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> li
     ]
 
 
-def _peak(heatmap: _Array) -> tuple[float, float, float]:
-    values = heatmap.astype(np.float64)
+def _peak(
+    heatmap: _Array, place: Callable[[_Array, int, int], tuple[float, float]]
+) -> tuple[float, float, float]:
+    """x, y and score; the first cell where nothing is above 0, as in PaddleDetection."""
+    values = heatmap.astype(np.float32)
     y, x = (int(i) for i in np.unravel_index(values.argmax(), values.shape))
     score = float(values[y, x])
+    return (*place(values, *((x, y) if score > 0 else (0, 0))), score)
+
+
+def _leaning(values: _Array, x: int, y: int) -> tuple[float, float]:
     height, width = values.shape
-    shifted_x, shifted_y = float(x), float(y)
-    if 0 < x < width - 1 and 0 < y < height - 1:
-        shifted_x += 0.25 * float(np.sign(values[y, x + 1] - values[y, x - 1]))
-        shifted_y += 0.25 * float(np.sign(values[y + 1, x] - values[y - 1, x]))
-    return shifted_x, shifted_y, score
+    if not (1 < x < width - 1 and 1 < y < height - 1):
+        return float(x), float(y)
+    return (
+        x + 0.25 * float(np.sign(values[y, x + 1] - values[y, x - 1])),
+        y + 0.25 * float(np.sign(values[y + 1, x] - values[y - 1, x])),
+    )
+
+
+def _summit(values: _Array, x: int, y: int) -> tuple[float, float]:
+    height, width = values.shape
+    if not (1 < x < width - 2 and 1 < y < height - 2):
+        return float(x), float(y)
+    near = np.log(np.maximum(_blurred(values), 1e-10))[y - 2 : y + 3, x - 2 : x + 3]
+    slope = 0.5 * np.array([near[2, 3] - near[2, 1], near[3, 2] - near[1, 2]], np.float64)
+    across = near[3, 3] - near[1, 3] - near[3, 1] + near[1, 1]
+    curve = 0.25 * np.array(
+        [
+            [near[2, 4] - 2 * near[2, 2] + near[2, 0], across],
+            [across, near[4, 2] - 2 * near[2, 2] + near[0, 2]],
+        ],
+        np.float64,
+    )
+    if not np.linalg.det(curve):
+        return float(x), float(y)
+    shift = -np.linalg.solve(curve, slope)
+    return x + float(shift[0]), y + float(shift[1])
+
+
+def _blurred(values: _Array) -> _Array:
+    """By the 3 x 3 of Gauss, with nothing beyond the border, and as high as before."""
+    padded = np.pad(values.astype(np.float64), 1)
+    rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    blurred = ((rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16).astype(np.float32)
+    return np.asarray(blurred * (values.max() / blurred.max()), np.float32)

@@ -17,11 +17,13 @@ from lite_opt.judge.tasks import (
     text_recognition,
 )
 from lite_opt.judge.tasks.scores import Case, Scores
+from lite_opt.judge.tasks.truth import of_samples
+from py_runner.data.image_files import listed_classes
 from py_runner.errors import UsageError
 from py_runner.formats.run import Run
 from py_runner.tasks import name_of
 
-__all__ = ["SCORES", "Scores", "score"]
+__all__ = ["SCORES", "Scores", "labelled", "score"]
 
 # Classification has ranking.py; what is a tensor is judged as one.
 SCORES: dict[str, Callable[[Case], Scores]] = {
@@ -57,6 +59,8 @@ def score(
         if truth is not None:
             raise UsageError(f"{truth}: labels of its own are not for a run of task {name}")
         return None
+    if name == "embedding" and truth is not None:
+        reference, truth = labelled(reference, Path(truth)), None
     pair = [
         replace(
             run,
@@ -67,6 +71,14 @@ def score(
     ]
     found = SCORES[name](Case(pair[0], pair[1], None if truth is None else Path(truth), wanted))
     return replace(found, notes=(*found.notes, *_options(pair[0].task, pair[1].task)))
+
+
+def labelled(run: Run, path: Path) -> Run:
+    """The run with the class numbers that a list `NAME CLASS` gives its samples, None for those
+    that it does not name. Raises DataError for another file, and where it names none of them."""
+    found = of_samples(path, listed_classes(path), [sample.id for sample in run.samples])
+    samples = (replace(s, label=found.get(i)) for i, s in enumerate(run.samples))
+    return replace(run, samples=tuple(samples))
 
 
 def _options(reference: Mapping[str, Any] | None, candidate: Mapping[str, Any] | None) -> list[str]:

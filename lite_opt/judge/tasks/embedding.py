@@ -15,25 +15,34 @@ __all__ = ["score"]
 
 _Array = npt.NDArray[Any]
 _TIED = 1e-6  # cosines that differ by less are equal
+_FEW = 5  # the k of recall@k, beside 1
 
 
 def score(case: Case) -> Scores:
-    """recall@1: the share of samples whose features of the candidate are most like the reference's
-    of the same sample, of all samples; the cosines of the two; and where samples have labels, how
-    many of them have one of the same label as their nearest.
+    """recall@k: the share of samples whose features of the candidate have the reference's of the
+    same sample among the k most alike of all samples; the cosines of the two; and where samples
+    have labels, how many of them have one of the same label among their k nearest.
 
     Raises DataError where the outputs are no features.
     """
     left, right = features(case.reference), features(case.candidate)
     likeness = right @ left.T
     own = np.diag(likeness)
-    found = own >= likeness.max(1) - _TIED
+    before = (likeness > own[:, None] + _TIED).sum(1)
+    found = before == 0
     rates = [share("recall@1", found, limit=case.limits.get("recall"))]
+    if len(left) > _FEW:
+        rates.append(share(f"recall@{_FEW}", before < _FEW))
     labels = [sample.label for sample in case.reference.samples]
     labelled = [i for i, label in enumerate(labels) if label is not None]
-    if len(labelled) > 1:
-        a, b = (_nearest_is_alike(rows, labels, labelled) for rows in (left, right))
-        rates += accuracies("nearest has its label", a, b, case.limits.get("recall_drop"))
+    for count in (1, _FEW):
+        if len(labelled) > count:
+            a, b = (_near_is_alike(rows, labels, labelled, count) for rows in (left, right))
+            what = (
+                "nearest has its label" if count == 1 else f"one of {count} nearest has its label"
+            )
+            limit = case.limits.get("recall_drop") if count == 1 else None
+            rates += accuracies(what, a, b, limit)
     return Scores(
         "embedding",
         tuple(rate for rate in rates if rate is not None),
@@ -43,9 +52,15 @@ def score(case: Case) -> Scores:
     )
 
 
-def _nearest_is_alike(rows: _Array, labels: list[int | None], labelled: list[int]) -> list[float]:
+def _near_is_alike(
+    rows: _Array, labels: list[int | None], labelled: list[int], count: int
+) -> list[float]:
+    """Whether one of the nearest of each labelled sample has its label."""
     part = rows[labelled]
     likeness = part @ part.T
     np.fill_diagonal(likeness, -np.inf)
-    nearest = likeness.argmax(1)
-    return [float(labels[i] == labels[labelled[j]]) for i, j in zip(labelled, nearest)]
+    nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :count]
+    return [
+        float(any(labels[i] == labels[labelled[j]] for j in near))
+        for i, near in zip(labelled, nearest)
+    ]

@@ -14,11 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from py_runner.data.decode import open_image
+from py_runner.data.image import ImageSpec
 from py_runner.data.labels import read_text
 from py_runner.errors import DataError
 from py_runner.files.regular import open_regular
 
-__all__ = ["coco", "lines_of", "masks_of", "of_samples", "polygons_of", "texts_of"]
+__all__ = [
+    "coco",
+    "lines_of",
+    "masks_of",
+    "of_samples",
+    "picture_points",
+    "polygons_of",
+    "texts_of",
+]
 
 _T = TypeVar("_T")
 _Array = npt.NDArray[Any]
@@ -93,13 +102,15 @@ def masks_of(path: Path) -> dict[str, _Array]:
     return masks
 
 
-def coco(path: Path) -> dict[str, Any]:
-    """COCO's document of boxes: images, annotations, categories. Raises DataError for another."""
+def coco(path: Path, *, keypoints: bool = False) -> dict[str, Any]:
+    """COCO's document of boxes, or of persons' keypoints: images, annotations, categories. Raises
+    DataError for another."""
+    told = ("keypoints",) if keypoints else ()
     try:
         document = json.loads(read_text(path))
         for part, keys in (
             ("images", ("id", "file_name")),
-            ("annotations", ("image_id", "category_id", "bbox")),
+            ("annotations", ("image_id", "category_id", "bbox", *told)),
             ("categories", ("id", "name")),
         ):
             for entry in document[part]:
@@ -109,6 +120,25 @@ def coco(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no labels in COCO's form: {error!r}") from None
     assert isinstance(document, dict)
     return document
+
+
+def picture_points(
+    fed: Mapping[str, Any],
+    points: _Array,
+    image: Mapping[str, Any],
+    grid: tuple[int, int] | None = None,
+) -> _Array:
+    """Points of a tensor on the picture of COCO's `image` that it was made from by `fed`, the JSON
+    of an ImageSpec (`ImageSpec.on_picture`). Raises DataError where the labels do not say how large
+    the picture is."""
+    try:
+        height, width = int(image["height"]), int(image["width"])
+    except (KeyError, TypeError, ValueError):
+        raise DataError(
+            f"the labels do not say the height and width of {image['file_name']}: without them "
+            "nobody knows where on it answers lie"
+        ) from None
+    return ImageSpec.from_json(fed).on_picture(points, height, width, grid)
 
 
 def _pairs(path: Path, form: str) -> list[tuple[str, str]]:

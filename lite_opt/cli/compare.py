@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -12,8 +13,9 @@ from lite_opt.cli.output import new_file, tell, write
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for
 from lite_opt.views import comparison
+from lite_opt.views.side_by_side import drawn_side_by_side
 from py_runner.errors import UsageError
-from py_runner.files.folder import check_free
+from py_runner.files.folder import check_free, whole_folder
 from py_runner.formats.pages import is_pages
 from py_runner.formats.run import Run
 
@@ -93,8 +95,9 @@ def command(
         )
     edge = Run.open(candidate)
     wanted = limits_for(edge.precision, **limits)
+    server = Run.open(reference)
     report = compare(
-        Run.open(reference),
+        server,
         edge,
         limits=wanted,
         common=common,
@@ -103,5 +106,9 @@ def command(
     )
     if page:
         write(page, comparison.html_page(report))
+    if draw:
+        with whole_folder(draw, force=force) as folder:
+            for number, (id_, picture) in enumerate(drawn_side_by_side(server, edge, str(data))):
+                picture.save(folder / f"{number:06d}_{Path(id_).stem}.png")
     tell(report.to_json(), comparison.view(report), as_json=as_json)
     return bool(report)

@@ -92,8 +92,8 @@ def compare_pages(
     steps, fed = steps_of(left, right, limits)
     blamed = guilty(steps)
     failures = [] if common else lacks(every, theirs, "pages")
-    failures += [_broken(rate) for rate in rates if rate.broken]
-    failures += [_broken_step(step) for step in steps if step.broken]
+    failures += [rate.failure for rate in rates if rate.broken]
+    failures += [step.failure for step in steps if step.broken]
     if not any(page.text for page in (*left.pages, *right.pages)):
         failures.append("no line was read on any page, by either run: nothing was judged")
     return PagesReport(
@@ -104,7 +104,7 @@ def compare_pages(
         figures=figures,
         steps=steps,
         fed=fed,
-        culprit=_said(blamed) if blamed is not None else "",
+        culprit=blamed.said if blamed is not None else "",
         differing=differing,
         failures=tuple(failures),
         warnings=tuple(_warnings(reference, candidate, rates, len(ids), fed=fed)),
@@ -233,33 +233,6 @@ def _by_labels(left: Pages, right: Pages, path: Path, limits: Mapping[str, float
 
 def _bare(text: str) -> str:
     return "".join(text.split())
-
-
-def _said(step: Step) -> str:
-    """The step to blame, in words."""
-    assert step.rate is not None
-    rate = step.rate
-    unlike = rate.units - round(rate.value * rate.units)
-    why = f": {step.why}" if step.why else ""
-    if step.moves:
-        return f"{step.name} (a score moves by {step.largest:.2g}{why})"
-    if not why and not step.name.endswith("graph"):
-        why = ": by the same settings, so that the code or a library of it is another"
-    return f"{step.name} ({unlike} of {rate.units} {rate.unit} come out otherwise{why})"
-
-
-def _broken(rate: Rate) -> str:
-    return (
-        f"{rate.name}: {rate.value:.4g} is {'above' if rate.at_most else 'below'} {rate.limit:g} "
-        f"(95 % interval {rate.low:.4g} to {rate.high:.4g}, {rate.units} {rate.unit})"
-    )
-
-
-def _broken_step(step: Step) -> str:
-    if step.moves:
-        return f"{step.name}: a score moves by {step.largest:.2g}, and {step.most:g} is allowed"
-    assert step.rate is not None
-    return _broken(step.rate)
 
 
 def _warnings(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lite_opt.judge.pages import paired
-from lite_opt.views.pictures import colour_of
+from lite_opt.views.pictures import BLACK, DIFFERENT, colour_of
 from py_runner.data.decode import open_image
 from py_runner.formats.pages import Line, Page, Pages
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["beside_each_other", "with_lines"]
 
 _LEAST_LETTER = 8.0
-_DIFFERENT = (200, 30, 30)
 _TITLE = 24  # pixels, of the strip above a page
 
 
@@ -91,7 +90,7 @@ def _written(page: Page, marked: Sequence[int]) -> Image.Image:
             size = max(_LEAST_LETTER, size * max(wide, high) / (right - left))
             font = ImageFont.load_default(size)
         x, y = np.array(outline[:4]).T
-        ink = _DIFFERENT if number in marked else (0, 0, 0)
+        ink = DIFFERENT if number in marked else BLACK
         draw.text((x.min() + 3, y.mean()), text, ink, font=font, anchor="lm")
     return result
 
@@ -102,4 +101,4 @@ def _outline(line: Line) -> list[Any]:
 
 
 def _ink(number: int, marked: Sequence[int]) -> tuple[int, int, int]:
-    return _DIFFERENT if number in marked else colour_of(number)
+    return DIFFERENT if number in marked else colour_of(number)

@@ -7,8 +7,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from lite_opt.judge.pages import PagesReport, paired
-from lite_opt.judge.steps import Step
-from lite_opt.views.comparison import RATES_HEADER, about, rate_row
+from lite_opt.views.comparison import RATES_HEADER, about, rate_row, steps_table
 from lite_opt.views.table import Item, Remark, Row, percent, table, warnings
 from lite_opt.views.templates import filled
 from py_runner.formats.pages import Line, Page, Pages
@@ -105,13 +104,9 @@ def html_page(report: PagesReport, reference: Pages, candidate: Pages) -> str:
 
 def _tables(report: PagesReport) -> dict[str, tuple[Row, list[Row]]]:
     """A report as named tables: title -> (header, rows)."""
-    steps = ("step", "alike", "95 % interval", "of", "limit", "largest |d score|", "")
     return {
         "Pages, end to end": (RATES_HEADER, [rate_row(rate) for rate in report.rates]),
-        "Steps on the same input": (
-            steps,
-            [_step(step) for step in report.steps if step.rate is not None],
-        ),
+        "Steps on the same input": steps_table(report.steps),
     }
 
 
@@ -162,13 +157,6 @@ def _engine(run: Pages, step: str) -> str:
 
 def _corner(points: Sequence[Sequence[float]]) -> str:
     return f"{points[0][0]:.0f}, {points[0][1]:.0f}"
-
-
-def _step(step: Step) -> Row:
-    assert step.rate is not None
-    name, value, interval, of, limit, _ = rate_row(step.rate)
-    largest = "-" if step.largest is None else f"{step.largest:.1e}"
-    return name, value, interval, of, limit, largest, "OTHERWISE" if step.broken else ""
 
 
 def _made_by(run: Mapping[str, Any]) -> str:

@@ -20,9 +20,9 @@ from py_runner.data.decode import open_image
 from py_runner.data.image import ImageSpec
 from py_runner.data.labels import read_text
 from py_runner.data.roles import beside_picture, picture_input
-from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted, check_feed, some
+from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Made, Wanted, check_feed, some
 from py_runner.errors import DataError, UsageError
-from py_runner.tensors import TensorSpec
+from py_runner.tensors import TensorSpec, digest
 
 __all__ = ["image_items", "listed_classes", "listed_files", "pictures"]
 
@@ -41,7 +41,7 @@ def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
     target, spec = _picture(path, wanted)
     root = path if path.is_dir() else path.parent
     return [
-        Item(id_, label, partial(_feeds, root / name, target, spec, wanted.inputs))
+        Item(id_, label, partial(_made, root / name, target, spec, wanted.inputs))
         for id_, label, name in listed
     ]
 
@@ -74,9 +74,7 @@ def pictures(path: Path) -> list[tuple[str, Path]]:
     return [(id_, root / name) for id_, _, name in listed]
 
 
-def _feeds(
-    file: Path, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]
-) -> dict[str, npt.NDArray[Any]]:
+def _made(file: Path, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]) -> Made:
     try:
         pixels = np.asarray(open_image(file, spec))
     except DataError as error:  # names the file already
@@ -94,7 +92,7 @@ def _feeds(
         if told is not None:
             check_feed(str(file), other, told.dtype, told.shape)
             feeds[other.name] = told
-    return feeds
+    return feeds, digest(pixels)
 
 
 def _picture(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:

@@ -20,7 +20,7 @@ from rich.text import Text
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURE, PAGE = DOCS / "demo.svg", DOCS / "ocr-page.png"
 # Down to the first photographs: the rest repeats the pattern.
-LINES = 50
+LINES = 55
 COLOURS = 64  # of the page: it is kept small
 
 

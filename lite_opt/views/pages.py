@@ -78,9 +78,10 @@ def verdict_view(report: PagesReport) -> Iterator[Item]:
 
 def verdict(report: PagesReport) -> str:
     """The outcome in one line."""
+    pages = f"{report.pages} page{'s' * (report.pages != 1)}"
     if report:
-        return f"PASSED on {report.pages} pages"
-    return f"FAILED on {report.pages} pages: " + "; ".join(report.failures)
+        return f"PASSED on {pages}"
+    return f"FAILED on {pages}: " + "; ".join(report.failures)
 
 
 def html_page(report: PagesReport, reference: Pages, candidate: Pages) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -57,8 +58,9 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--max-drop",
     type=float,
-    help="Keep the fewest layers in float such that int8 loses at most so many points of top-1 "
-    "(without labels: of agreement), on a part of the calibration data that is held out.",
+    help="Keep the fewest layers in float such that int8 loses at most so many points of what the "
+    "task is measured by (top-1, mAP, mIoU ...; without labels: of agreement), on a part of the "
+    "calibration data that is held out.",
 )
 @click.option(
     "--float-layer",
@@ -77,6 +79,7 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
     help="Data to check with, in the same forms. Default: what calibration left, else random "
     "tensors.",
 )
+@opt.TRUTH
 @click.option(
     "--check-samples",
     type=opt.COUNT,
@@ -99,6 +102,7 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 @click.option("--explain", is_flag=True, help="Show what each repair and pass did to the graph.")
 @click.option("--check/--no-check", default=True, help="Compare with the server before success.")
 @opt.LIMITS
+@opt.TASK_LIMITS
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG
@@ -111,6 +115,7 @@ def command(
     max_drop: float | None,
     float_layers: tuple[str, ...],
     explain: bool,
+    task_limits: Sequence[tuple[str, float]],
     as_json: bool,
     **options: Any,
 ) -> bool:
@@ -148,6 +153,7 @@ def command(
             out,
             recipe=chosen,
             target=targets,
+            task_limits=dict(task_limits),
             watch=watch,
             **options,
         )

@@ -37,6 +37,9 @@ __all__ = [
     "NAMED_NUMBER",
     "NUMBERS",
     "PARAMS",
+    "TASK",
+    "TASK_LIMITS",
+    "TRUTH",
     "Command",
     "MayRead",
     "Reads",
@@ -273,6 +276,20 @@ TASK = click.option(
     metavar="NAME[,KEY=VALUE...]",
     help=f"What the model does: {', '.join(OPTIONS)}; with options such as threshold=0.5. "
     "Default: what the inference.yml, infer_cfg.yml or deploy.yaml beside MODEL says.",
+)
+TRUTH = click.option(
+    "--truth",
+    type=Reads(),
+    help="Labels of whole samples: boxes (COCO's .json, a folder of VOC's .xml), COCO's keypoints, "
+    "PaddleSeg's masks, PaddleOCR's lines or polygons, or a list NAME CLASS.",
+)
+TASK_LIMITS = click.option(
+    "--task-limit",
+    "task_limits",
+    type=NAMED_NUMBER,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A limit of the task, such as boxes=0.95 or map_drop=1; several options for several.",
 )
 _ENGINES = (
     "lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "

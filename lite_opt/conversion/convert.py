@@ -25,6 +25,7 @@ from lite_opt.conversion.steps import Models, make_bundle, make_models
 from lite_opt.conversion.ways_out import WaysOut, ways_out
 from lite_opt.judge.compare import Report
 from lite_opt.judge.layers.offsets import centre, said_of
+from lite_opt.judge.limits import task_limits_for
 from lite_opt.judge.sensitivity import FloatLayers
 from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.optimizer import Optimizer
@@ -41,6 +42,7 @@ from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, save_samples
 from py_runner.formats.run import Run
 from py_runner.inference import run
+from py_runner.tasks import name_of
 from py_runner.tensors import TensorSpec
 from py_runner.watch import QUIET, Watch
 
@@ -95,6 +97,8 @@ def convert(
     without: Collection[str] = (),
     lite: str = RELEASES[-1],
     limits: Mapping[str, float | None] | None = None,
+    truth: str | Path | None = None,
+    task_limits: Mapping[str, float] | None = None,
     force: bool = False,
     look_on: bool = True,
     watch: Watch = QUIET,
@@ -127,6 +131,10 @@ def convert(
             later one is refused.
         limits: how far the result may be from the model, by the names of `Limits`; those not given
             are the recipe's own. An fp32 twin is held to the limits of fp32.
+        truth: labels of whole samples, of calibration data as well, in a file as the task takes
+            them: what int8 loses is then told in mAP, mIoU or right lines.
+        task_limits: replace those of the task in the recipe's precision (`task_limits_for`), by
+            which rounded models are judged on real samples.
         look_on: where a limit is missed, look for what would pass: that takes a while.
         watch: is told of each step, how far long work has come, and what speaks against the result.
 
@@ -145,9 +153,11 @@ def convert(
         check=check,
         save_quantized=None if save_quantized is None else Path(save_quantized),
         force=force,
-        reads=(model, params, labels, image),
+        reads=(model, params, labels, image, truth),
         release=lite,
         limits=limits or {},
+        truth=None if truth is None else Path(truth),
+        task_limits=task_limits or {},
     )
     if plan.onnx:
         check_installed(runs=check)
@@ -159,6 +169,7 @@ def convert(
         fix_shapes(program, input_shape or {})
         source = Source.of(program, image=image, labels=labels, task=task)
         chosen = plan.recipe_for(source)
+        task_limits_for(name_of(source.task), chosen.name, **plan.task_limits)
         if chosen is QUANTIZED:
             watch.say("the model is quantized already: its own scales are kept")
         outputs = tuple(program.outputs)
@@ -193,7 +204,11 @@ def convert(
                 _again, model, params=params, image=image, labels=labels, target=target,
                 check_samples=check_samples, input_shape=input_shape, check_shape=check_shape,
             )  # fmt: skip
-            ways = ways_out(failed, models, data.judged, plan, again, watch) if look_on else None
+            ways = (
+                ways_out(failed, models, data.judged, plan, source, again, watch)
+                if look_on
+                else None
+            )
             return Conversion(
                 None, failed.report, changes, float_layers, failed.refused, advice, tuple(effects),
                 ways,
@@ -252,7 +267,10 @@ class _Made:
                 bundle = replace(bundle, samples=save_samples(folder, judged[:kept]))
             case = None
             if plan.check:
-                case = Case(source, models, judged, kept, reference, watch, limits, look_on)
+                case = Case(
+                    source, models, judged, kept, reference, watch, limits, look_on,
+                    real=not self.data.drawn, truth=plan.truth, task_limits=plan.task_limits,
+                )  # fmt: skip
                 verdicts = Verdicts(simulation=judges.simulation(case))
                 if plan.lite:
                     verdicts = replace(verdicts, x86=judges.x86(case, folder, bundle, doubt))

@@ -49,6 +49,8 @@ class Plan:
     reads: tuple[str | Path | None, ...]
     release: str = RELEASES[-1]
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    truth: Path | None = None
+    task_limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -56,6 +58,10 @@ class Plan:
         given = [name for name, value in self.limits.items() if value is not None]
         if given and not self.check:
             raise UsageError(f"nothing is compared without a check: leave {', '.join(given)} out")
+        if self.truth is not None and self.samples is None and self.calibration is None:
+            raise UsageError(
+                f"{self.truth}: labels are of samples: give them with --samples or --calibration"
+            )
         unknown = [t for t in self.target if t not in TARGETS]
         if unknown or not self.target:
             raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
@@ -118,12 +124,13 @@ class Plan:
 @dataclass(frozen=True)
 class Material:
     """The data of a conversion: what to calibrate with, what is held out from that, and what
-    judges the result."""
+    judges the result; `drawn` is whether that is random tensors."""
 
     calibration: list[Sample] = field(default_factory=list)
     held_out: list[Sample] = field(default_factory=list)
     judged: list[Sample] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
+    drawn: bool = False
 
     @classmethod
     def gather(
@@ -158,7 +165,8 @@ class Material:
             judged = random_samples(
                 source.inputs, count=count, image=source.image, shapes=shapes, draws=source.draws
             )
-        return cls(data.calibration, data.held_out, judged, tuple(warnings))
+        drawn = plan.samples is None and not data.calibration
+        return cls(data.calibration, data.held_out, judged, tuple(warnings), drawn)
 
     @classmethod
     def for_calibration(cls, source: Source, recipe: Recipe, path: str | Path | None) -> Material:

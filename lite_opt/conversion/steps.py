@@ -12,6 +12,7 @@ from pathlib import Path
 from lite_opt.conversion.plan import Material, Plan
 from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
+from lite_opt.judge.metric import Metric
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
 from lite_opt.lite.optimizer import NoKernelError, Optimizer
 from lite_opt.lite.part import target_of
@@ -69,7 +70,7 @@ def make_models(
     if recipe is QUANTIZED:
         return Models(dequantized(program), program, recipe), None
     if recipe.calibration is not None:
-        mixed, recipe, found = _quantize(program, recipe, data, watch)
+        mixed, recipe, found = _quantize(program, recipe, data, source.metric(plan.truth), watch)
         assert recipe.calibration is not None
         quantized = mixed.with_float(set(recipe.calibration.float_layers))
         if plan.save_quantized is not None:
@@ -101,7 +102,7 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
 
 
 def _quantize(
-    program: Program, recipe: Recipe, data: Material, watch: Watch
+    program: Program, recipe: Recipe, data: Material, metric: Metric, watch: Watch
 ) -> tuple[Quantized, Recipe, FloatLayers | None]:
     """The calibrated program; the recipe with the layers that stay in float, and how they were
     found."""
@@ -119,6 +120,7 @@ def _quantize(
             data.held_out,
             settings.max_drop,
             always=settings.float_layers,
+            metric=metric,
             watch=watch,
         )
         settings = replace(settings, float_layers=found.layers)

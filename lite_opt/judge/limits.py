@@ -12,6 +12,7 @@ __all__ = [
     "LAYER_LIMITS",
     "LIMITS",
     "MOST_NOISE",
+    "ROUNDED",
     "TASK_LIMITS",
     "LayerLimits",
     "Limits",
@@ -104,7 +105,7 @@ TASK_LIMITS: dict[str, dict[str, float]] = {
     "ocr": {"lines": 0.99, "characters": 0.998, "texts": 0.99, "turns": 0.99}
     | {"hmean_drop": 0.5, "lines_drop": 0.5},
 }
-_ROUNDED = ("int8", "int8-weights")
+ROUNDED = ("int8", "int8-weights")
 _ROUNDED_LIMITS: dict[str, dict[str, float]] = {
     "detection": {"boxes": 0.9, "map_drop": 1.0},
     "segmentation": {"pixels": 0.97, "miou": 0.9, "miou_drop": 1.0},
@@ -123,7 +124,7 @@ def task_limits_for(task: str, precision: str, **overrides: float) -> dict[str, 
     Raises UsageError for a name that is not of the task, and for what is no share (0 to 1), nor
     points (of a name that ends in "_drop", -100 to 100).
     """
-    table = _ROUNDED_LIMITS if precision in _ROUNDED else TASK_LIMITS
+    table = _ROUNDED_LIMITS if precision in ROUNDED else TASK_LIMITS
     limits = dict(table.get(task, {}))
     for name, value in overrides.items():
         if name not in limits:

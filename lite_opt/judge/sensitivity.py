@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 
-from lite_opt.judge.compare import Report, compare
+from lite_opt.judge.compare import Report
 from lite_opt.judge.limits import Limits
+from lite_opt.judge.metric import Loss, Metric
 from lite_opt.judge.variants import Variants
 from lite_opt.quant.mixed import Quantized
-from py_runner.errors import DataError, UsageError
+from py_runner.errors import DataError
 from py_runner.tensors import Sample
 from py_runner.watch import QUIET, Watch
 
 __all__ = ["FloatLayers", "LayerLoss", "choose_float_layers", "layers_within", "sensitivity"]
+
+
+_PLAIN = Metric()
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,9 @@ class LayerLoss:
     """What quantizing one layer alone costs, at the model's first output.
 
     `sqnr_db` is the signal to quantization noise ratio of the centred scores in dB: 10 log10 of
-    the float scores' energy over that of the difference. `cosine` is of the same scores,
-    `top1_agreement` the share of samples whose best class stays.
+    the float scores' energy over that of the difference. `cosine` is of the same scores.
+    `points` of a hundred are lost of `measure`, the task's own (`Metric`), None where nobody said
+    what the outputs are.
     """
 
     layer: str
@@ -35,38 +40,53 @@ class LayerLoss:
     parameters: int
     sqnr_db: float
     cosine: float
-    top1_agreement: float | None
+    measure: str
+    points: float | None
 
 
 def sensitivity(
-    quantized: Quantized, samples: Sequence[Sample], *, watch: Watch = QUIET
+    quantized: Quantized,
+    samples: Sequence[Sample],
+    *,
+    metric: Metric = _PLAIN,
+    watch: Watch = QUIET,
 ) -> tuple[LayerLoss, ...]:
-    """Quantize each layer alone, on the server engine, and say what it costs; worst first.
+    """Quantize each layer alone, on the server engine, and say what it costs; worst first: by the
+    SQNR of scores of classes, by the points lost of any other task, whose tensors say less.
 
-    Raises DataError without samples, and where the float model answers NaN or Inf to one.
+    Raises DataError without samples, and where the float model answers NaN or Inf to one, or finds
+    nothing on them.
     """
     if not samples:
         raise DataError("sensitivity needs samples")
     with Variants(quantized, samples) as variants:
-        return _sensitivity(variants, quantized, watch)
+        return _sensitivity(variants, quantized, metric, watch)
 
 
-def _sensitivity(variants: Variants, quantized: Quantized, watch: Watch) -> tuple[LayerLoss, ...]:
+def _sensitivity(
+    variants: Variants, quantized: Quantized, metric: Metric, watch: Watch
+) -> tuple[LayerLoss, ...]:
     every = {layer.layer for layer in quantized.layers}
     reference = variants.reference()
-    losses = []
+    losses, by_task = [], False
     for done, layer in enumerate(quantized.layers, start=1):
-        report = compare(reference, variants.run(every - {layer.layer}))
+        report = metric.report(reference, variants.run(every - {layer.layer}))
+        by_task = report.scores is not None
+        known = by_task or report.top1_agreement is not None
+        lost = metric.loss_in(report) if known else None
         first = report.outputs[0]
         losses.append(
             LayerLoss(
                 **asdict(layer),
                 sqnr_db=first.sqnr_db,
                 cosine=first.cosine,
-                top1_agreement=report.top1_agreement,
+                measure=lost.measure if lost else "",
+                points=lost.points if lost else None,
             )
         )
         watch.step("sensitivity", done, len(quantized.layers))
+    if by_task:
+        return tuple(sorted(losses, key=lambda loss: (-(loss.points or 0.0), loss.sqnr_db)))
     return tuple(sorted(losses, key=lambda loss: loss.sqnr_db))
 
 
@@ -96,43 +116,43 @@ def choose_float_layers(
     max_drop: float,
     *,
     always: Collection[str] = (),
+    metric: Metric = _PLAIN,
     watch: Watch = QUIET,
 ) -> FloatLayers:
     """The fewest layers to keep in float such that the loss is at most `max_drop` points.
 
-    The loss is that of top-1 accuracy where all `samples` (held out from calibration) have
-    labels, otherwise the share whose best class changes. Layers are ranked by `sensitivity`; the
-    shortest beginning of that ranking that holds the limit is found by doubling and bisection,
-    and then every layer of it that is not needed after all goes back to int8. `always` stay.
+    The loss is what `metric` says on `samples`, which are held out from calibration. Layers are
+    ranked by `sensitivity`; the shortest beginning of that ranking that holds the limit is found by
+    doubling and bisection, and then every layer of it that is not needed after all goes back to
+    int8. `always` stay.
 
-    Raises UsageError where the outputs are not scores of classes, DataError where the float model
-    answers NaN or Inf to a sample.
+    Raises UsageError where nobody said what the outputs are, DataError where the float model
+    answers NaN or Inf to a sample, or finds nothing on all of them.
     """
     fixed = set(always)
     with Variants(quantized, samples) as variants:
         reference = variants.reference()
-        measured: dict[frozenset[str], float] = {}
+        measured: dict[frozenset[str], Loss] = {}
 
         def drop(layers: Collection[str]) -> float:
-            return loss(frozenset(fixed.union(layers)))
+            return loss(frozenset(fixed.union(layers))).points
 
-        def loss(key: frozenset[str]) -> float:
+        def loss(key: frozenset[str]) -> Loss:
             if key not in measured:
-                measured[key] = _drop(compare(reference, variants.run(key)))
+                measured[key] = metric.loss(reference, variants.run(key))
             return measured[key]
 
         kept: list[str] = []
         if drop(()) > max_drop:
             with Variants(quantized, samples[:_RANKING_SAMPLES]) as few:
-                losses = _sensitivity(few, quantized, watch)
+                losses = _sensitivity(few, quantized, metric, watch)
             ranked = [loss.layer for loss in losses if loss.layer not in fixed]
             kept = _fewest(ranked, lambda layers: drop(layers) <= max_drop)
-        labelled = all(sample.label is not None for sample in samples)
         return FloatLayers(
             layers=(*always, *kept),
             drop=drop(kept),
-            drop_int8=loss(frozenset()),
-            measure="top-1 accuracy" if labelled else "top-1 agreement",
+            drop_int8=loss(frozenset()).points,
+            measure=loss(frozenset(fixed.union(kept))).measure,
             samples=len(samples),
             asked=len(always),
         )
@@ -146,16 +166,18 @@ def layers_within(
     *,
     most: int,
     always: Collection[str] = (),
+    metric: Metric = _PLAIN,
 ) -> tuple[tuple[str, ...], Report] | None:
     """The few layers to keep in float besides `always`, such that all limits hold on these samples,
-    with the report that says so; None where `most` of them do not suffice. `losses` ranks them.
+    with the report that says so, which judges by `metric`'s task; None where `most` of them do not
+    suffice. `losses` ranks them.
     """
     ranked = [loss.layer for loss in losses if loss.layer not in always][:most]
     with Variants(quantized, samples) as variants:
         reference = variants.reference()
 
         def report(layers: Sequence[str]) -> Report:
-            return compare(reference, variants.run({*always, *layers}), limits=limits)
+            return metric.report(reference, variants.run({*always, *layers}), limits=limits)
 
         if not ranked or not report(ranked):
             return None
@@ -179,18 +201,3 @@ def _fewest(ranked: Sequence[str], suffices: Callable[[Sequence[str]], bool]) ->
         if suffices(without):
             kept = without
     return kept
-
-
-def _drop(report: Report) -> float:
-    """Percentage points of top-1 lost; NaN anywhere loses all of them."""
-    if any(output.not_finite for output in report.outputs):
-        return 100.0
-    if report.top1_agreement is None:
-        raise UsageError(
-            "max_drop needs scores of classes, and this model's outputs are none: name layers "
-            "to keep in float instead, `paddle-edge sensitivity` ranks them"
-        )
-    accuracy = report.accuracy
-    if accuracy is not None and accuracy["labelled"] == report.samples:
-        return accuracy["drop"]
-    return (1 - report.top1_agreement) * 100

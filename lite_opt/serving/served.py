@@ -245,7 +245,7 @@ class Served:
         try:
             check_drawable("", spec, name_of(run.task))
             assert spec is not None
-            (result,) = drawn(run, [picture], spec, self.bundle.inputs)
+            (result,) = drawn(run, [picture], spec, run.inputs or ())
         except PaddleEdgeError:
             return None
         return _png(result)

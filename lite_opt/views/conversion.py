@@ -134,7 +134,10 @@ def _self_check(report: Report) -> Iterator[Item]:
     header, rows = comparison.rows_of(report)["Differences"]
     yield table(f"Self-check: server against {judge}", header, rows)
     yield from comparison.noise_of(report)
-    if report.top1_agreement is not None:
+    if report.scores is not None and report.rates:
+        rates = [comparison.rate_row(rate) for rate in report.rates]
+        yield table(f"Self-check by task: {report.scores.task}", comparison.RATES_HEADER, rates)
+    elif report.top1_agreement is not None:
         yield f"top-1 agreement {percent(report.top1_agreement)} of {report.samples} samples"
     if report.accuracy is not None:
         yield (

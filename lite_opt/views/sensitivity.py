@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lite_opt.views.table import Item, percent, table
+from lite_opt.views.table import Item, table
 from lite_opt.views.templates import filled
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["drawing", "view"]
 
-_HEADER = ("layer", "operator", "weights", "parameters", "SQNR dB", "cosine", "top-1 agrees")
+_HEADER = ("layer", "operator", "weights", "parameters", "SQNR dB", "cosine")
 
 
 def view(losses: Sequence[LayerLoss], model: str) -> Iterator[Item]:
@@ -27,12 +27,16 @@ def view(losses: Sequence[LayerLoss], model: str) -> Iterator[Item]:
             f"{loss.parameters:,}",
             f"{loss.sqnr_db:.1f}",
             f"{loss.cosine:.6f}",
-            percent(loss.top1_agreement),
+            "-" if loss.points is None else f"{loss.points:.2f}",
         )
         for loss in losses
     ]
+    measure = next((loss.measure for loss in losses if loss.measure), "no task")
     yield table(
-        f"Sensitivity of {model}: each layer alone in int8, worst first", _HEADER, rows, left=3
+        f"Sensitivity of {model}: each layer alone in int8, worst first",
+        (*_HEADER, f"points lost ({measure})"),
+        rows,
+        left=3,
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from py_runner.data.image_files import listed
-from py_runner.data.source import IMAGE_SUFFIXES, MANY, Item, Wanted, check_feed, some
+from py_runner.data.source import IMAGE_SUFFIXES, MANY, Item, Made, Wanted, check_feed, some
 from py_runner.errors import DataError
 from py_runner.files.regular import load_array, open_regular
 from py_runner.tensors import TensorSpec
@@ -58,7 +58,7 @@ def array_items(path: Path, wanted: Wanted) -> list[Item] | None:
         stack = stacks[spec.name]
         check_feed(str(path), spec, stack.dtype, stack.shape[1:])
     return [
-        Item(f"{path.name}[{i}]", None if labels is None else labels[i], partial(_feeds, stacks, i))
+        Item(f"{path.name}[{i}]", None if labels is None else labels[i], partial(_row, stacks, i))
         for i in range(lengths[wanted.inputs[0].name])
     ]
 
@@ -117,7 +117,11 @@ def _item(folder: Path, id_: str, files: dict[int, Path], inputs: Sequence[Tenso
     for number, spec in enumerate(inputs):
         arrays |= _read_npy(files[number], [spec])[0]
         check_feed(str(files[number]), spec, arrays[spec.name].dtype, arrays[spec.name].shape)
-    return Item(id_, None, lambda: {n: np.array(a, order="C") for n, a in arrays.items()})
+    return Item(id_, None, lambda: _copied(arrays))
+
+
+def _copied(arrays: _Arrays) -> Made:
+    return {name: np.array(array, order="C") for name, array in arrays.items()}, None
 
 
 def _stacked(path: Path, spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -136,9 +140,9 @@ def _stacked(path: Path, spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArr
     return array.reshape(-1, batch, *array.shape[1:]) if array.size else array[:, np.newaxis]
 
 
-def _feeds(stacks: _Arrays, index: int) -> _Arrays:
+def _row(stacks: _Arrays, index: int) -> Made:
     # A copy: the sample must not depend on the file, nor on what others do to it.
-    return {name: np.array(stack[index], order="C") for name, stack in stacks.items()}
+    return {name: np.array(stack[index], order="C") for name, stack in stacks.items()}, None
 
 
 def _read_npy(path: Path, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[int] | None]:

@@ -116,7 +116,8 @@ class Dataset:
 
 def _attempt(item: Item) -> Sample | BadItemError:
     try:
-        return Sample(item.id, item.feeds(), item.label)
+        feeds, pixels = item.make()
+        return Sample(item.id, feeds, item.label, pixels)
     except BadItemError as error:
         return error
 

@@ -20,9 +20,9 @@ from py_runner.data.decode import open_image
 from py_runner.data.image import ImageSpec
 from py_runner.data.labels import read_text
 from py_runner.data.roles import beside_picture, picture_input
-from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted, check_feed, some
+from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Made, Wanted, check_feed, some
 from py_runner.errors import DataError, UsageError
-from py_runner.tensors import TensorSpec
+from py_runner.tensors import TensorSpec, digest
 
 __all__ = [
     "image_items",
@@ -49,7 +49,7 @@ def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
     target, spec = picture_target(path, wanted)
     root = path if path.is_dir() else path.parent
     return [
-        Item(id_, label, partial(_feeds, root / name, target, spec, wanted.inputs))
+        Item(id_, label, partial(_made, root / name, target, spec, wanted.inputs))
         for id_, label, name in listed
     ]
 
@@ -89,14 +89,12 @@ def pictures(path: Path) -> list[tuple[str, Path]]:
     return [(id_, root / name) for id_, _, name in listed]
 
 
-def _feeds(
-    file: Path, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]
-) -> dict[str, npt.NDArray[Any]]:
+def _made(file: Path, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]) -> Made:
     try:
         pixels = np.asarray(open_image(file, spec))
     except DataError as error:  # names the file already
         raise BadItemError(str(error)) from error
-    return picture_feeds(str(file), pixels, target, spec, inputs)
+    return picture_feeds(str(file), pixels, target, spec, inputs), digest(pixels)
 
 
 def picture_feeds(

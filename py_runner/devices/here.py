@@ -154,7 +154,7 @@ class _Sender:
                 if self._stopped:
                     break
                 self._job.check_feeds(sample)
-                info = SampleInfo(sample.id, sample_hash(sample), sample.label)
+                info = SampleInfo(sample.id, sample_hash(sample), sample.label, sample.pixels)
                 with self._changed:
                     self._infos.append(info)
                     self._changed.notify()

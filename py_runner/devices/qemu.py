@@ -153,7 +153,9 @@ class Emulated:
                 answer = {name: np.array(values[place]) for name, values in done.outputs.items()}
                 for name, value in job.keep(sample.id, answer).items():
                     outputs.setdefault(name, []).append(value)
-            return replace(done, outputs=outputs)
+            pixels = {sample.id: sample.pixels for sample in batch}
+            infos = tuple(replace(info, pixels=pixels.get(info.id)) for info in done.samples)
+            return replace(done, outputs=outputs, samples=infos)
 
     def count_instructions(self, model: Model, sample: Sample) -> int:
         """How many ARM instructions one inference executes: copy in, run, copy out, one thread.

@@ -48,7 +48,7 @@ def command(
 
     Each layer alone is quantized, the others stay in float; what that does to the model's first
     output is measured on the server engine. Layers come worst first: give their names to
-    `convert --float-layer`, or let `convert --max-drop` choose.
+    `convert --float-layer`, or let `convert --max-float` or `--max-drop` choose.
 
     \b
     Examples:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["drawing", "view"]
 
-_HEADER = ("layer", "operator", "weights", "parameters", "SQNR dB", "cosine", "top-1 agrees")
+_HEADER = (
+    *("layer", "operator", "weights", "parameters", "multiply-adds", "SQNR dB", "cosine"),
+    "top-1 agrees",
+)
 
 
 def view(losses: Sequence[LayerLoss], model: str) -> Iterator[Item]:
@@ -25,6 +28,7 @@ def view(losses: Sequence[LayerLoss], model: str) -> Iterator[Item]:
             loss.op,
             loss.weight,
             f"{loss.parameters:,}",
+            percent(loss.share),
             f"{loss.sqnr_db:.1f}",
             f"{loss.cosine:.6f}",
             percent(loss.top1_agreement),

@@ -330,7 +330,7 @@ CALIBRATION = _as_one(
     ),
     effort=click.option(
         "--effort",
-        help="Rounding of weights: fast (default), or good, by what flows through each layer.",
+        help="How long to look for what loses least: fast (default), good, or best.",
     ),
     seed=click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
 )

@@ -11,12 +11,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lite_opt.conversion import judges
+from lite_opt.conversion.costs import family_costs
 from lite_opt.conversion.judges import Case, CheckFailedError, Verdicts
 from lite_opt.conversion.onnx import make_onnx
 from lite_opt.conversion.plan import CHECK_SAMPLES, Material, Plan, fix_shapes
@@ -37,7 +38,7 @@ from lite_opt.passes.repair import Effect, repair
 from lite_opt.passes.rule import Change
 from lite_opt.recipes import QUANTIZED, Recipe
 from lite_opt.recipes import recipe as find_recipe
-from py_runner.errors import PaddleEdgeError
+from py_runner.errors import EngineError, PaddleEdgeError
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, save_samples
 from py_runner.formats.run import Run
@@ -59,7 +60,8 @@ class Conversion:
     `report` is the verdict of the self-check on the recipe, None without one. `refused` says how an
     ARM engine that was asked refused the model: there is no bundle then. `float_layers` says which
     layers `max_drop` kept in float, `advice` what of the network may be why the check failed (the
-    layer that an ARM engine gets wrong, a normalisation of large means),
+    layer that an ARM engine gets wrong, a normalisation of large means), `float_costs` what keeping
+    them in float costs on boards (`costs.family_costs`),
     `effects` what each repair and pass did to the graph, `ways_out` what would pass where a limit
     was missed.
     """
@@ -72,6 +74,7 @@ class Conversion:
     advice: str = ""
     effects: tuple[Effect, ...] = ()
     ways_out: WaysOut | None = None
+    float_costs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return self.bundle is not None and self.bundle.check["status"] != "unjudged"
@@ -117,7 +120,8 @@ def convert(
         labels: a file with one class name, or one character of a dictionary, a line.
         task: what the model does, `NAME[,KEY=VALUE...]`, see `task_spec`; by default what that
             file says.
-        calibration: the data set that recipe int8 is calibrated with.
+        calibration: the data set that recipe int8 is calibrated with; recipe int8-weights, which
+            needs none, rounds weights for it.
         samples: a data set to check with; by default what calibration left of its data set, or
             seeded random tensors.
         check_samples: how many of them the bundle keeps and the check uses; recipe int8 is judged
@@ -213,9 +217,16 @@ def convert(
                 None, failed.report, changes, float_layers, failed.refused, advice, tuple(effects),
                 ways,
             )  # fmt: skip
+    costs = {}
+    if float_layers is not None and plan.check and "arm" in plan.lite:
+        try:
+            costs = family_costs(models, data.judged[0], watch=watch)
+        except EngineError as error:
+            watch.warn(f"instructions were not counted: {error}")
     return Conversion(
-        Bundle.open(plan.out), verdicts.report, changes, float_layers, effects=tuple(effects)
-    )
+        Bundle.open(plan.out), verdicts.report, changes, float_layers, effects=tuple(effects),
+        float_costs=costs,
+    )  # fmt: skip
 
 
 def _again(model: str | Path, recipe: str, **arguments: Any) -> Report | None:

@@ -14,7 +14,7 @@ from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.targets import LITE, TARGETS, cannot
 from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibration_warnings
-from lite_opt.recipes import QUANTIZED, Recipe
+from lite_opt.recipes import QUANTIZED, Calibration, Recipe
 from py_runner.data.dataset import dataset
 from py_runner.data.labels import class_names
 from py_runner.data.mentions import with_mentioned
@@ -82,8 +82,9 @@ class Plan:
                 "those in use, about 100 samples"
             )
         if recipe.calibration is None:
+            unused = None if recipe.quant_type == "QUANT_INT8" else self.calibration
             for option, value in (
-                ("calibration", self.calibration),
+                ("calibration", unused),
                 ("save-quantized", self.save_quantized),
             ):
                 if value is not None:
@@ -142,7 +143,7 @@ class Material:
     ) -> Material:
         """Read the data of a plan; `shapes` are those of random tensors."""
         count = plan.check_samples
-        if recipe.calibration is not None and plan.check:
+        if plan.calibration is not None and plan.check:
             count = max(count, _JUDGED_SAMPLES)
         data = cls.for_calibration(source, recipe, plan.calibration)
         warnings = [*filter(None, [source.warning]), *data.warnings]
@@ -170,9 +171,10 @@ class Material:
 
     @classmethod
     def for_calibration(cls, source: Source, recipe: Recipe, path: str | Path | None) -> Material:
-        """What the recipe calibrates with, drawn by its seed, and what is left of the data set."""
-        settings = recipe.calibration
-        if settings is None or path is None:
+        """What the recipe calibrates with, or rounds weights for, drawn by its seed, and what is
+        left of the data set."""
+        settings = recipe.calibration or Calibration()
+        if path is None:
             return cls()
         data = dataset(
             path,

@@ -24,7 +24,8 @@ from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.correct import corrected
 from lite_opt.quant.equalise import Equalised, equalise, write_equalised
 from lite_opt.quant.mixed import Quantized
-from lite_opt.quant.reconstruct import reconstructed
+from lite_opt.quant.ranges import searched
+from lite_opt.quant.reconstruct import reconstructed, round_weights_for
 from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import dequantized
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
@@ -36,6 +37,10 @@ from py_runner.formats.nb import NbFile
 from py_runner.watch import Watch
 
 __all__ = ["Models", "calibrated", "make_bundle", "make_models", "make_target"]
+
+
+# On how many samples it is observed how the inputs of a layer go together, by effort.
+_OBSERVED = {"good": 32, "best": 128}
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,13 @@ def make_models(
             with whole_folder(plan.save_quantized, force=plan.force) as folder:
                 _save_quantized(quantized, mixed.equalised, source, folder)
         return Models(program, quantized, recipe, mixed), found
-    rounded = round_weights(program) if recipe.quant_type == "QUANT_INT8" else None
-    return Models(program, rounded, recipe), None
+    if recipe.quant_type != "QUANT_INT8":
+        return Models(program, None, recipe), None
+    if not data.calibration:
+        return Models(program, round_weights(program), recipe), None
+    rounded, count = round_weights_for(program, data.calibration, watch=watch)
+    watch.say(f"rounded the weights of {count} layers for what they put out")
+    return Models(program, rounded, replace(recipe, rounded_for=len(data.calibration))), None
 
 
 def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -> Quantized:
@@ -92,8 +102,12 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
         watch.say(f"equalised the channels of {len(equalised)} activations")
     full = calibrate(program, data.calibration, settings, watch=watch)
     quantized = replace(Quantized.of(full, program), equalised=tuple(equalised))
-    if settings.effort == "good":
-        quantized, rounded = reconstructed(quantized, data.calibration, watch=watch)
+    if settings.effort == "best":
+        quantized, moved = searched(quantized, data.calibration, watch=watch)
+        watch.say(f"moved the ranges of {moved} activations")
+    if settings.effort != "fast":
+        most = _OBSERVED[settings.effort]
+        quantized, rounded = reconstructed(quantized, data.calibration, most=most, watch=watch)
         watch.say(f"rounded the weights of {rounded} layers for what they put out")
     if settings.correct_bias:
         quantized = corrected(quantized, data.calibration)
@@ -111,14 +125,15 @@ def _quantize(
     quantized = calibrated(program, recipe, data, watch)
     quantized.check(settings.float_layers)
     found = None
-    if settings.max_drop is not None:
-        watch.say(
-            f"looking for the layers to keep in float, on {len(data.held_out)} samples held out"
-        )
+    if settings.max_drop is not None or settings.max_float is not None:
+        samples = data.held_out or data.calibration
+        kind = "samples held out" if data.held_out else "samples of the calibration"
+        watch.say(f"looking for the layers to keep in float, on {len(samples)} {kind}")
         found = choose_float_layers(
             quantized,
-            data.held_out,
+            samples,
             settings.max_drop,
+            max_float=settings.max_float,
             always=settings.float_layers,
             metric=metric,
             watch=watch,
@@ -128,7 +143,11 @@ def _quantize(
     if floats >= {layer.layer for layer in quantized.layers}:
         raise ConvertError(
             f"{program.files.model}: no layer is left in int8"
-            + (f": within {settings.max_drop:g} points there is none" if found else "")
+            + (
+                f": within {settings.max_drop:g} points there is none"
+                if settings.max_drop is not None
+                else ""
+            )
             + "; use recipe int8-weights or fp16"
         )
     return quantized, replace(recipe, calibration=settings), found

@@ -34,7 +34,7 @@ _OF_INT8 = (
     *("--calibration", "--calibration-samples", "--algorithm", "--per-tensor", "--seed"),
     *("--equalise", "--no-equalise", "--correct-bias", "--no-correct-bias"),
     "--effort",
-    *("--max-drop", "--float-layer", "--save-quantized"),
+    *("--max-drop", "--max-float", "--float-layer", "--save-quantized"),
 )
 _OF_LIMITS = ("--cosine", "--max-abs-diff", "--top1-drop")
 # More samples hardly change which layers are worst.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lite_opt.views.table import Item, table
+from lite_opt.views.table import Item, percent, table
 from lite_opt.views.templates import filled
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["drawing", "view"]
 
-_HEADER = ("layer", "operator", "weights", "parameters", "SQNR dB", "cosine")
+_HEADER = ("layer", "operator", "weights", "parameters", "multiply-adds", "SQNR dB", "cosine")
 
 
 def view(losses: Sequence[LayerLoss], model: str) -> Iterator[Item]:
@@ -25,6 +25,7 @@ def view(losses: Sequence[LayerLoss], model: str) -> Iterator[Item]:
             loss.op,
             loss.weight,
             f"{loss.parameters:,}",
+            percent(loss.share),
             f"{loss.sqnr_db:.1f}",
             f"{loss.cosine:.6f}",
             "-" if loss.points is None else f"{loss.points:.2f}",

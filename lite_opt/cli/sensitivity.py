@@ -48,15 +48,15 @@ def command(
 ) -> None:
     """Say which layers lose most when they are computed in int8.
 
-        Each layer alone is quantized, the others stay in float; what that costs is measured on the
+    Each layer alone is quantized, the others stay in float; what that costs is measured on the
     server engine, in points of what the model's task is judged by: boxes, masks, lines or classes
     that come out otherwise, or with --truth mAP, mIoU and accuracy. Layers come worst first: give
     their names to `convert --float-layer`, or let `convert --max-float` or `--max-drop` choose.
 
-        \b
-        Examples:
-          paddle-edge sensitivity inference/ --calibration photos/
-          paddle-edge sensitivity inference/ --calibration val.txt --plot losses.svg
+    \b
+    Examples:
+      paddle-edge sensitivity inference/ --calibration photos/
+      paddle-edge sensitivity inference/ --calibration val.txt --plot losses.svg
     """
     page = new_file(plot, force=force)
     chosen = find_recipe("int8", **calibrating)

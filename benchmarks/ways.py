@@ -115,7 +115,8 @@ def main() -> None:
     if options.only:
         print("\n".join(lines))
     else:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+        before, mark, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+        assert mark, f"{PAGE.name}: where is {MARKS[0]}?"
         after = rest.partition(MARKS[1])[2]
         table = "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
         PAGE.write_text(before + table + after, encoding="utf-8")

@@ -2,6 +2,7 @@
 
     python benchmarks/coverage.py --work FOLDER [--exports pir,legacy,paddle26] [--only A,B]
     python benchmarks/coverage.py --work FOLDER --device qemu-aarch64:pi4
+    python benchmarks/coverage.py --work FOLDER --onnx
 
 Every network of the zoo is exported by Paddle 3.3.1 as PIR (`pir`), by the same as ProgramDesc
 (`legacy`) and by Paddle 2.6.2 (`paddle26`, from an environment of its own that is made on first
@@ -9,12 +10,16 @@ use), with the same weights; then converted for arm and x86 with the self-check 
 server. Each export and each conversion is a process of its own with a time limit.
 
 Exports, bundles and results stay in FOLDER: started again, only what is missing is done.
-`--redo` converts again what did not agree; `--redo all` everything.
+`--redo` converts again what did not agree; `--redo all` everything; `--redo passes`, with a device,
+everything but what was done without passes, which a new pass does not change.
 
 With `--device`, an emulated board that docs/cross-compiling.md sets up, docs/coverage-arm.md is
 written instead: what an ARM engine says of each network (from PIR), and how many instructions an
 inference executes with the passes of the graph optimizer and without them. Emulation is slow: a
 verdict is one inference, the two counts are six. `--no-counts` leaves these to a later run.
+
+With `--onnx` docs/coverage-onnx.md is written: what ONNX Runtime says of the `model.onnx` that is
+made of each network (from PIR), and of which form of the model it was made.
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 ARM_PAGE = PAGE.with_name("coverage-arm.md")
+ONNX_PAGE = PAGE.with_name("coverage-onnx.md")
 EXPORTS = {
     "pir": "Paddle 3.3.1, PIR `inference.json`",
     "legacy": "Paddle 3.3.1, legacy `.pdmodel`",
@@ -113,13 +119,18 @@ def convert(name: str, kind: str, work: Path) -> dict[str, Any]:
     return result
 
 
-def on_arm(name: str, work: Path, device: str, *, counts: bool) -> dict[str, Any]:
+def on_arm(
+    name: str, work: Path, device: str, *, counts: bool, known: dict[str, Any]
+) -> dict[str, Any]:
     """Convert one PIR export with the verdict of an ARM engine; count operators, and `counts`
-    instructions, with the passes of the optimizer and without."""
+    instructions, with the passes of the optimizer and without, where the latter is not known."""
     source, bundle = work / "pir" / name, work / "bundles" / f"arm-{name}"
     bundle.parent.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"ops_before": operators(source)}
+    result |= {key: value for key, value in known.items() if key.endswith("_plain")}
     for key, options in (("plain", ["--no-passes", "all", "--no-check"]), ("passes", [])):
+        if f"{'instructions' if counts else 'ops'}_{key}" in result:
+            continue
         done = command(
             "convert", str(source), "-o", str(bundle), "--force", "--json", "--target", "arm,x86",
             "--check-samples", "1", *options,
@@ -142,6 +153,67 @@ def on_arm(name: str, work: Path, device: str, *, counts: bool) -> dict[str, Any
             result[f"instructions_{key}"] = counted["arm_instructions"]
     shutil.rmtree(bundle, ignore_errors=True)
     return result
+
+
+def on_onnx(name: str, work: Path) -> dict[str, Any]:
+    """Convert one PIR export for ONNX Runtime alone, which judges it."""
+    source, bundle = work / "pir" / name, work / "bundles" / f"onnx-{name}"
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    argv = ("--target", "onnx", "--check-samples", "2", "--force", "--json")
+    done = command("convert", str(source), "-o", str(bundle), *argv)
+    if isinstance(done, str):
+        kind = "wrong" if " is below " in done or " is above " in done else "refused"
+        return {"status": kind, "reason": done.replace(f"{source.parent}/", "")}
+    made, check = done["targets"]["onnx"], done["check"]
+    shutil.rmtree(bundle)
+    return {
+        "status": check["status"],
+        "reason": check.get("reason", ""),
+        "engine": check.get("engine", ""),
+        "made_by": made["opt_version"],
+        "made_from": made["onnx"]["made_from"],
+        "opset": made["onnx"]["opset"],
+        "ops_before": operators(source),
+        "ops": made["ops"],
+        "outputs": check.get("outputs", []),
+    }
+
+
+def onnx_page(results: dict[str, dict[str, Any]]) -> str:
+    """The document on ONNX Runtime."""
+    right = {name: r for name, r in results.items() if r["status"] == "passed"}
+    opsets = sorted({r["opset"] for r in right.values()})
+    lines = [
+        "# Coverage of ONNX Runtime",
+        "",
+        "Written by `python benchmarks/coverage.py --onnx`: the networks of coverage.md, exported",
+        "by Paddle 3.3.1 as PIR, converted with `--target onnx` and judged on 2 random images",
+        "against the source model on the server, by the limits of recipe fp32. Operators: in the",
+        "export -> in `model.onnx`, without its constants.",
+        "",
+        f"{len(right)} of the {len(results)} that were measured are right (the zoo has",
+        f"{len(zoo.NETWORKS)}): made by {_names(right, 'made_by')}, judged by",
+        f"{_names(right, 'engine')}, operator set {', '.join(map(str, opsets))}.",
+        "",
+        "| network | ONNX Runtime | cosine | off by at most | made from | operators |",
+        "|---|---|---:|---:|---|---:|",
+    ]
+    for name, r in results.items():
+        if r["status"] != "passed":
+            said = f"{r['status']}: {r['reason']}".replace("|", "/")
+            lines.append(f"| {name} | {said} | - | - | - | - |")
+            continue
+        cosine = min(output["cosine"] for output in r["outputs"])
+        apart = max(output["max_probability_diff"] for output in r["outputs"])
+        lines.append(
+            f"| {name} | right | {cosine:.7f} | {apart:.1e} | {r['made_from']} | "
+            f"{r['ops_before']} -> {r['ops']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _names(results: dict[str, dict[str, Any]], key: str) -> str:
+    return ", ".join(dict.fromkeys(r[key] for r in results.values()))
 
 
 def command(*arguments: str) -> dict[str, Any] | str:
@@ -258,15 +330,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="keep everything here")
     parser.add_argument("--exports", default=",".join(EXPORTS), help="which, comma separated")
     parser.add_argument("--only", help="names, comma separated; the page is not written")
-    parser.add_argument("--redo", nargs="?", const="failed", choices=["failed", "all"])
+    parser.add_argument("--redo", nargs="?", const="failed", choices=["failed", "passes", "all"])
     parser.add_argument("--device", help="an emulated board: write docs/coverage-arm.md instead")
+    parser.add_argument("--onnx", action="store_true", help="write docs/coverage-onnx.md instead")
     parser.add_argument("--no-counts", action="store_true", help="no instructions, with --device")
     options = parser.parse_args()
     work: Path = options.work.absolute()
     (work / "weights").mkdir(parents=True, exist_ok=True)
-    kinds = ["pir"] if options.device else options.exports.split(",")
+    kinds = ["pir"] if options.device or options.onnx else options.exports.split(",")
     names = options.only.split(",") if options.only else list(zoo.NETWORKS)
-    store = work / ("coverage-arm.json" if options.device else "coverage.json")
+    stores = {"coverage-arm.json": options.device, "coverage-onnx.json": options.onnx}
+    store = work / next((name for name, asked in stores.items() if asked), "coverage.json")
     results: dict[str, dict[str, Any]] = (
         json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
     )
@@ -280,17 +354,20 @@ def main() -> None:
                 bar.update(task, description=key)
                 old = results.get(key)
                 counts = bool(options.device) and not options.no_counts
-                again = options.redo == "all" or (
+                again = options.redo in ("all", "passes") or (
                     options.redo and old and old["status"] not in ("agrees", "passed")
                 )
                 again = again or (old and counts and "instructions_plain" not in old)
                 if old is None or again:
                     reason = export(name, kind, work)
+                    known = old if old and options.redo == "passes" else {}
                     results[key] = (
                         {"status": "not exported", "reason": reason}
                         if reason
-                        else on_arm(name, work, options.device, counts=counts)
+                        else on_arm(name, work, options.device, counts=counts, known=known)
                         if options.device
+                        else on_onnx(name, work)
+                        if options.onnx
                         else convert(name, kind, work)
                     )
                     store.write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -301,6 +378,12 @@ def main() -> None:
         of_all = {key.split("/", 1)[1]: result for key, result in results.items()}
         ARM_PAGE.write_text(arm_page(of_all, options.device), encoding="utf-8")
         print(f"wrote {ARM_PAGE.name}")
+        return
+    if options.onnx:
+        of_all = {key.split("/", 1)[1]: result for key, result in results.items()}
+        in_order = {name: of_all[name] for name in zoo.NETWORKS if name in of_all}
+        ONNX_PAGE.write_text(onnx_page(in_order), encoding="utf-8")
+        print(f"wrote {ONNX_PAGE.name}")
         return
     shown = {key: results[key] for key in results if key.split("/", 1)[0] in kinds}
     if options.only:

@@ -3,10 +3,10 @@
     python benchmarks/mutants.py [--count 2000] [--seed 0] [--constants]
 
 Each program is a chain of random operators that fit each other (reshapes, transpositions, slices,
-splits, products, norms, sums with parameters, casts, dropouts ...) of random attributes, some of
-them twice, some fetched in the middle. All repairs and passes are applied, and the program is run
-by Paddle's static executor before and after, on batches of 1 and 3. `--constants` also computes
-beforehand what depends on no input, which starts a child for every program.
+splits, products, convolutions, norms, sums with parameters, dropouts ...) of random attributes,
+some of them twice, some fetched in the middle. All repairs and passes are applied, and the program
+is run by Paddle's static executor before and after, on batches of 1 and 3. `--constants` also
+computes beforehand what depends on no input, which starts a child for every program.
 
 Exits with 1 where an answer changed or anything but our own errors was raised, and prints the seed
 of each such program.
@@ -162,6 +162,81 @@ class Chain:
         )  # fmt: skip
         self.tensors.append(out)
 
+    def convolve(self, x: str) -> str:
+        """A convolution of [N,C,H,W] that keeps the sides, depthwise or not, with a bias or not."""
+        n, c, *sides = self.shape(x)
+        if len(sides) != 2:
+            return x
+        side, groups = int(self.random.choice([1, 3, 5])), int(self.random.choice([1, c]))
+        channels = c if groups == c else int(self.random.choice([c, 4, 8]))
+        weight = self.b.param(self.name("w"), (channels, c // groups, side, side))
+        out = self.b.op(
+            "conv2d" if groups == 1 else "depthwise_conv2d", {"Input": [x], "Filter": [weight]},
+            self.name("conv"), (n, channels, *sides), slot="Output", strides=[1, 1],
+            paddings=[side // 2] * 2, dilations=[1, 1], groups=groups,
+            padding_algorithm="EXPLICIT", data_format="NCHW",
+        )  # fmt: skip
+        self.tensors.append(out)
+        if self.pick(0, 2):
+            bias, shape = self.param((channels,)), self.shape(out)
+            out = self.b.op("elementwise_add", {"X": [out], "Y": [bias]}, self.name("e"), shape,
+                            axis=1)  # fmt: skip
+            self.tensors.append(out)
+        return out
+
+    def normalise(self, x: str) -> str:
+        """A batch_norm, of factors that are mostly positive."""
+        if len(self.shape(x)) != 4:
+            return x
+        channels = (self.shape(x)[1],)
+        names = {slot: self.param(channels) for slot in ("Scale", "Bias", "Mean", "Variance")}
+        for slot, least in (("Scale", -0.1), ("Variance", 0.5)):
+            value = np.abs(self.b.params[names[slot]]) + np.float32(least)
+            self.b.params[names[slot]] = value.astype("float32")
+        out = self.b.op(
+            "batch_norm", {"X": [x], **{slot: [name] for slot, name in names.items()}},
+            self.name("bn"), self.shape(x), slot="Y", epsilon=1e-3, is_test=True,
+            data_layout="NCHW",
+        )  # fmt: skip
+        outputs = self.b.ops[-1].outputs
+        outputs |= {"MeanOut": [names["Mean"]], "VarianceOut": [names["Variance"]]}
+        for slot in ("SavedMean", "SavedVariance"):
+            outputs[slot] = [self.name(slot)]
+            self.b.vars[outputs[slot][0]] = Var(outputs[slot][0], "float32", channels)
+        self.tensors.append(out)
+        return out
+
+    def branches(self, x: str) -> None:
+        """The sum of two of: a convolution, the same with a norm, the tensor itself."""
+        pair = [self.convolve(x), self.normalise(self.convolve(x)), self.normalise(x), x]
+        first, second = (pair[int(i)] for i in self.random.permutation(len(pair))[:2])
+        if self.shape(first) == self.shape(second):
+            out = self.b.op("elementwise_add", {"X": [first], "Y": [second]}, self.name("sum"),
+                            self.shape(first), axis=-1)  # fmt: skip
+            self.tensors.append(out)
+
+    def before_a_convolution(self, x: str) -> None:
+        """A factor, a gate or a norm whose numbers the convolution behind it may take."""
+        kind = self.pick(0, 3)
+        if kind == 0:
+            self.scale(x)
+        elif kind == 1:
+            x = self.convolve(x)
+            gate = self.add("hard_sigmoid", x, self.shape(x), slope=0.2, offset=0.5)
+            of = self.random.choice([t for t in self.tensors if self.shape(t) == self.shape(x)])
+            out = self.b.op("elementwise_mul", {"X": [gate], "Y": [str(of)]}, self.name("e"),
+                            self.shape(gate), axis=-1)  # fmt: skip
+            self.tensors.append(out)
+        else:
+            self.add("relu", self.normalise(x), self.shape(x))
+        self.convolve(self.tensors[-1])
+
+    def mean(self, x: str) -> None:
+        """The mean over the sides, which stay."""
+        if len(self.shape(x)) == 4:
+            self.add("reduce_mean", x, (*self.shape(x)[:2], 1, 1), dim=[2, 3], keep_dim=True,
+                     reduce_all=False)  # fmt: skip
+
     def twice(self, x: str) -> None:
         """The same operator again, and the sum of both."""
         one, two = (self.add("relu", x, self.shape(x)) for _ in range(2))
@@ -181,11 +256,104 @@ class Chain:
         out = self.b.op("elementwise_add", {"X": [x], "Y": [row]}, self.name("e"), shape, axis=-1)
         self.tensors.append(out)
 
+    def places(self, x: str) -> str:
+        """A tensor as [N, places, channels]."""
+        shape = self.shape(x)
+        if len(shape) == 3:
+            return x
+        to = (-1, int(np.prod(shape[1:-1])) or 1, shape[-1])
+        return self.add("reshape2", x, to, shape=list(to))
+
+    def moved(self, x: str, order: list[int]) -> str:
+        shape = self.shape(x)
+        return self.add("transpose2", x, tuple(shape[i] for i in order), axis=order)
+
+    def product(self, x: str, y: str, shape: tuple[int, ...], *, transposed: bool = False) -> str:
+        name = self.b.op("matmul_v2", {"X": [x], "Y": [y]}, self.name("matmul"), shape,
+                         trans_x=False, trans_y=transposed)  # fmt: skip
+        self.tensors.append(name)
+        return name
+
+    def attention(self, x: str) -> None:
+        """Queries, keys and values from one layer, split before or after they are rearranged, and
+        what is computed of the values beside them."""
+        x = self.places(x)
+        _, rows, width = self.shape(x)
+        heads, deep, wide = self.pick(1, 4), self.pick(1, 4), self.pick(1, 4)
+        if self.pick(0, 2):
+            wide = deep
+        sizes = [deep, deep, wide]
+        weight = self.b.param(self.name("w"), (width, heads * sum(sizes)))
+        layer = self.product(x, weight, (-1, rows, heads * sum(sizes)))
+        self.elementwise(layer, "elementwise_add", (heads * sum(sizes),))
+        each: list[str] = []
+        if wide == deep and self.pick(0, 2):  # by number, head and channel
+            parts = self.add("reshape2", self.tensors[-1], (-1, rows, 3, heads, deep),
+                             shape=[-1, rows, 3, heads, deep])  # fmt: skip
+            parts = self.moved(parts, [2, 0, 3, 1, 4])
+            for n in range(3):
+                each.append(self.add("slice", parts, (-1, heads, rows, deep), "Input", axes=[0],
+                                     starts=[n], ends=[n + 1], infer_flags=[1],
+                                     decrease_axis=[0]))  # fmt: skip
+        else:
+            last = self.tensors[-1]
+            apart = bool(self.pick(0, 2))  # by head, and its parts
+            if apart:
+                last = self.add("reshape2", last, (-1, rows, heads, sum(sizes)),
+                                shape=[-1, rows, heads, sum(sizes)])  # fmt: skip
+            lead = (-1, rows, heads) if apart else (-1, rows)
+            sections = sizes if apart else [heads * size for size in sizes]
+            names = [self.name("part") for _ in sizes]
+            for name, section in zip(names, sections):
+                self.b.vars[name] = Var(name, "float32", (*lead, section))
+            self.add("split", last, (1,), axis=len(lead), num=0, sections=sections)
+            del self.b.vars[self.tensors.pop()]
+            self.b.ops[-1].outputs["Out"] = names
+            for name, size in zip(names, sizes):
+                if not apart:
+                    name = self.add("reshape2", name, (-1, rows, heads, size),
+                                    shape=[-1, rows, heads, size])  # fmt: skip
+                each.append(self.moved(name, [0, 2, 1, 3]))
+        query, key, value = each
+        if flip := bool(self.pick(0, 2)):
+            key = self.moved(key, [0, 1, 3, 2])
+        maps = self.product(query, key, (-1, heads, rows, rows), transposed=not flip)
+        maps = self.add("softmax", maps, (-1, heads, rows, rows), axis=-1)
+        out = self.product(maps, value, (-1, heads, rows, wide))
+        if self.pick(0, 2):
+            beside = self.moved(value, [0, 1, 3, 2])
+            beside = self.add("relu", beside, (-1, heads, wide, rows))
+            beside = self.moved(beside, [0, 1, 3, 2])
+            out = self.b.op("elementwise_add", {"X": [out], "Y": [beside]}, self.name("sum"),
+                            (-1, heads, rows, wide), axis=-1)  # fmt: skip
+            self.tensors.append(out)
+        out = self.moved(out, [0, 2, 1, 3])
+        to = (-1, rows, heads * wide)
+        self.linear(self.add("reshape2", out, to, shape=list(to)))
+
+    def windows(self, x: str) -> None:
+        """Channels of places between two layers, taken apart by windows and put back."""
+        x = self.places(x)
+        self.linear(x)
+        x = self.tensors[-1]
+        _, rows, width = self.shape(x)
+        for factor in _primes(rows)[:1]:
+            parts = (-1, factor, rows // factor, width)
+            y = self.moved(self.add("reshape2", x, parts, shape=list(parts)), [0, 2, 1, 3])
+            y = self.moved(self.add("relu", y, self.shape(y)), [0, 2, 1, 3])
+            y = self.add("reshape2", y, (-1, rows, width), shape=[-1, rows, width])
+            y = self.b.op("elementwise_add", {"X": [x], "Y": [y]}, self.name("sum"),
+                          (-1, rows, width), axis=-1)  # fmt: skip
+            self.tensors.append(y)
+            self.linear(y)
+
     def program(self) -> Program:
         makers = [
             self.reshape, self.reshape, self.transpose, self.transpose, self.unary, self.scale,
             self.softmax, self.dropout, self.slice, self.split, self.linear, self.linear,
-            self.elementwise, self.twice, self.table,
+            self.elementwise, self.twice, self.table, self.attention, self.attention, self.windows,
+            self.convolve, self.convolve, self.normalise, self.branches,
+            self.before_a_convolution, self.mean,
         ]  # fmt: skip
         for _ in range(self.pick(4, 16)):
             x = self.tensors[-1 - min(int(self.random.exponential(0.7)), len(self.tensors) - 1)]

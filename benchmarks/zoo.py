@@ -2,6 +2,7 @@
 
     python benchmarks/zoo.py list
     python benchmarks/zoo.py export SqueezeNet1_1 OUT_FOLDER --export pir --weights squeeze.npz
+    python benchmarks/zoo.py checkpoint SqueezeNet1_1 squeeze.pdparams  # as training saves it
     python benchmarks/zoo.py env FOLDER          # an environment with Paddle 2.6.2 (PADDLE_26)
     FOLDER/bin/python benchmarks/zoo.py export SqueezeNet1_1 OTHER_FOLDER --export legacy \\
         --weights squeeze.npz
@@ -44,6 +45,7 @@ __all__ = [
     "ZooError",
     "export",
     "make_environment",
+    "restore_legacy_operators",
     "settle",
 ]
 
@@ -554,7 +556,7 @@ def _load_weights(network: Any, path: Path) -> None:
 
 # Since 3.3 the Python functions of these operators are bound straight to C++ code that takes
 # eager tensors and PIR values only, so tracing for the legacy format fails in each of them with
-# "must be Value, but got Variable". `_restore_legacy_operators` puts back what the Python code
+# "must be Value, but got Variable". `restore_legacy_operators` puts back what the Python code
 # of earlier versions did for a Variable: append the operator to the program.
 # Function -> (operator, its tensors, its other arguments with their defaults).
 _X, _XY = ("x",), ("x", "y")
@@ -584,7 +586,7 @@ _LEGACY_OPERATORS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 _LOGICAL = ("logical_not", "logical_and", "logical_or", "greater_than", "reduce_all", "reduce_any")
 
 
-def _restore_legacy_operators() -> None:
+def restore_legacy_operators() -> None:
     """Make the functions above work while a legacy program is traced (see there).
 
     They are replaced in `paddle._C_ops`, in every module that imported them from there, and
@@ -673,7 +675,7 @@ def _export_here(
     if export == "pir" and int(version.split(".")[0]) < 3:
         raise ZooError(f"Paddle {version} has no PIR export: use --export legacy")
     if export == "legacy" and int(version.split(".")[0]) >= 3:
-        _restore_legacy_operators()
+        restore_legacy_operators()
     network = _build(name, spec, weights)
     images = _images(spec, 2, seed=100)
     logits = _logits(network, images)
@@ -704,6 +706,15 @@ def _export_here(
         "difference": float(f"{difference:.2g}"),
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+def _checkpoint_here(name: str, file: Path) -> None:
+    """Save the weights of one of the networks as PaddleClas' training does."""
+    if name not in _KNOWN:
+        raise ZooError(f"unknown network '{name}': `zoo.py list` prints their names")
+    import paddle
+
+    paddle.save(_build(name, _KNOWN[name], None).state_dict(), str(file))
 
 
 def _save(
@@ -829,6 +840,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Paddle inference models of known networks")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="print the names of all networks")
+    saved = commands.add_parser("checkpoint", help="save weights as training does")
+    saved.add_argument("name")
+    saved.add_argument("file", type=Path)
     environment = commands.add_parser("env", help="make an environment with Paddle 2.6.2")
     environment.add_argument("folder", type=Path)
     one = commands.add_parser("export", help="export one network")
@@ -843,6 +857,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "list":
             print("\n".join(_KNOWN))
+        elif options.command == "checkpoint":
+            _checkpoint_here(options.name, options.file)
         elif options.command == "env":
             print(make_environment(options.folder))
         else:

@@ -107,9 +107,10 @@ def opened(
 ) -> Iterator[Subject]:
     """The subject at `path`, which is there as long as the block lasts.
 
-    By default engine `lite` runs a bundle, and `paddle` a source model; preprocessing, labels and
-    task are those in the bundle or beside the model. Raises UsageError where the engine does not
-    run such a subject, ModelError and DataError where a file is at fault.
+    By default engine `lite` runs a bundle, `onnx` one that holds nothing for Paddle Lite, and
+    `paddle` a source model; preprocessing, labels and task are those in the bundle or beside the
+    model. Raises UsageError where the engine does not run such a subject, ModelError and DataError
+    where a file is at fault.
     """
     if Path(path, "bundle.json").exists():
         yield _of_bundle(path, engine, device, image, labels, task)
@@ -175,7 +176,7 @@ def _of_bundle(
     does = task_spec(task) if task else bundle.task
     check_labels(names, bundle.outputs, does)
     spec = image_spec(image) if image else bundle.image
-    engine = engine or "lite"
+    engine = engine or ("onnx" if [*bundle.targets] == ["onnx"] else "lite")
     model = bundle.model(bundle_target(engine, device))
     known = None if names is None else tuple(names)
     model = replace(

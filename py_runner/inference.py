@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sized
 from dataclasses import replace
 from itertools import chain
 
-from py_runner.devices import BOARDS, HERE, Device, board_words
+from py_runner.devices import BOARDS, COUNTERS, HERE, Device, board_words
 from py_runner.engines import ENGINES
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
@@ -38,14 +38,15 @@ def run(
     """Feed samples to a model on an engine, which works in a process of its own.
 
     Args:
-        model: what to run: for engines `lite` and `native` the model of a bundle that
-            `bundle_target` says, a source model for `paddle`.
+        model: what to run: for engines `lite`, `native` and `onnx` the model of a bundle
+            that `bundle_target` says, a source model for `paddle`.
         samples: consumed once, ahead of the engine by as much as fits a pipe.
-        engine: "lite", "native" or "paddle".
+        engine: "lite", "native", "onnx" or "paddle".
         device: "cpu"; for engine `paddle` also "cpu+onednn", "gpu" and "gpu:N"; for `native` also
             "qemu-aarch64", "qemu-arm" and "qemu-aarch64:pi5" or another of devices/boards.py,
             which emulate a board: see devices/qemu.py. Its latencies
-            are the emulator's and say nothing of a board's.
+            are the emulator's and say nothing of a board's. For `onnx` those of 64 bits, see
+            devices/qemu_python.py.
         threads: CPU threads of the engine.
         warmup: unmeasured inferences of the first sample.
         repeat: measured inferences a sample; the answer of the last one is kept.
@@ -81,7 +82,7 @@ def run(
         memory_limit_gb=memory_limit_gb,
         keep=keep,
     )
-    if job.kind.takes == "bundle":
+    if job.kind.suffix == ".nb":
         job.check_file(bundle_target(engine, device))
     total = len(samples) if isinstance(samples, Sized) else None
     # The sample's shape is part of TensorRT's configuration, and an empty data set needs no engine.
@@ -97,7 +98,7 @@ def run(
 
 
 def bundle_target(engine: str, device: str = "cpu") -> str:
-    """Which of a bundle's models `lite` or `native` runs on a device: "arm" or "x86"."""
+    """Which of a bundle's models an engine runs on a device: "arm", "x86" or "onnx"."""
     return _place(engine, device).target(engine)
 
 
@@ -106,14 +107,17 @@ def _place(engine: str, device: str) -> Device:
     if engine not in ENGINES:
         raise UsageError(f"unknown engine '{engine}': choose {', '.join(ENGINES)}")
     kind = ENGINES[engine]
-    if kind.boards and device in BOARDS:
-        return BOARDS[device]
+    if device in COUNTERS.get(engine, ()):
+        return COUNTERS[engine][device]
     pattern, words = kind.devices
     if not re.fullmatch(pattern, device):
         known = device in BOARDS or any(
             re.fullmatch(other.devices[0], device) for other in ENGINES.values()
         )
         what = "" if known else f"unknown device '{device}': "
-        places = ", ".join((words, *board_words())) if kind.boards else words
+        boards = [
+            text for text in board_words() if text.partition(":")[0] in COUNTERS.get(engine, ())
+        ]
+        places = ", ".join((words, *boards))
         raise UsageError(f"{what}engine {engine} runs on device {places}")
     return HERE

@@ -77,13 +77,18 @@ class Job:
         if most is not None and not 0 < most <= _MOST_GB:
             raise UsageError(f"the memory limit is above 0 GB, at most {_MOST_GB:g}, not {most}")
         file = self.model.files[0]
-        if (file.suffix == ".nb") != (self.kind.takes == "bundle"):
-            what = (
-                f"engine {self.engine} runs bundles: convert the model first"
-                if self.kind.takes == "bundle"
-                else f"engine {self.engine} runs the source model: name that one"
-            )
-            raise UsageError(f"{file}: {what}")
+        bundled = {kind.suffix for kind in ENGINES.values()}
+        suffix = file.suffix if file.suffix in bundled else ""
+        if suffix != self.kind.suffix:
+            raise UsageError(f"{file}: engine {self.engine} {self._instead(suffix)}")
+
+    def _instead(self, suffix: str) -> str:
+        """What the engine runs, where it was given a file with another suffix."""
+        if not self.kind.suffix:
+            return "runs the source model: name that one"
+        if not suffix:
+            return "runs bundles: convert the model first"
+        return f"runs the {self.kind.suffix} file of a bundle"
 
     @property
     def kind(self) -> Engine:

@@ -582,7 +582,7 @@ OPTIONS: dict[str, Case] = {
     "recipe": (nothing, f"{CONVERT} --recipe fp33", 2, "unknown recipe 'fp33': choose fp32"),
     "target": (nothing, f"{CONVERT} --target arm,riscv", 2, "unknown target 'riscv': choose arm"),
     "no-target": (nothing, f"{CONVERT} --target ''", 2, "unknown target ''"),
-    "engine": (nothing, f"{RUN} --engine tvm", 2, "'tvm': choose lite, native, paddle"),
+    "engine": (nothing, f"{RUN} --engine tvm", 2, "'tvm': choose lite, native, onnx, paddle"),
     "engine-of-models": (nothing, f"{RUN} --engine paddle", 2, "cat.bundle: engine paddle runs"),
     "engine-of-bundles": (
         nothing, "run model -o new --engine lite", 2, f"{MODEL}: engine lite runs bundles",

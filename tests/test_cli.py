@@ -133,6 +133,31 @@ def test_inspect_counts_what_a_model_costs(command: Command, model: Path) -> Non
     assert document["op_histogram"]["conv2d"] == 1
 
 
+def test_inspect_shows_operators_by_their_share_of_the_multiply_adds(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    _, text, _ = command("inspect", model, "--target", "arm", "--json")
+    target = one_object(text)["target"]
+    kinds = {kind["type"]: (kind["count"], kind["share"]) for kind in target["ops_by_share"]}
+    conv, linear = 16 * 16 * 8 * 27, 32 * 10
+    assert next(iter(kinds)) == "conv2d"
+    assert kinds["conv2d"] == (1, round(conv / (conv + linear), 4))
+    assert kinds["mul"] == (1, round(linear / (conv + linear), 4))
+    assert kinds["relu6"] == (1, 0.0)
+    dearest = target["dearest_ops"]
+    assert [op["type"] for op in dearest[:2]] == ["conv2d", "mul"] and len(dearest) == 5
+    assert dearest[0] == {"layer": "conv.out", "type": "conv2d", "share": kinds["conv2d"][1]}
+    # Nothing is known of the shares where a side is dynamic.
+    builder = make_model.Builder()
+    x = builder.input("x", (-1, 3, -1, 8))
+    out = builder.conv2d(x, builder.param("w", (6, 3, 3, 3)), "out", (-1, 6, -1, 8))
+    dynamic = make_model.save(builder.program(out), tmp_path / "dynamic")
+    _, text, _ = command("inspect", dynamic, "--target", "arm", "--json")
+    target = one_object(text)["target"]
+    assert target["ops_by_share"] == [{"type": "conv2d", "count": 1, "share": None}]
+    assert target["dearest_ops"] == []
+
+
 def test_inspect_says_what_a_target_has_no_kernel_for(command: Command, tmp_path: Path) -> None:
     builder = make_model.Builder()
     x = builder.input("x", (1, 3, 4, 4))
@@ -243,8 +268,9 @@ def test_importing_the_runner_pulls_in_no_engine() -> None:
 # Options and arguments of text that never name a file to read or to write.
 TEXT = {
     "name", "engine", "device", "precision", "recipe", "target", "algorithm", "effort", "version",
-    "url",
+    "url", "host",
     "devices",
+    "prefix",
     "float_layers",
     "lite",
     "task",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import make_model
@@ -631,3 +632,27 @@ def test_the_table_of_passes_is_that_of_their_docstrings() -> None:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert (BENCHMARKS.parent / "docs" / "passes.md").read_text() == script.page()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_prior_boxes_of_known_sizes_are_numbers(known: bool, tmp_path: Path) -> None:
+    """Lite's are off where sizes are fractional; Paddle's are of the sizes alone."""
+    b = Builder()
+    side = 4 if known else -1
+    x = b.input("x", (-1, 12, side, side))
+    boxes = b.op(
+        "prior_box", {"Input": [x], "Image": [x]}, "boxes", (side, side, 3, 4), slot="Boxes",
+        min_sizes=[1.3], max_sizes=[], aspect_ratios=[2.0], variances=[0.1, 0.1, 0.2, 0.2],
+        flip=True, clip=False, step_w=1.07, step_h=1.07, offset=0.5,
+        min_max_aspect_ratios_order=False,
+    )  # fmt: skip
+    b.ops[-1].set("max_sizes", [], "FLOATS")
+    b.ops[-1].outputs["Variances"] = ["spread"]
+    b.vars["spread"] = replace(b.vars["boxes"], name="spread")
+    row, table = reshape(b, x, "row", -1, 192), reshape(b, boxes, "table", 1, 192)
+    y = b.op("elementwise_add", {"X": [row], "Y": [table]}, "y", (-1, 192), axis=-1)
+    program = b.program(y)
+    if known:
+        assert types(same(program, evaluate, folder=tmp_path)) == ["reshape2", "elementwise_add"]
+    else:
+        assert evaluate(program) == []

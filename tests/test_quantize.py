@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -92,6 +93,28 @@ def test_an_int8_bundle_says_what_it_is_and_who_judged_it(int8: Path) -> None:
     source = Source.of(program).model(int8)
     assert source.precision == "int8"
     assert compare(bundle.reference(), run(source, samples, engine="paddle"))
+
+
+def test_paddle_reads_the_quantized_model_that_is_saved(int8: Path) -> None:
+    """In the older form, by the function that Paddle documents for it, with the same answers."""
+    samples = Bundle.open(int8 / "int8.bundle").read_samples()
+    np.save(int8 / "x.npy", samples[0].feeds["x"])
+    script = (
+        "import numpy as np, paddle\n"
+        "paddle.enable_static()\n"
+        "executor = paddle.static.Executor(paddle.CPUPlace())\n"
+        "prefix = 'quantized/inference'\n"
+        "program, _, fetched = paddle.static.load_inference_model(prefix, executor)\n"
+        "(answer,) = executor.run(program, {'x': np.load('x.npy')}, fetched)\n"
+        "np.save('answer.npy', answer)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], cwd=int8, check=True, capture_output=True,
+        env={**os.environ, "FLAGS_enable_pir_api": "0"},
+    )  # fmt: skip
+    source = Source.of(load(int8 / "quantized")).model(int8)
+    (ours,) = run(source, samples[:1], engine="paddle").outputs.values()
+    assert np.allclose(np.load(int8 / "answer.npy"), ours[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(

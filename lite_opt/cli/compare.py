@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +13,7 @@ from lite_opt.cli import pages
 from lite_opt.cli.output import new_file, tell, write
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for
+from lite_opt.judge.vote import vote
 from lite_opt.views import comparison
 from lite_opt.views.side_by_side import drawn_side_by_side
 from py_runner.errors import UsageError
@@ -24,7 +26,7 @@ __all__ = ["command"]
 
 @click.command("compare", cls=opt.Command)
 @click.argument("reference", metavar="REFERENCE_RUN", type=opt.Reads())
-@click.argument("candidate", metavar="CANDIDATE_RUN", type=opt.Reads())
+@click.argument("candidates", metavar="CANDIDATE_RUN...", nargs=-1, required=True, type=opt.Reads())
 @opt.LIMITS
 @opt.TRUTH
 @opt.TASK_LIMITS
@@ -45,7 +47,7 @@ __all__ = ["command"]
 @opt.DEBUG
 def command(
     reference: str,
-    candidate: str,
+    candidates: tuple[str, ...],
     common: bool,
     html: str | None,
     draw: str | None,
@@ -65,11 +67,15 @@ def command(
     its 95 % interval and how many more samples its limit needs. Runs of a pipeline are
     judged by their lines and step by step: the one that makes a difference is named.
 
+    Several candidates vote: every two runs are compared, and the engine that stands alone against
+    the others is named, be it the reference. Exits 1 unless all agree.
+
     \b
     Examples:
       paddle-edge compare server.run edge.run
       paddle-edge compare server.run edge.run --top1-drop 0.5 --html report.html
       paddle-edge compare cat.bundle/reference edge.run
+      paddle-edge compare server.run onnx.run x86.run arm.run
       paddle-edge compare server.run edge.run --truth instances.json --task-limit map_drop=1
       paddle-edge compare server-pages.run edge-pages.run --truth Label.txt
       paddle-edge compare server.run edge.run --draw drawn/ --data photos/
@@ -79,6 +85,12 @@ def command(
         check_free(draw, force=force)
     if draw and data is None:
         raise UsageError("drawing needs the pictures that both runs were fed: give --data")
+    if len(candidates) > 1:
+        return _vote(
+            [reference, *candidates], {"--html": html, "--draw": draw}, as_json, limits=limits,
+            common=common, task_limits=dict(task_limits), truth=truth,
+        )  # fmt: skip
+    (candidate,) = candidates
     if is_pages(reference) and is_pages(candidate):
         pages.refuse(candidate, {f"--{name}": value for name, value in limits.items()})
         return pages.compare(
@@ -112,3 +124,18 @@ def command(
                 picture.save(folder / f"{number:06d}_{Path(id_).stem}.png")
     tell(report.to_json(), comparison.view(report), as_json=as_json)
     return bool(report)
+
+
+def _vote(
+    paths: Sequence[str], of_two: Mapping[str, str | None], as_json: bool, **options: Any
+) -> bool:
+    """Several runs judged by each other; `of_two` are options that only two runs take."""
+    given = [name for name, value in of_two.items() if value is not None]
+    if given:
+        raise UsageError(f"{given[0]} shows two runs: leave it out of a vote")
+    pipelines = [path for path in paths if is_pages(path)]
+    if pipelines:
+        raise UsageError(f"{pipelines[0]}: is a run of a pipeline: those are compared by twos")
+    found = vote([Run.open(path) for path in paths], **options)
+    tell(found.to_json(), comparison.of_vote(found), as_json=as_json)
+    return bool(found)

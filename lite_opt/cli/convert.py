@@ -42,7 +42,8 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
     "--target",
     default="arm,x86",
     show_default=True,
-    help="Targets, comma separated. Of fp16 and int8, x86 gets an fp32 twin.",
+    help="arm, x86 and onnx, comma separated. Of fp16 and int8, x86 gets an fp32 twin, and so does "
+    "onnx of any other recipe than fp32.",
 )
 @opt.PARAMS
 @opt.IMAGE
@@ -125,7 +126,8 @@ def command(
     preprocessing, labels and task.
 
     Every result is compared with the server before there is a bundle: by the x86 engine, and
-    what that cannot compute rightly (int8, fp16) by its simulation on the server.
+    what that cannot compute rightly (int8, fp16) by its simulation on the server. ONNX Runtime
+    judges the ONNX file, which is made from the repaired model, or else from MODEL as it is.
 
     Exits 1 where the converted model is wrong (no bundle is left; command lines that pass are told
     where a recipe misses its limits), or where the x86 engine, which
@@ -140,6 +142,7 @@ def command(
       paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration photos/
       paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration val.txt \\
         --max-drop 0.5
+      paddle-edge convert inference/ -o cat.bundle --target arm,x86,onnx
       paddle-edge convert inference/ -o cat.bundle --explain --no-passes fold_affine
     """
     chosen = find_recipe(recipe, **calibrating, max_drop=max_drop, float_layers=float_layers)

@@ -33,11 +33,13 @@ COMMANDS = {
     "completion": "Let your shell complete commands and options.",
     "convert": "Make a bundle of a model, and check it against the server.",
     "demo": "The whole path on real models and images.",
+    "export": "Make an inference model of a network and its trained weights.",
     "inspect": "What a model, .nb file, bundle or run is.",
     "layers": "The first layer at which edge and server diverge.",
     "pipeline": "Make one bundle of several: detect text, turn it, read it.",
     "run": "What an engine answers to samples, and how fast.",
     "sdk": "Fetch the Paddle Lite SDKs for boards and phones.",
+    "serve": "Answer requests over HTTP and gRPC.",
     "sensitivity": "Which layers lose most in int8.",
 }
 

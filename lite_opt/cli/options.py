@@ -28,6 +28,7 @@ __all__ = [
     "DEVICE",
     "DEVICES",
     "ENGINE",
+    "ENGINES",
     "FORCE",
     "IMAGE",
     "JSON",
@@ -35,7 +36,6 @@ __all__ = [
     "LIMITS",
     "NAMED_NUMBER",
     "NUMBERS",
-    "ON_SERVER",
     "PARAMS",
     "TASK",
     "TASK_LIMITS",
@@ -137,7 +137,12 @@ class Command(click.Command):
         values = [(param.type, ctx.params.get(param.name or "")) for param in self.params]
         written = [value for type_, value in values if isinstance(type_, Writes) and value]
         if any(map(os.path.exists, written)):
-            read = [value for type_, value in values if isinstance(type_, (Reads, MayRead))]
+            read = [
+                path
+                for type_, value in values
+                if isinstance(type_, (Reads, MayRead))
+                for path in (value if isinstance(value, tuple) else (value,))
+            ]
             read += [
                 path
                 for type_, value in values
@@ -286,11 +291,13 @@ TASK_LIMITS = click.option(
     metavar="NAME=VALUE",
     help="A limit of the task, such as boxes=0.95 or map_drop=1; several options for several.",
 )
-ENGINE = click.option(
-    "--engine",
-    help="lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "
-    "boards, and x86) or paddle (Paddle Inference; default for models).",
+_ENGINES = (
+    "lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "
+    "boards, and x86), onnx (ONNX Runtime, on target onnx) or paddle (Paddle Inference; default "
+    "for models)."
 )
+ENGINE = click.option("--engine", help=_ENGINES)
+ENGINES = click.option("--engine", help=f"{_ENGINES} Several, comma separated, are compared.")
 CALIBRATION = _as_one(
     "calibrating",
     {"count": "samples"},
@@ -352,12 +359,17 @@ DEVICES = click.option(
     default=["cpu"],
     help=f"{_DEVICES} Several emulated boards, each with a --device, are compared.  [default: cpu]",
 )
-ON_SERVER = _several(
-    click.option("--tensorrt", is_flag=True, help="Use TensorRT (engine paddle on a GPU)."),
-    click.option(
-        "--precision",
-        default="fp32",
-        show_default=True,
-        help="fp32 or fp16 (engine paddle on a GPU).",
-    ),
-)
+
+
+def on_server(*, several: bool = False) -> _Decorator:
+    """What engine paddle has on a GPU; `several` precisions are compared."""
+    more = ", or both, comma separated" if several else ""
+    return _several(
+        click.option("--tensorrt", is_flag=True, help="Use TensorRT (engine paddle on a GPU)."),
+        click.option(
+            "--precision",
+            default="fp32",
+            show_default=True,
+            help=f"fp32 or fp16 (engine paddle on a GPU){more}.",
+        ),
+    )

@@ -37,7 +37,7 @@ __all__ = ["command"]
 )
 @opt.ENGINE
 @opt.DEVICE
-@opt.ON_SERVER
+@opt.on_server()
 @click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")
 @click.option("--warmup", type=int, default=1, show_default=True, help="Unmeasured inferences.")
 @click.option("--repeat", type=int, default=1, show_default=True, help="Inferences a sample.")

@@ -18,6 +18,7 @@ from typing import Any
 
 from lite_opt.conversion import judges
 from lite_opt.conversion.judges import Case, CheckFailedError, Verdicts
+from lite_opt.conversion.onnx import make_onnx
 from lite_opt.conversion.plan import CHECK_SAMPLES, Material, Plan, fix_shapes
 from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models, make_bundle, make_models
@@ -29,8 +30,9 @@ from lite_opt.judge.sensitivity import FloatLayers
 from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.lite.refusals import refuse, refuse_later
-from lite_opt.lite.targets import TARGETS
+from lite_opt.lite.targets import LITE
 from lite_opt.model.load import load
+from lite_opt.onnx.exporter import check_installed
 from lite_opt.passes.repair import Effect, repair
 from lite_opt.passes.rule import Change
 from lite_opt.recipes import QUANTIZED, Recipe
@@ -80,7 +82,7 @@ def convert(
     out: str | Path,
     *,
     recipe: str | Recipe = "fp32",
-    target: Sequence[str] = TARGETS,
+    target: Sequence[str] = LITE,
     params: str | Path | None = None,
     image: str | Path | None = None,
     labels: str | Path | None = None,
@@ -107,8 +109,8 @@ def convert(
         model: a folder or file of a Paddle inference model.
         out: the bundle's folder; it must not exist unless `force`.
         recipe: the precision: a name in `recipes.RECIPES`, or what `recipes.recipe` made.
-        target: which `.nb` files to make, of "arm" and "x86". Of a recipe that is for ARM only,
-            the x86 file is an fp32 twin.
+        target: which files to make, of "arm", "x86" and "onnx". Of a recipe that is for ARM only,
+            the x86 file is an fp32 twin; so is the ONNX file of any recipe.
         params: the parameter file or folder, where it is not found by its name.
         image: preprocessing: an `inference.yml`, a preset or a SPEC, see `image_spec`;
             by default the `inference.yml`, `infer_cfg.yml` or `deploy.yaml` beside the model.
@@ -152,14 +154,16 @@ def convert(
         save_quantized=None if save_quantized is None else Path(save_quantized),
         force=force,
         reads=(model, params, labels, image, truth),
-        lite=lite,
+        release=lite,
         limits=limits or {},
         truth=None if truth is None else Path(truth),
         task_limits=task_limits or {},
     )
+    if plan.onnx:
+        check_installed(runs=check)
     with ExitStack() as stack:
         # The optimizers start while the model is read.
-        optimizers = {name: stack.enter_context(Optimizer()) for name in plan.targets}
+        optimizers = {name: stack.enter_context(Optimizer()) for name in plan.lite}
         watch.say(f"reading {model}")
         program = load(model, params=params)
         fix_shapes(program, input_shape or {})
@@ -174,7 +178,7 @@ def convert(
         operators = len(program.ops)
         effects: list[Effect] = []
         changes = tuple(repair(program, recipe=chosen, without=without, effects=effects))
-        if "arm" in plan.targets:
+        if "arm" in plan.lite:
             changes += tuple(centre(program, data.judged))
         watch.say(f"repaired: {len(changes)} changes, {operators} -> {len(program.ops)} operators")
         # Under the names that the model gives them, of the types that come; one that a network
@@ -184,7 +188,7 @@ def convert(
                 replace(spec, dtype=after.dtype) for spec, after in zip(outputs, program.outputs)
             )
         )
-        refuse(program, plan.targets)
+        refuse(program, plan.lite)
         models, float_layers = make_models(program, source, chosen, data, plan, watch)
         for warning in data.warnings:
             watch.warn(warning)
@@ -248,7 +252,7 @@ class _Made:
             bundle, doubt = make_bundle(
                 models, source, folder, optimizers, all_needed=not plan.check, watch=watch
             )
-            refuse_later(source.files.model, bundle.targets, plan.lite)
+            refuse_later(source.files.model, bundle.targets, plan.release)
             limits = plan.limits_of(models.recipe)
             bundle = replace(
                 bundle,
@@ -261,17 +265,23 @@ class _Made:
                 reference = _reference(source, self.data, bundle, watch)
                 _keep(reference.first(kept), folder)
                 bundle = replace(bundle, samples=save_samples(folder, judged[:kept]))
+            case = None
             if plan.check:
                 case = Case(
                     source, models, judged, kept, reference, watch, limits, look_on,
                     real=not self.data.drawn, truth=plan.truth, task_limits=plan.task_limits,
                 )  # fmt: skip
-                verdicts = Verdicts(
-                    simulation=judges.simulation(case), x86=judges.x86(case, folder, bundle, doubt)
-                )
+                verdicts = Verdicts(simulation=judges.simulation(case))
+                if plan.lite:
+                    verdicts = replace(verdicts, x86=judges.x86(case, folder, bundle, doubt))
                 if verdicts.x86 is not None and verdicts.x86.fails:
                     (folder / "model.x86.nb").unlink(missing_ok=True)
                     bundle = replace(bundle, targets={"arm": bundle.targets["arm"]})
+            if plan.onnx:
+                made, verdict = make_onnx(models, source, folder, case, watch)
+                bundle = replace(bundle, targets={**bundle.targets, "onnx": made})
+                verdicts = replace(verdicts, onnx=verdict)
+            if case is not None:
                 _sign(bundle, folder, verdicts, models, self.data)
                 board, other = judges.board(case, folder, bundle)
                 verdicts = replace(verdicts, board=board, other=other)

@@ -1,4 +1,5 @@
-"""Who judges a conversion: the recipe's arithmetic on the server, the x86 engine, an ARM engine.
+"""Who judges a conversion: the recipe's arithmetic on the server, the x86 engine, ONNX Runtime, an
+ARM engine.
 
 Each judge runs what was made on the samples, compares it with what the source model answered, and
 returns a Verdict. `Verdicts` puts them together, in one place, into what the bundle says of itself.
@@ -38,7 +39,7 @@ from py_runner.tasks import name_of
 from py_runner.tensors import Model, Sample
 from py_runner.watch import Watch
 
-__all__ = ["Case", "CheckFailedError", "Verdict", "Verdicts", "board", "simulation", "x86"]
+__all__ = ["Case", "CheckFailedError", "Verdict", "Verdicts", "board", "onnx", "simulation", "x86"]
 
 # The server's noise is measured, which takes two runs of it, where an engine comes as near to the
 # limit as this part of it: another engine that is right as well may come to the other side.
@@ -123,6 +124,14 @@ class Case:
         with temporary_folder() as temporary:
             model = self.source.model(temporary, sha256=self.reference.model["sha256"])
             return run(model, samples, engine="paddle", device=device)
+
+    @cached_property
+    def of_twin(self) -> Run:
+        """What an fp32 twin is held against: of a model that comes quantized, its own float form,
+        because the twin is the model without the rounding."""
+        if self.source.precision == "int8":
+            return self._answered
+        return self.reference.first(self.kept)
 
     @property
     def measured(self) -> dict[str, float]:
@@ -211,11 +220,12 @@ class Verdicts:
     x86: Verdict | None = None
     board: Verdict | None = None
     other: Verdict | None = None
+    onnx: Verdict | None = None
 
     @property
     def report(self) -> Report | None:
         """That of the judge who counts most: the board, then the recipe's arithmetic, then x86."""
-        verdicts = (self.board, self.simulation, self.x86)
+        verdicts = (self.board, self.simulation, self.x86, self.onnx)
         reports = [v.report for v in verdicts if v is not None and v.report is not None]
         return reports[0] if reports else None
 
@@ -226,23 +236,25 @@ class Verdicts:
 
         `warnings` are those of the conversion.
         """
-        judges = (self.x86, self.simulation, self.board, self.other)
+        judges = (self.x86, self.simulation, self.board, self.other, self.onnx)
         verdicts = [verdict for verdict in judges if verdict is not None]
         if not verdicts:
             return {"status": "skipped", "warnings": list(warnings)}
         every = [*warnings, *(text for verdict in verdicts for text in verdict.warnings)]
         check: dict[str, Any] = {"status": "passed"}
-        doubts = [v.doubt for v in (self.x86, self.simulation) if v is not None and v.doubt]
+        others = (self.x86, self.simulation, self.onnx)
+        doubts = [v.doubt for v in others if v is not None and v.doubt]
         if self.board is not None and self.board.report is not None and self.board.doubt:
             doubts.insert(0, self.board.doubt)  # it answered, and what it answered says nothing
         if doubts and not self.board:
             check = {"status": "unjudged", "reason": "; ".join(dict.fromkeys(doubts))}
         else:
-            decides = next(filter(None, (self.board, self.simulation, self.x86)))
+            decides = next(filter(None, (self.board, self.simulation, self.x86, self.onnx)))
             assert decides.report is not None
             check |= {"engine": decides.engine, **_figures(decides.report)}
+        words = {"x86": self._of_x86, "onnx": self._of_onnx}
         check["targets"] = {
-            name: self._of_arm(recipe) if name == "arm" else self._of_x86() for name in targets
+            name: self._of_arm(recipe) if name == "arm" else words[name]() for name in targets
         }
         check["judges"] = [{"engine": v.engine, "cpu": v.cpu, "passed": bool(v)} for v in verdicts]
         check["warnings"] = list(dict.fromkeys(every))
@@ -264,6 +276,9 @@ class Verdicts:
         if self.x86 is not None and not self.x86:
             return "unjudged"
         return "passed" if self.simulation is None else "passed, as an fp32 twin"
+
+    def _of_onnx(self) -> str:
+        return f"passed on {self.onnx.engine}" if self.onnx else "unjudged"
 
 
 def _figures(report: Report) -> dict[str, Any]:
@@ -336,10 +351,7 @@ def x86(case: Case, folder: Path, bundle: Bundle, doubt: str) -> Verdict:
     right on the server, x86 is to blame: the verdict is in doubt. Raises CheckFailedError where the
     model is wrong, ConvertError where there is nothing but the file for x86.
     """
-    samples, reference = case.samples[: case.kept], case.reference.first(case.kept)
-    if case.source.precision == "int8":
-        # The twin is the model without the rounding: its own float form has to say the same.
-        reference = case.on_server(case.models.program, samples, "fp32")
+    samples, reference = case.samples[: case.kept], case.of_twin
     report, engine, pair = None, "lite", None
     if not doubt:
         case.watch.say("running the converted model on the x86 engine")
@@ -389,6 +401,17 @@ def _run_x86(case: Case, models: Models, samples: list[Sample], file: Path | Non
                 make_target(models, optimizer, stage(program, temporary), "x86", file)
         model = Model(case.source.name, "", recipe.name, (file,), case.source.inputs)
         return run(model, samples, engine="lite")
+
+
+def onnx(case: Case, file: Path) -> Verdict:
+    """ONNX Runtime on an ONNX file, an fp32 twin where the recipe is another.
+
+    Raises CheckFailedError where it is wrong on it, EngineError where it refuses the file.
+    """
+    case.watch.say("running the ONNX file on ONNX Runtime")
+    model = Model(case.source.name, "", "fp32", (file,), case.source.inputs)
+    answers = run(model, case.samples[: case.kept], engine="onnx")
+    return _verdict(case, case.of_twin, answers)
 
 
 def board(case: Case, folder: Path, bundle: Bundle) -> tuple[Verdict | None, Verdict | None]:

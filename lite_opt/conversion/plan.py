@@ -11,7 +11,7 @@ import numpy as np
 from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import Limits, limits_for
 from lite_opt.lite.kernels import RELEASES
-from lite_opt.lite.targets import TARGETS, cannot
+from lite_opt.lite.targets import LITE, TARGETS, cannot
 from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibration_warnings
 from lite_opt.recipes import QUANTIZED, Recipe
@@ -47,7 +47,7 @@ class Plan:
     save_quantized: Path | None
     force: bool
     reads: tuple[str | Path | None, ...]
-    lite: str = RELEASES[-1]
+    release: str = RELEASES[-1]
     limits: Mapping[str, float | None] = field(default_factory=dict)
     truth: Path | None = None
     task_limits: Mapping[str, float] = field(default_factory=dict)
@@ -65,9 +65,9 @@ class Plan:
         unknown = [t for t in self.target if t not in TARGETS]
         if unknown or not self.target:
             raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
-        if self.lite not in RELEASES:
+        if self.release not in RELEASES:
             raise UsageError(
-                f"there is no release '{self.lite}' of Paddle Lite that reads today's files: "
+                f"there is no release '{self.release}' of Paddle Lite that reads today's files: "
                 f"choose {', '.join(RELEASES)}"
             )
         if self.check_samples < 1:
@@ -96,9 +96,14 @@ class Plan:
             check_free(self.save_quantized, force=self.force, keep=keep)
 
     @property
-    def targets(self) -> list[str]:
-        """In order: arm decides, x86 is there to check it."""
-        return [name for name in TARGETS if name in self.target]
+    def lite(self) -> list[str]:
+        """The targets of Paddle Lite in order: arm decides, x86 is there to check it."""
+        return [name for name in LITE if name in self.target]
+
+    @property
+    def onnx(self) -> bool:
+        """Whether an ONNX file is asked for."""
+        return "onnx" in self.target
 
     def limits_of(self, recipe: Recipe) -> Limits:
         """How far what the recipe makes may be from the source model."""

@@ -153,7 +153,7 @@ def make_bundle(
     all_needed: bool,
     watch: Watch,
 ) -> tuple[Bundle, str]:
-    """Make a `.nb` for each target in `folder`, and a bundle of them.
+    """Make a `.nb` for each target of Paddle Lite in `folder`, and a bundle of them.
 
     The second value says why there is none for x86, where that one cannot be made but one for arm
     can, and it is not needed.

@@ -218,7 +218,7 @@ def compare(
         failures=tuple(failures),
         warnings=tuple(warnings),
         unjudged=tuple(unjudged),
-        rates=scores.rates if scores is not None else rates_of(ranking),
+        rates=scores.rates if scores is not None else rates_of(ranking, limits.top1_drop),
         scores=scores,
         steps=steps,
         culprit=blamed.said if blamed is not None else "",

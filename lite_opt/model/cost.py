@@ -8,20 +8,38 @@ import numpy as np
 
 from lite_opt.model.program import Op, Program
 
-__all__ = ["activation_bytes", "flops", "memory_bytes"]
+__all__ = ["activation_bytes", "convolution_share", "flops", "memory_bytes", "multiply_adds"]
+
+_CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 
 
 def flops(program: Program) -> int | None:
     """Floating point operations of one inference: 2 for each multiply-add of convolutions and
     matrix products, for a batch of 1. None where a dimension other than the batch is dynamic.
     """
-    total = 0
+    counts = multiply_adds(program)
+    return None if counts is None else 2 * sum(counts)
+
+
+def multiply_adds(program: Program) -> list[int] | None:
+    """Those of `program.ops`, one number each: of convolutions and matrix products, 0 of others,
+    for a batch of 1. None where a dimension other than the batch is dynamic."""
+    counts = []
     for op in program.ops:
-        count = _op_flops(program, op)
+        count = _multiply_adds(program, op)
         if count is None:
             return None
-        total += count
-    return total
+        counts.append(count)
+    return counts
+
+
+def convolution_share(program: Program) -> float | None:
+    """The part of `flops` that is of convolutions, 0 to 1; None where flops are none or unknown."""
+    counts = multiply_adds(program)
+    if not counts or not sum(counts):
+        return None
+    pairs = zip(program.ops, counts)
+    return sum(count for op, count in pairs if op.type in _CONVOLUTIONS) / sum(counts)
 
 
 def activation_bytes(program: Program) -> int | None:
@@ -63,8 +81,8 @@ def memory_bytes(program: Program) -> int | None:
     return int(60e6 + 1.65 * program.param_bytes + 5 * activations)
 
 
-def _op_flops(program: Program, op: Op) -> int | None:
-    if op.type in ("conv2d", "depthwise_conv2d", "conv2d_transpose"):
+def _multiply_adds(program: Program, op: Op) -> int | None:
+    if op.type in _CONVOLUTIONS:
         # Every output element of a convolution sums over a filter; a transposed one adds a filter
         # for every input element. Filters: [out, in / groups, h, w], [in, out / groups, h, w].
         filter_shape = _shape(program, op.input("Filter"))
@@ -83,7 +101,7 @@ def _op_flops(program: Program, op: Op) -> int | None:
         return 0
     if -1 in shape or per_element < 0:
         return None
-    return 2 * math.prod(shape) * per_element
+    return math.prod(shape) * per_element
 
 
 def _shape(program: Program, name: str | None) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lite_opt.model.program import DENSE_TENSOR, Attr, Block, Graph, Op, Program, Var
+from lite_opt.model.schema import message_classes
 from py_runner.errors import ModelError
 from py_runner.tensors import DTYPE_NUMBERS, DTYPES
 
@@ -71,30 +72,8 @@ ProgramDesc: repeated BlockDesc blocks 1, Version version 4, OpVersionMap op_ver
 
 @cache
 def messages() -> dict[str, Any]:
-    """The protobuf classes of `_SCHEMA`, in a pool of their own: paddle has a pool too."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    field_types = descriptor_pb2.FieldDescriptorProto.Type
-    labels = descriptor_pb2.FieldDescriptorProto.Label
-    file = descriptor_pb2.FileDescriptorProto(name="program.proto", package="pe", syntax="proto2")
-    for line in _SCHEMA.replace(",\n", ",").strip().splitlines():
-        name, _, fields = line.partition(":")
-        message = file.message_type.add(name=name)
-        for text in fields.split(","):
-            *label, kind, field_name, number = text.split()
-            entry = message.field.add(name=field_name, number=int(number))
-            entry.label = labels.Value("LABEL_" + (label[0] if label else "optional").upper())
-            if kind[0].isupper():
-                entry.type, entry.type_name = field_types.Value("TYPE_MESSAGE"), f".pe.{kind}"
-            else:
-                entry.type = field_types.Value("TYPE_" + kind.upper())
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    names = [message.name for message in file.message_type]
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"pe.{name}"))
-        for name in names
-    }
+    """The protobuf classes of `_SCHEMA`."""
+    return message_classes(_SCHEMA, package="pe", syntax="proto2")
 
 
 def read_pdmodel(path: Path, data: bytes) -> Graph:

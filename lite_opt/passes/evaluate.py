@@ -35,8 +35,9 @@ class _Constants:
 
     program: Program
     ops: list[Op] = field(default_factory=list)
-    # What takes the place of an operator in the program that is evaluated: dimensions of an input.
-    instead: dict[int, Op] = field(default_factory=dict)
+    # What takes the place of an operator in the program that is evaluated: dimensions of an input,
+    # or the operator on zeros of these.
+    instead: dict[int, list[Op]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.known = set(self.program.params)
@@ -52,9 +53,9 @@ class _Constants:
         outputs = op.writes
         if not outputs or any(self._writers[name] > 1 for name in outputs):
             return False
-        dims = _dimensions(op, self._producers, self.program)
-        if dims is not None:
-            self.instead[id(op)] = dims
+        instead = _dimensions(op, self._producers, self.program) or _on_zeros(op, self.program)
+        if instead:
+            self.instead[id(op)] = instead
         elif not self.known.issuperset(op.reads):
             return False
         return self._size(outputs) <= max(_SMALL_BYTES, 2 * self._size(op.reads))
@@ -135,20 +136,42 @@ def _quantizes(op: Op) -> bool:
     return any(part in op.type for part in _QUANTIZING)
 
 
-def _dimensions(op: Op, producers: dict[str, Op], program: Program) -> Op | None:
+# What reads of its inputs nothing but how large they are behind the batch, and gives the same for
+# every batch.
+_OF_SIZES = ("prior_box", "density_prior_box", "anchor_generator")
+
+
+def _on_zeros(op: Op, program: Program) -> list[Op]:
+    """An operator that reads sizes, fed with zeros of these; nothing where they are not known."""
+    if op.type not in _OF_SIZES:
+        return []
+    zeros = []
+    for name in dict.fromkeys(op.reads):
+        dims = [1, *program.var(name).shape[1:]]
+        if min(dims) < 0:
+            return []
+        made = Op("fill_constant", {}, {"Out": [name]})
+        made.set("shape", dims, "LONGS")
+        made.set("dtype", DTYPE_NUMBERS[program.var(name).dtype])
+        made.set("value", 0.0)
+        zeros.append(made)
+    return [*zeros, op]
+
+
+def _dimensions(op: Op, producers: dict[str, Op], program: Program) -> list[Op]:
     """What a `shape` gives, or a slice of one, where these dimensions of its input are known."""
     source, part = op, slice(None)
     if op.type == "slice":
         source = producers.get(op.input("Input") or "", op)
         if set(op.inputs) - {"Input"} or len(op.get("starts") or []) != 1:
-            return None
+            return []
         part = slice(op.get("starts")[0], op.get("ends")[0])
     if source.type != "shape":
-        return None
+        return []
     name, out = source.input("Input") or "", op.output("Out") or ""
     dims = list(program.var(name).shape)[part]
     if not dims or min(dims) < 0 or name not in program.vars:
-        return None
+        return []
     shape = [] if op.get("decrease_axis") else [len(dims)]
     var = program.var(out)
     made = Op("assign_value", {}, {"Out": [out]})
@@ -156,7 +179,7 @@ def _dimensions(op: Op, producers: dict[str, Op], program: Program) -> Op | None
     made.set("dtype", DTYPE_NUMBERS[var.dtype])
     values, type_ = VALUE_LISTS[var.dtype]
     made.set(values, dims, type_)
-    return made
+    return [made]
 
 
 def _cone(constants: _Constants) -> list[Op]:
@@ -165,9 +188,9 @@ def _cone(constants: _Constants) -> list[Op]:
     cone = []
     for op in reversed(constants.ops):
         if not wanted.isdisjoint(op.writes):
-            op = constants.instead.get(id(op), op)
-            cone.append(op)
-            wanted.update(op.reads)
+            several = constants.instead.get(id(op), [op])
+            cone += several[::-1]
+            wanted.update(name for one in several for name in one.reads)
     return cone[::-1]
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lite_opt.model.program import Op
+from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 from lite_opt.passes.shapes import product, reshape
 
-__all__ = ["split_reductions"]
+__all__ = ["means_by_pooling", "split_reductions"]
 
 _TYPES = ("reduce_mean", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
 
@@ -138,3 +139,31 @@ def _between_reshapes(op: Op, site: Site, wanted: _Reduction, out: str) -> list[
         ops += [reshape(x, flat_in, flat), step]
         x = flat_out
     return [*ops, reshape(x, out, result)]
+
+
+@rule(
+    ops=("reduce_mean",),
+    because="lite/backends/arm/math/reduce_mean.cc takes 10 instructions an element, and the "
+    "global pooling 1",
+)
+def means_by_pooling(op: Op, site: Site) -> Iterator[str]:
+    """The mean over the last two of four dimensions -> global pooling, and a reshape where these
+    dimensions go."""
+    chain = Chain(op, site)
+    x = chain.var()
+    if len(x.shape) != 4 or sorted(d % 4 for d in op.get("dim") or [0]) != [2, 3]:
+        return
+    if op.get("reduce_all") or x.dtype != "float32":
+        return
+    pooled = (*x.shape[:2], 1, 1)
+    name = chain("pool2d", x.name, shape=pooled, pooling_type="avg", ksize=[1, 1], strides=[1, 1])
+    pool = chain.ops[-1]
+    for attribute, value in (
+        ("paddings", [0, 0]), ("global_pooling", True), ("ceil_mode", False), ("adaptive", False),
+        ("exclusive", True), ("data_format", "NCHW"), ("padding_algorithm", "EXPLICIT"),
+    ):  # fmt: skip
+        pool.set(attribute, value)
+    if chain.out.shape != pooled:
+        chain.reshape(name, (x.shape[0], x.shape[1]))
+    chain.end()
+    yield "became a global pooling"

@@ -15,12 +15,24 @@ from lite_opt.passes.activations import (
 from lite_opt.passes.affine import fold_affine, fold_attention_scale
 from lite_opt.passes.arguments import constant_arguments, static_reshapes
 from lite_opt.passes.arithmetic import expand_bases, powers_to_products, smallest_by_negation
+from lite_opt.passes.attention import (
+    flip_operands,
+    flip_products,
+    layers_apart,
+    move_before_split,
+)
 from lite_opt.passes.attributes import (
     drop_callstack,
     fill_defaults,
     narrow_integers,
     plain_values,
 )
+from lite_opt.passes.batch_norms import (
+    norms_before_concat,
+    norms_before_relu,
+    norms_into_convolutions,
+)
+from lite_opt.passes.branches import sums_of_convolutions
 from lite_opt.passes.casts import (
     bool_outputs,
     equal_all_by_least,
@@ -29,7 +41,7 @@ from lite_opt.passes.casts import (
     truths_by_numbers,
 )
 from lite_opt.passes.dead import drop_dead_code
-from lite_opt.passes.depthwise import depthwise_by_parts
+from lite_opt.passes.depthwise import depthwise_by_groups, depthwise_by_parts
 from lite_opt.passes.duplicates import share_results
 from lite_opt.passes.elementwise import (
     bits_of_bool,
@@ -64,7 +76,14 @@ from lite_opt.passes.layout import (
 )
 from lite_opt.passes.linear import bias_vectors, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d, norms_with_scales
-from lite_opt.passes.observers import drop_constant_observers
+from lite_opt.passes.observers import (
+    drop_constant_observers,
+    drop_pairs_of_others,
+    integers_as_bytes,
+    products_in_float,
+    scales_by_channel,
+    share_scales,
+)
 from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_by_parts, pads_of_a_value
 from lite_opt.passes.products import (
     broadcast_stacks,
@@ -73,16 +92,19 @@ from lite_opt.passes.products import (
     stack_to_matmul,
 )
 from lite_opt.passes.rearrange import join_rearrangements
-from lite_opt.passes.reductions import split_reductions
+from lite_opt.passes.reductions import means_by_pooling, split_reductions
 from lite_opt.passes.resizes import resizes_by_products, uneven_bilinear
 from lite_opt.passes.rule import Change, Rule, until_settled
 from lite_opt.passes.samples import deformations_apart, grids_in_pieces, masks_of_ones
+from lite_opt.passes.scales import gates_by_relu6, scales_into_weights
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import scalars_to_vectors
 from lite_opt.passes.slices import crops_to_padding, join_splits, slices_to_splits
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.stored import narrow_double, stored_otherwise
+from lite_opt.passes.streams import shape_streams
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
+from lite_opt.passes.winograd import windows_by_parts
 from lite_opt.recipes import RECIPES, Recipe
 from py_runner.errors import UsageError
 
@@ -96,12 +118,18 @@ SETTLED = (
     share_results,
     fold_affine,
     fold_attention_scale,
+    scales_into_weights,
     patches_to_transpose,
     join_rearrangements,
+    flip_operands,
+    flip_products,
     whole_operands,
     slices_to_splits,
     join_splits,
     drop_dead_code,
+    layers_apart,
+    move_before_split,
+    shape_streams,
 )
 _WORK = "these find work for each other"
 optimize = until_settled("optimize", SETTLED, because=_WORK)
@@ -109,6 +137,10 @@ RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
     drop_constant_observers,
+    drop_pairs_of_others,
+    share_scales,
+    integers_as_bytes,
+    products_in_float,
     bias_vectors,
     evaluate,
     narrow_double,
@@ -163,12 +195,21 @@ RULES: tuple[Rule, ...] = (
     uneven_bilinear,
     resizes_by_products,
     matmul_to_mul,
+    scales_by_channel,
     fold_matmul_heads,
     broadcast_stacks,
     fold_to_transpose,
+    means_by_pooling,
     split_reductions,
     crops_to_padding,
+    norms_before_concat,
+    sums_of_convolutions,
+    gates_by_relu6,
+    norms_before_relu,
+    norms_into_convolutions,
     depthwise_by_parts,
+    depthwise_by_groups,
+    windows_by_parts,
     adaptive_by_stride,
     small_depthwise,
     pads_by_ends,
@@ -183,15 +224,36 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+# Measured with the kernels for fp32; in int8 they would put float sums between convolutions, or
+# weights of unlike sizes into one channel.
+_FLOAT_KERNELS = (
+    sums_of_convolutions,
+    gates_by_relu6,
+    norms_before_relu,
+    norms_into_convolutions,
+    depthwise_by_parts,
+    windows_by_parts,
+)
+# The optimizer rounds the weights of a conv2d, and leaves those of a depthwise_conv2d.
+_FLOAT_WEIGHTS = (depthwise_by_groups,)
 # Those that make a program cheaper: without them it is as right. Some networks convert only with
 # what they leave, so all are applied unless one is named.
 OPTIONAL = tuple(
     rule.name
-    for rule in (evaluate, dropouts_to_scale, crops_to_padding, depthwise_by_parts, *SETTLED)
-    if rule not in (bias_vectors, drop_dead_code)
+    for rule in RULES + SETTLED
+    if rule
+    in (
+        evaluate,
+        dropouts_to_scale,
+        means_by_pooling,
+        crops_to_padding,
+        norms_before_concat,
+        *_FLOAT_KERNELS,
+        *_FLOAT_WEIGHTS,
+        *SETTLED,
+    )
+    and rule not in (bias_vectors, drop_dead_code)
 )
-# Measured with the kernels for fp32; in int8 it would put float sums between convolutions.
-_FLOAT_KERNELS = (depthwise_by_parts.name,)
 
 
 @dataclass
@@ -224,7 +286,7 @@ def repair(
             f"there is no pass '{unknown[0]}' that can be left out: choose {', '.join(OPTIONAL)}"
         )
     told: list[Effect] = [] if effects is None else effects
-    left_out = {*without, *(_FLOAT_KERNELS if recipe.rounds_activations else ())}
+    left_out = {*without, *(rule.name for rule in _unfit(recipe))}
 
     def chosen(rules: Collection[Rule]) -> list[Rule]:
         return [_told(rule, told) for rule in rules if rule.name not in left_out]
@@ -235,6 +297,13 @@ def repair(
     changes = [change for rule in rules for change in rule(program)]
     program.remove_unused()
     return changes
+
+
+def _unfit(recipe: Recipe) -> tuple[Rule, ...]:
+    """Rules that are not for what computes as a recipe does."""
+    if recipe.rounds_activations:
+        return (*_FLOAT_KERNELS, *_FLOAT_WEIGHTS)
+    return _FLOAT_WEIGHTS if recipe.quant_type else ()
 
 
 def _told(rule: Rule, effects: list[Effect]) -> Rule:

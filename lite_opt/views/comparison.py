@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lite_opt.judge.compare import OutputDifference, Report
     from lite_opt.judge.rates import Rate
     from lite_opt.judge.steps import Step
+    from lite_opt.judge.vote import Vote
 
 __all__ = [
     "RATES_HEADER",
@@ -20,6 +21,7 @@ __all__ = [
     "figures_of",
     "html_page",
     "noise_of",
+    "of_vote",
     "rate_row",
     "rows_of",
     "steps_table",
@@ -158,6 +160,23 @@ def verdict(report: Report) -> str:
     if not report.failures:
         return f"UNJUDGED on {report.samples} samples: " + "; ".join(report.unjudged)
     return f"FAILED on {report.samples} samples: " + "; ".join(report.failures)
+
+
+def of_vote(found: Vote) -> Iterator[Item]:
+    """A row for each two runs, their latencies, and the outcome in one line."""
+    rows = [
+        (p.left, p.right, "agree" if p.agree else "differ", f"{p.apart:.2e}", f"{p.cosine:.7f}")
+        for p in found.pairs
+    ]
+    yield table("Each against each", ("run", "and", "", "max |dp|", "cosine"), rows, left=3)
+    yield table("Latency", LATENCY_HEADER, latency_rows(found.runs))
+    yield from warnings(found.warnings)
+    for pair in found.pairs:
+        if pair.why:
+            yield f"{pair.left} and {pair.right}: {pair.why}"
+    yield from found.lacking
+    outcome = "PASSED" if found else "FAILED"
+    yield f"{outcome} on {found.samples} samples: {found.verdict}"
 
 
 def html_page(report: Report) -> str:

@@ -68,6 +68,7 @@ def view(
         yield from warnings(done.report.warnings)
     if done.bundle is not None:
         yield _files(done.bundle, out)
+        yield from _in_float(done.bundle)
         if not done:
             reason = done.bundle.check["reason"]
             yield Remark(
@@ -159,7 +160,7 @@ def _float_layers(found: FloatLayers) -> Iterator[Item]:
 def _files(bundle: Bundle, out: str) -> Item:
     verdicts = bundle.check.get("targets", {})
     rows = [
-        (*_target_row(name, target), verdicts.get(name, "not checked"))
+        (*_target_row(name, target), verdicts.get(name, "not checked") + _made_from(target))
         for name, target in bundle.targets.items()
     ]
     header = (
@@ -169,8 +170,42 @@ def _files(bundle: Bundle, out: str) -> Item:
     return table(f"Bundle {out}", header, rows)
 
 
+# What layers of an operator are called; a star is where their plural has an s.
+_KINDS = {
+    "conv2d": "convolution*",
+    "depthwise_conv2d": "depthwise convolution*",
+    "conv2d_transpose": "transposed convolution*",
+    "fc": "linear layer*",
+    "rnn": "recurrent layer* (LSTM, GRU)",
+    "lstm": "recurrent layer*",
+    "gru": "recurrent layer*",
+    "lookup_table": "embedding*",
+    "lookup_table_v2": "embedding*",
+    "matmul": "product* of activations",
+    "matmul_v2": "product* of activations",
+}
+
+
+def _in_float(bundle: Bundle) -> Iterator[Item]:
+    """What of the file for ARM is in float though the recipe is for fewer bits, in a sentence."""
+    target = bundle.targets.get("arm")
+    if target is None or not target.in_float:
+        return
+    parts = []
+    for op, found in target.in_float.items():
+        kind = _KINDS.get(op, op).replace("*", "s" if found.layers > 1 else "")
+        weights = f", {size(found.bytes)} of weights" if found.bytes else ""
+        parts.append(f"{found.layers} {kind}{weights}")
+    verb = "computed in float" if target.precision == "int8" else "stored in float"
+    yield f"{verb}: {'; '.join(parts)}"
+
+
+def _made_from(target: Target) -> str:
+    return f"; made from {target.onnx.made_from}" if target.onnx else ""
+
+
 def _target_row(name: str, target: Target) -> Row:
-    """What a `.nb` file was really made of: its kernels by precision, and its weights by dtype."""
+    """What a file was really made of: its kernels by precision, and its weights by dtype."""
     kinds = {"int8": 0, "fp16": 0, "other": 0}
     for kernel, count in target.kernels.items():
         kind = kernel.rpartition("/")[2]

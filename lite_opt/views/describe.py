@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lite_opt.lite.kernels import SINCE, WITH_EXTRA, supported_ops
 from lite_opt.lite.refusals import reasons
-from lite_opt.lite.targets import TARGETS
-from lite_opt.model.cost import activation_bytes, flops, memory_bytes
+from lite_opt.lite.targets import LITE
+from lite_opt.model.cost import (
+    activation_bytes,
+    convolution_share,
+    flops,
+    memory_bytes,
+    multiply_adds,
+)
 from lite_opt.model.load import load
-from lite_opt.model.program import Program
+from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from py_runner.errors import UsageError
 from py_runner.formats.bundle import Bundle
@@ -23,6 +30,10 @@ from py_runner.formats.run import Run
 from py_runner.tensors import TensorSpec
 
 __all__ = ["describe"]
+
+# In every network of docs/onnx.md with so many convolutions one engine was the cheaper one.
+_MOSTLY = 0.9
+_DEAREST = 5  # operators that are named
 
 
 def describe(
@@ -36,8 +47,8 @@ def describe(
     unknown, or asked of something that is not a model; EngineError where the optimizer, which
     knows what there are kernels for, is not installed.
     """
-    if target is not None and target not in TARGETS:
-        raise UsageError(f"unknown target '{target}': choose {' or '.join(TARGETS)}")
+    if target is not None and target not in LITE:
+        raise UsageError(f"unknown target '{target}': choose {' or '.join(LITE)}")
     document = _describe(Path(path), params, target)
     if target is not None and document["kind"] != "model":
         raise UsageError(f"{path}: is a {document['kind']}: a target is asked of a model")
@@ -70,6 +81,17 @@ def _bundle(bundle: Bundle) -> dict[str, Any]:
             targets[name] = {"file": target.file, "left_out": True, "precision": target.precision}
             continue
         file = bundle.model(name).files[0]
+        if target.onnx is not None:
+            targets[name] = {
+                "file": target.file,
+                "bytes": target.bytes,
+                "made_by": target.opt_version,
+                **asdict(target.onnx),
+                "ops": target.ops,
+                "weight_bytes_by_dtype": target.weights,
+                "precision": target.precision,
+            }
+            continue
         targets[name] = {**read_nb(file).to_json(), "precision": target.precision}
     return {
         "kind": "bundle",
@@ -139,7 +161,20 @@ def _model(program: Program) -> dict[str, Any]:
         "parameters": sum(value.size for value in program.params.values()),
         "param_bytes": program.param_bytes,
         "flops": flops(program),
+        "convolution_share": convolution_share(program),
+        "engine_on_arm": _engine_on_arm(convolution_share(program)),
     }
+
+
+def _engine_on_arm(share: float | None) -> str:
+    """Which engine is the cheaper one on ARM, as far as docs/onnx.md has measured such networks."""
+    both = "bench BUNDLE --engine native,onnx --device qemu-aarch64:pi4 counts both"
+    if share is None or share < _MOSTLY:
+        return f"not known: {both}"
+    return (
+        f"native: {100 * share:.0f} % of the operations are convolutions, and in such networks "
+        f"Paddle Lite executed fewer instructions than ONNX Runtime (docs/onnx.md); {both}"
+    )
 
 
 def _prospect(program: Program, target: str) -> dict[str, Any]:
@@ -163,9 +198,31 @@ def _prospect(program: Program, target: str) -> dict[str, Any]:
         },
         "refusals": reasons(program, [target]),
         "ops_with_extra": sorted({op.type for op in ops} & WITH_EXTRA),
+        **_shares(program),
         "dynamic": {s.name: str(s) for s in program.inputs if -1 in s.shape[1:]},
         "activation_bytes": activation_bytes(program),
         "memory_bytes": memory_bytes(program),
+    }
+
+
+def _shares(program: Program) -> dict[str, Any]:
+    """Kinds of operators, and the dearest ones, by their share of the multiply-adds, which is None
+    where a dimension other than the batch is dynamic."""
+    ops = [op for op in program.ops if op.type not in ("feed", "fetch")]
+    counts = dict(zip(map(id, program.ops), multiply_adds(program) or ()))
+    total = sum(counts.values())
+
+    def share(some: Iterable[Op]) -> float | None:
+        return round(sum(counts[id(op)] for op in some) / total, 4) if total else None
+
+    kinds = [
+        {"type": type_, "count": count, "share": share(op for op in ops if op.type == type_)}
+        for type_, count in Counter(op.type for op in ops).most_common()
+    ]
+    dearest = sorted(ops, key=lambda op: -counts[id(op)])[:_DEAREST] if total else []
+    return {
+        "ops_by_share": sorted(kinds, key=lambda kind: -(kind["share"] or 0)),
+        "dearest_ops": [{"layer": o.layer, "type": o.type, "share": share([o])} for o in dearest],
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -21,7 +21,16 @@ from py_runner.tasks.segmentation import masks
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["BLACK", "DIFFERENT", "Marks", "annotated", "check_drawable", "colour_of", "source_of"]
+__all__ = [
+    "BLACK",
+    "DIFFERENT",
+    "Marks",
+    "annotated",
+    "check_drawable",
+    "colour_of",
+    "drawn",
+    "source_of",
+]
 
 _MAPS = {"text-detection", "keypoints"}  # whose answers are in cells of an output's map
 _COVER = 0.5  # of a mask
@@ -60,29 +69,45 @@ def annotated(
     labels: Sequence[str] | None = None,
     marked: Sequence[Marks] | None = None,
 ) -> Iterator[tuple[str, Image.Image]]:
-    """The id of each sample, and its picture with what was found.
+    """The id of each sample of a data set, and its picture with what was found, as `drawn` has it.
+
+    Raises DataError where a sample is no image file, or the outputs are not of the run's task.
+    """
+    pictures = (open_image(source_of(data, sample.id), spec) for sample in run.samples)
+    found = drawn(run, pictures, spec, inputs, labels, marked)
+    yield from zip((sample.id for sample in run.samples), found)
+
+
+def drawn(
+    run: Run,
+    pictures: Iterable[Image.Image],
+    spec: ImageSpec,
+    inputs: Sequence[str],
+    labels: Sequence[str] | None = None,
+    marked: Sequence[Marks] | None = None,
+) -> Iterator[Image.Image]:
+    """The picture of each sample of a run, with what was found.
 
     `inputs` are the names of the model's; `labels` are the run's own unless given; `marked` says of
-    each sample what is drawn in red. Boxes of a model that is fed the scale are on the
-    picture already; all else is on the tensor. Raises DataError where a sample is no image file, or
-    the outputs are not of the run's task.
+    each sample what is drawn in red. Boxes of a model that is fed the scale are on the picture
+    already; all else is on the tensor. Raises DataError where the outputs are not of the run's
+    task.
     """
     name = name_of(run.task)
     on_picture = name == "detection" and any(map(is_scale, inputs))
     found = masks(run) if name == "segmentation" else [None] * len(run.samples)
     answers = decode(run, labels)
-    for number, sample in enumerate(run.samples):
-        picture = open_image(source_of(data, sample.id), spec)
+    for number, picture in enumerate(pictures):
         place = spec.placed(picture.height, picture.width)
         mask, red = found[number], marked[number] if marked else frozenset()
         if mask is not None:
             parts = [mask] if isinstance(red, frozenset) else [mask, red]
-            yield sample.id, _covered(picture, *(_on_picture(m, picture, place) for m in parts))
+            yield _covered(picture, *(_on_picture(m, picture, place) for m in parts))
             continue
         grid = _grid(run, number) if name in _MAPS else (place.full_height, place.full_width)
         where = None if on_picture else (place, grid)
         assert isinstance(red, frozenset)
-        yield sample.id, _drawn(picture, answers[number] if answers else {}, where, red)
+        yield _drawn(picture, answers[number] if answers else {}, where, red)
 
 
 def _grid(run: Run, number: int) -> tuple[int, int]:

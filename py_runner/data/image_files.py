@@ -24,7 +24,15 @@ from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Made, Want
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec, digest
 
-__all__ = ["image_items", "listed_classes", "listed_files", "pictures"]
+__all__ = [
+    "image_items",
+    "listed",
+    "listed_classes",
+    "listed_files",
+    "picture_feeds",
+    "picture_target",
+    "pictures",
+]
 
 
 class _Listed(NamedTuple):
@@ -38,7 +46,7 @@ def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
     listed = _listed(path, wanted.labels)
     if listed is None:
         return None
-    target, spec = _picture(path, wanted)
+    target, spec = picture_target(path, wanted)
     root = path if path.is_dir() else path.parent
     return [
         Item(id_, label, partial(_made, root / name, target, spec, wanted.inputs))
@@ -56,9 +64,16 @@ def listed_classes(path: Path) -> dict[str, int]:
     return classes
 
 
+def listed(path: Path) -> list[tuple[str, int | None, Path]]:
+    """The id, label and file of each line of a list, .txt or .csv. Raises DataError for another
+    text."""
+    items = _in_list(path, _LISTS[path.suffix.lower()])
+    return [(item.id, item.label, path.parent / item.name) for item in items]
+
+
 def listed_files(path: Path) -> list[Path]:
-    """The files of a list, .txt or .csv. Raises DataError for another text."""
-    return [path.parent / item.name for item in _in_list(path, _LISTS[path.suffix.lower()])]
+    """The files of a list, as `listed` has them."""
+    return [file for _, _, file in listed(path)]
 
 
 def pictures(path: Path) -> list[tuple[str, Path]]:
@@ -79,24 +94,42 @@ def _made(file: Path, target: TensorSpec, spec: ImageSpec, inputs: Sequence[Tens
         pixels = np.asarray(open_image(file, spec))
     except DataError as error:  # names the file already
         raise BadItemError(str(error)) from error
+    return picture_feeds(str(file), pixels, target, spec, inputs), digest(pixels)
+
+
+def picture_feeds(
+    name: str,
+    pixels: npt.NDArray[Any],
+    target: TensorSpec,
+    spec: ImageSpec,
+    inputs: Sequence[TensorSpec],
+) -> dict[str, npt.NDArray[Any]]:
+    """What a picture, uint8 RGB pixels, feeds a model: its tensor, the input `target`, and its size
+    and scale where other inputs ask for them.
+
+    Raises BadItemError for a picture, and DataError for an input, that it does not fit.
+    """
     try:
         tensor = spec.apply(pixels)
     except DataError as error:
-        raise BadItemError(f"{file}: {error}") from error
-    check_feed(str(file), target, tensor.dtype, tensor.shape)
+        raise BadItemError(f"{name}: {error}") from error
+    check_feed(name, target, tensor.dtype, tensor.shape)
     feeds: dict[str, npt.NDArray[Any]] = {target.name: tensor}
     height, width = pixels.shape[:2]
     place = spec.placed(height, width)
     for other in inputs:
         told = None if other is target else beside_picture(other, place, height, width)
         if told is not None:
-            check_feed(str(file), other, told.dtype, told.shape)
+            check_feed(name, other, told.dtype, told.shape)
             feeds[other.name] = told
-    return feeds, digest(pixels)
+    return feeds
 
 
-def _picture(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
-    """The input that takes the pictures, and how they become its tensor."""
+def picture_target(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
+    """The input that takes the pictures, and how they become its tensor.
+
+    Raises DataError where no one input does, UsageError where nobody says how; both name `path`.
+    """
     target = picture_input(wanted.inputs)
     if target is not None:
         place = ImageSpec(resize="none", size=None).placed(1, 1)

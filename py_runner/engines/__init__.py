@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from py_runner.engines import lite, native, paddle
+from py_runner.engines import lite, native, onnx, paddle
 
 __all__ = ["ENGINES", "Engine"]
 
@@ -20,23 +20,24 @@ __all__ = ["ENGINES", "Engine"]
 class Engine:
     """One engine.
 
-    takes      "bundle": one `.nb` of a bundle; "model": what Paddle saved
+    suffix     of the file of a bundle that it runs: ".nb", ".onnx"; "" where it runs what Paddle
+               saved
     devices    a pattern of the devices of this machine that it runs on, and the same in words
-    boards     whether it runs on boards as well (`devices.BOARDS`)
     script     the file that serve.py loads
     python     the interpreter to run that with; raises EngineError where there is none
     env        variables that it is started with
     explain    what an engine's last words mean where it did not start, in words for a person
+    target     which of a bundle's models it runs on this machine: "arm", "x86" or "onnx"
     """
 
     name: str
-    takes: str
+    suffix: str
     devices: tuple[str, str]
     script: Path
     python: Callable[[], str] = lambda: sys.executable
     env: Callable[[], dict[str, str]] = dict
     explain: Callable[[str], str] = lambda text: text
-    boards: bool = False
+    target: Callable[[], str] = lambda: "x86"
 
 
 ENGINES: dict[str, Engine] = {
@@ -44,7 +45,7 @@ ENGINES: dict[str, Engine] = {
     for engine in (
         Engine(
             "lite",
-            takes="bundle",
+            suffix=".nb",
             devices=("cpu", "cpu only"),
             script=Path(lite.__file__),
             python=lite.interpreter,
@@ -52,15 +53,22 @@ ENGINES: dict[str, Engine] = {
         ),
         Engine(
             "native",
-            takes="bundle",
+            suffix=".nb",
             devices=("cpu", "cpu"),
             script=Path(native.__file__),
             env=native.environment,
-            boards=True,
+            target=native.target,
+        ),
+        Engine(
+            "onnx",
+            suffix=".onnx",
+            devices=("cpu", "cpu"),
+            script=Path(onnx.__file__),
+            target=lambda: "onnx",
         ),
         Engine(
             "paddle",
-            takes="model",
+            suffix="",
             devices=(r"cpu(\+onednn)?|gpu(:[0-9]+)?", "cpu, cpu+onednn, gpu or gpu:N"),
             script=Path(paddle.__file__),
         ),

@@ -23,6 +23,7 @@ import importlib.util
 import json
 import math
 import os
+import signal
 import struct
 import time
 from pathlib import Path
@@ -73,6 +74,10 @@ def _words(error: Exception) -> str:
 
 def main() -> None:
     """Serve until the parent closes its end."""
+    # Ctrl-C and systemd tell every process of a service to stop: the parent is told, too, and has
+    # answers to wait for.
+    for told in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(told, signal.SIG_IGN)
     engine_file, fd_in, fd_out = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     stream_in, stream_out = os.fdopen(fd_in, "rb"), os.fdopen(fd_out, "wb")
     spec = importlib.util.spec_from_file_location("engine", engine_file)

@@ -4,6 +4,7 @@ NAME.bundle/
   bundle.json        the manifest (fields: see `Bundle`); written last, so that a folder
                      without it is not a bundle
   model.<target>.nb  one Paddle Lite file a target
+  model.onnx         the file of target onnx
   samples/           the tensors of the samples, one .npy an input and sample
   reference/         the Run of the source model on these samples, on the server engine
 """
@@ -11,6 +12,7 @@ NAME.bundle/
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -26,7 +28,18 @@ from py_runner.files.regular import load_array, save_array
 from py_runner.formats.run import Run
 from py_runner.tensors import Model, Sample, TensorSpec, sample_hash
 
-__all__ = ["FORMAT", "Bundle", "SavedSample", "Target", "refuse_pipeline", "save_samples"]
+__all__ = [
+    "FORMAT",
+    "LIMIT_RANGES",
+    "Bundle",
+    "InFloat",
+    "OnnxFacts",
+    "SavedSample",
+    "Target",
+    "check_limit",
+    "refuse_pipeline",
+    "save_samples",
+]
 
 FORMAT = 1
 _MANIFEST = "bundle.json"
@@ -40,14 +53,55 @@ def refuse_pipeline(folder: Path) -> None:
     )
 
 
+# Least and most of the limits that a recipe is kept with; None is none.
+LIMIT_RANGES: dict[str, tuple[float, float]] = {
+    "cosine": (-1.0, 1.0),
+    "max_abs_diff": (0.0, math.inf),
+    "top1_drop": (-100.0, 100.0),
+    "noise_times": (0.0, math.inf),
+}
+
+
+def check_limit(name: str, value: Any) -> None:
+    """Raise ValueError for a limit of LIMIT_RANGES that is no finite number of its range."""
+    least, most = LIMIT_RANGES[name]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Not "value < least": NaN is less than nothing, and would let everything pass.
+    if not (number and math.isfinite(value) and least <= value <= most):
+        span = f"{least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
+        raise ValueError(f"the limit {name} is a number, {span}, not {value}")
+
+
+@dataclass(frozen=True)
+class InFloat:
+    """Layers of one kind that are in float, in a file of fewer bits, and the bytes of their
+    weights: 0 of products of two activations."""
+
+    layers: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class OnnxFacts:
+    """What a bundle says of its `model.onnx` beyond what it says of any file: the version of the
+    operator set, and what it was made from, in words: the repaired model or the source model."""
+
+    opset: int
+    made_from: str
+
+
 @dataclass(frozen=True)
 class Target:
-    """One `.nb` file of a bundle, and what it was really made of.
+    """One model file of a bundle, and what it was really made of.
 
     `kernels` counts its kernels by "target/precision", `calib` the conversions between int8 and
     float among them; `weights` has the bytes of parameters by dtype. `precision` is a recipe's
     name, "fp32" for the x86 twin of a recipe that is for ARM only. `needs` maps operators to the
-    first release of Paddle Lite that has them, where that is later than v2.10.
+    first release of Paddle Lite that has them, where that is later than v2.10; `in_float` those
+    with weights, and products, to what of them a recipe of fewer bits leaves in float.
+
+    Of an ONNX file, which `onnx` tells, `opt_version` is that of Paddle2ONNX, and `kernels` are
+    none: they are chosen where it runs.
     """
 
     file: str
@@ -61,6 +115,8 @@ class Target:
     weights: dict[str, int]
     precision: str
     needs: dict[str, str] = field(default_factory=dict)
+    in_float: dict[str, InFloat] = field(default_factory=dict)
+    onnx: Optional[OnnxFacts] = None  # noqa: UP045  evaluated, as in SavedSample
 
 
 @dataclass(frozen=True)
@@ -122,7 +178,7 @@ class Bundle:
         return bundle
 
     def model(self, target: str) -> Model:
-        """The `.nb` file of a target, ready to run. Raises ModelError where it is not intact."""
+        """The file of a target, ready to run. Raises ModelError where it is not intact."""
         if target not in self.targets:
             has = ", ".join(self.targets)
             raise UsageError(
@@ -184,6 +240,9 @@ class Bundle:
         del document["path"], document["sha256"]
         if self.task is None:
             del document["task"]  # bundles without it read as before
+        for target in document["targets"].values():
+            if target["onnx"] is None:
+                del target["onnx"]
         document["image"] = self.image.to_json() if self.image else None
         manifest.write(folder / _MANIFEST, document)
 
@@ -230,6 +289,12 @@ def _check(bundle: Bundle) -> None:
     for file in (*files, *(f for sample in bundle.samples for f in sample.feeds.values())):
         if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
             raise ValueError(f"the file name '{file}' leads out of the bundle")
+    limits = bundle.recipe.get("limits", {})
+    if not isinstance(limits, dict):
+        raise ValueError("field 'recipe.limits' is not of its type")
+    for name, value in limits.items():
+        if name in LIMIT_RANGES and value is not None:
+            check_limit(name, value)
     if bundle.task is not None:
         try:
             check_task(bundle.task)

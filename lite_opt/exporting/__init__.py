@@ -1,0 +1,1 @@
+"""From weights that training saved to an inference model, checked against the network itself."""

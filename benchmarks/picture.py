@@ -1,6 +1,9 @@
-"""Writes docs/demo.svg: what `paddle-edge demo` prints, as a picture for the README.
+"""Writes what `paddle-edge demo` prints and draws, as pictures for the README.
 
-python benchmarks/picture.py
+docs/demo.svg        its first lines
+docs/ocr-page.png    the page that it reads, edge beside server
+
+    python benchmarks/picture.py
 """
 
 from __future__ import annotations
@@ -10,16 +13,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-PICTURE = Path(__file__).parents[1] / "docs" / "demo.svg"
+DOCS = Path(__file__).parents[1] / "docs"
+PICTURE, PAGE = DOCS / "demo.svg", DOCS / "ocr-page.png"
 # Down to the first photographs: the rest repeats the pattern.
-LINES = 36
+LINES = 55
+COLOURS = 64  # of the page: it is kept small
 
 
 def main() -> None:
-    """Run the demo and draw its first lines."""
+    """Run the demo, draw its first lines, and keep the page that it drew."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-m", "lite_opt.cli.main", "demo", "-o", "demo"],
@@ -28,6 +34,8 @@ def main() -> None:
             text=True,
             check=True,
         )
+        with Image.open(Path(folder, "demo", "page", "page.png")) as page:
+            page.quantize(COLOURS).save(PAGE, optimize=True)
     shown = ["$ paddle-edge demo", *done.stdout.rstrip().splitlines()[:LINES]]
     width = max(len(line.rstrip()) for line in shown)
     with Path("/dev/null").open("w") as nowhere:
@@ -35,7 +43,7 @@ def main() -> None:
         for line in shown:
             console.print(Text(line.rstrip()))
         console.save_svg(str(PICTURE), title="paddle-edge demo")
-    print(f"wrote {PICTURE.name}")
+    print(f"wrote {PICTURE.name} and {PAGE.name}")
 
 
 if __name__ == "__main__":

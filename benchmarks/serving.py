@@ -17,6 +17,7 @@ Prints one JSON object.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -26,7 +27,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,30 +199,37 @@ def _cpu_ms(pid: int) -> float:
 
 def _times(server: int) -> dict[str, float]:
     """What all sides have taken so far (ms)."""
-    engines = [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(server)
-    ]
-    sides = {"engine": sum(map(_cpu_ms, engines)), "server": _cpu_ms(server)}
+    engine_ms = 0.0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # one that has ended meanwhile
+            if (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(server):
+                engine_ms += _cpu_ms(int(folder.name))
+    sides = {"engine": engine_ms, "server": _cpu_ms(server)}
     return {**sides, "clients": time.process_time() * 1e3}
 
 
-def serving_bundle(bundle: Path, options: Sequence[str]) -> tuple[subprocess.Popen[str], str]:
-    """A server that is ready, and its address."""
+@contextlib.contextmanager
+def serving_bundle(
+    bundle: Path, options: Sequence[str]
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server that is ready, and its address; told to stop when the block ends."""
     argv = [sys.executable, "-m", "lite_opt.cli.main", "serve", str(bundle), "--port", "0"]
-    server = subprocess.Popen(
-        [*argv, "--no-grpc", *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    server = subprocess.Popen([*argv, "--no-grpc", *options], stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
     address = ""
-    for line in server.stderr:
-        event = json.loads(line)
-        address = event.get("address", address)
-        if event["event"] == "ready":
-            break
-    threading.Thread(target=server.stderr.read, daemon=True).start()
-    return server, address
+    with server:
+        for line in server.stderr:
+            event = json.loads(line)
+            address = event.get("address", address)
+            if event["event"] == "ready":
+                break
+        rest = threading.Thread(target=server.stderr.read)
+        rest.start()
+        try:
+            yield server, address
+        finally:
+            server.terminate()
+            rest.join()
 
 
 def measure(
@@ -233,12 +241,11 @@ def measure(
     first = {name: f"{path}/{file}" for name, file in bundle.samples[0].feeds.items()}
     model = bundle.model(bundle_target(engine))
     asked = questions(bundle.name, samples, run(model, samples, engine=engine))
-    server, address = serving_bundle(path, ["--engine", engine, *options])
     ratios, bare, served = [], [], []
     cpu_ms: dict[str, float] = Counter()
     ends: Counter[str] = Counter()
     latency_ms: list[float] = []
-    try:
+    with serving_bundle(path, ["--engine", engine, *options]) as (server, address):
         for _ in range(rounds):
             per_s, loop_ms = _loop(bundle, engine, first)
             bare.append(per_s)
@@ -252,9 +259,6 @@ def measure(
             ends += outcome.ends
             latency_ms += outcome.latency_ms
             print(f"{bare[-1]:.1f} bare, {served[-1]:.1f} served a second", file=sys.stderr)
-    finally:
-        server.terminate()
-        server.wait()
     p50, p99 = np.percentile(latency_ms, [50, 99])
     return {
         "bundle": bundle.name,

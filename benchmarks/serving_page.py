@@ -34,16 +34,14 @@ def main() -> None:
         names.write_text("\n".join(imagenet_labels()), encoding="utf-8")
         bundle = Path(folder) / "cat.bundle"
         assert convert(model, bundle, target=["x86"], samples=cat, labels=names)
-        server, address = serving_bundle(bundle, ["--server", str(model)])
-        try:
-            with sync_playwright() as driver:
-                root = ["--no-sandbox"] if os.geteuid() == 0 else []
-                it = driver.chromium.launch(executable_path=shutil.which("chromium"), args=root)
-                _picture(it, address, cat, "light", 1000)
-                _picture(it, address, cat, "dark", 390)
-        finally:
-            server.terminate()
-            server.wait()
+        with (
+            serving_bundle(bundle, ["--server", str(model)]) as (_, address),
+            sync_playwright() as driver,
+        ):
+            root = ["--no-sandbox"] if os.geteuid() == 0 else []
+            it = driver.chromium.launch(executable_path=shutil.which("chromium"), args=root)
+            _picture(it, address, cat, "light", 1000)
+            _picture(it, address, cat, "dark", 390)
 
 
 def _picture(browser: Browser, address: str, file: Path, scheme: str, width: int) -> None:

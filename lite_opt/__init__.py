@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lite_opt.judge.layers import bundle_layers, first_difference
     from lite_opt.judge.limits import Limits
     from lite_opt.judge.pages import PagesReport, compare_pages
+    from lite_opt.judge.vote import Vote, vote
     from lite_opt.model.load import load, save
     from lite_opt.model.program import Program
     from lite_opt.passes.repair import repair
@@ -26,6 +27,7 @@ __all__ = [
     "Program",
     "Recipe",
     "Report",
+    "Vote",
     "bundle_layers",
     "compare",
     "compare_pages",
@@ -35,6 +37,7 @@ __all__ = [
     "recipe",
     "repair",
     "save",
+    "vote",
 ]
 
 # Where each of these is, imported when it is asked for: what is not used costs nothing.
@@ -45,6 +48,7 @@ _HOMES = {
     "Program": "model.program",
     "Recipe": "recipes",
     "Report": "judge.compare",
+    "Vote": "judge.vote",
     "bundle_layers": "judge.layers",
     "compare": "judge.compare",
     "compare_pages": "judge.pages",
@@ -54,6 +58,7 @@ _HOMES = {
     "recipe": "recipes",
     "repair": "passes.repair",
     "save": "model.load",
+    "vote": "judge.vote",
 }
 
 

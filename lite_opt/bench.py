@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lite_opt.conversion.costs import LayerCost, layer_costs
 from lite_opt.conversion.plan import fix_shapes
 from lite_opt.model.load import load
 from lite_opt.passes.repair import repair
-from lite_opt.subject import opened
-from py_runner.devices import BOARDS, board_words
+from lite_opt.subject import Subject, opened
+from py_runner.devices import BOARDS, COUNTERS, board_words
 from py_runner.errors import UsageError
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.run import Run, latency_statistics
 from py_runner.inference import run
+from py_runner.tensors import Model, Sample
 from py_runner.watch import QUIET, Watch
 
 __all__ = ["Bench", "Counts", "bench", "by_layer", "count"]
 
 
-_WARMUP, _REPEAT = 5, 50
+_WARMUP, _REPEAT, _ROUNDS = 5, 50, 5
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured of `model`, a path: a run's summary (`Run.summary()`) for each number of
-    threads, and what the engine warned of; on an emulated board `arm_instructions` an inference
-    instead, the same number each time.
+    """What was measured of `model`, a path: a run's summary (`Run.summary()`, and its `batch`) for
+    each engine, precision, batch and number of threads, and what the engines warned of; on an
+    emulated board `arm_instructions` an inference instead, the same number each time.
     """
 
     model: str
@@ -47,7 +53,8 @@ class Bench:
 
 @dataclass(frozen=True)
 class Counts:
-    """Executed ARM instructions an inference: of each bundle, a path, on each emulated board."""
+    """Executed ARM instructions an inference: of each bundle, a path (with the engine's name, where
+    several were asked), on each emulated board."""
 
     devices: tuple[str, ...]
     instructions: dict[str, dict[str, int]]
@@ -64,11 +71,16 @@ class Counts:
 
 
 def count(
-    models: Sequence[str | Path], devices: Sequence[str], *, watch: Watch = QUIET, **given: Any
+    models: Sequence[str | Path],
+    devices: Sequence[str],
+    *,
+    engine: str | Sequence[str] | None = None,
+    watch: Watch = QUIET,
+    **given: Any,
 ) -> Counts:
     """Count the instructions of one inference of each bundle's first sample on each board.
 
-    `given` are options of `bench` by name, `engine` among them; those that mean nothing here have
+    `given` are options of `bench` by name; those that mean nothing here have
     to be at their defaults. Raises UsageError as `bench` does, for a device that is no emulated
     board, and for a bundle or a device that is named twice.
     """
@@ -82,12 +94,16 @@ def count(
     for name in (*paths, *devices):
         if (*paths, *devices).count(name) > 1:
             raise UsageError(f"'{name}' is given twice")
-    instructions: dict[str, dict[str, int]] = {path: {} for path in paths}
-    for done, (path, device) in enumerate(product(paths, devices), start=1):
-        found = bench(path, device=device, **given)
-        assert found.arm_instructions is not None
-        instructions[path][device] = found.arm_instructions
-        watch.step("counts", done, len(paths) * len(devices))
+    engines = _listed(engine) or [None]
+    cases = list(product(paths, engines, devices))
+    instructions: dict[str, dict[str, int]] = {}
+    for done, (path, name, device) in enumerate(cases, start=1):
+        found = bench(path, engine=name, device=device, **given)
+        if found.arm_instructions is None:
+            raise UsageError(f"engine {name} runs on no emulated board: {', '.join(COUNTERS)} do")
+        row = path if len(engines) == 1 else f"{path} ({name})"
+        instructions.setdefault(row, {})[device] = found.arm_instructions
+        watch.step("counts", done, len(cases))
     return Counts(tuple(devices), instructions)
 
 
@@ -110,66 +126,176 @@ def by_layer(
     return layer_costs(program, device, watch=watch)
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """One thing that is measured."""
+
+    subject: Subject
+    samples: Sequence[Sample]
+    threads: int
+    batch: int
+    precision: str
+
+
 def bench(
     model: str | Path,
     *,
     threads: Sequence[int] = (1,),
-    engine: str | None = None,
+    batch: Sequence[int] = (1,),
+    engine: str | Sequence[str] | None = None,
     device: str = "cpu",
+    server: str | Path | None = None,
     params: str | Path | None = None,
     check_shape: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
     warmup: int | None = None,
     repeat: int | None = None,
     tensorrt: bool = False,
-    precision: str = "fp32",
+    precision: str | Sequence[str] = "fp32",
     watch: Watch = QUIET,
 ) -> Bench:
-    """Measure the latency of one sample, for one or more numbers of threads.
+    """Measure the latency of one sample, for one or more engines, batches, precisions and numbers
+    of threads.
 
+    Several engines take turns, five times: what else the machine does is then not one's misfortune.
     On an emulated board the executed ARM instructions are counted instead, on one thread, because
-    its latencies say nothing of a board's. `watch` is told how many numbers of threads are done.
+    its latencies say nothing of a board's. `watch` is told how many measurements are done.
 
     Args:
         model: a bundle, or a source model, with `params` where its name does not tell them.
+        batch: how many samples are fed at once: the one, repeated.
+        engine: one or several; by default the one that `subject.opened` says.
+        server: the source model of a bundle, for engine `paddle`.
         check_shape: shapes of a random tensor by input; by default the bundle's first sample.
-        engine, device, warmup, repeat, tensorrt, precision: as for `py_runner.inference.run`; by
+        device, warmup, repeat, tensorrt, precision: as for `py_runner.inference.run`; by
             default 5 inferences warm up, and 50 are measured.
 
-    Raises UsageError where an emulated board is given an option that means nothing there, and what
-    `subject.opened` and `py_runner.inference.run` raise.
+    Raises UsageError where an emulated board is given an option that means nothing there, or a
+    batch is fixed, and what `subject.opened` and `py_runner.inference.run` raise.
     """
-    with opened(model, engine=engine, device=device, params=params) as subject:
-        samples = subject.samples(shapes=check_shape, limit=1)
-        if engine == "native" and device in BOARDS:
+    engines = _listed(engine) or [None]
+    precisions = _listed(precision)
+    with ExitStack() as stack:
+        subjects = [
+            stack.enter_context(_opened(model, name, device, params, server)) for name in engines
+        ]
+        samples = [subject.samples(shapes=check_shape, limit=1) for subject in subjects]
+        if len(engines) == 1 and device in BOARDS and subjects[0].engine in COUNTERS:
             _refuse(
                 device,
                 threads=tuple(threads) != (1,),
+                batch=tuple(batch) != (1,),
                 warmup=warmup is not None,
                 repeat=repeat is not None,
                 tensorrt=tensorrt,
-                precision=precision != "fp32",
+                precision=precisions != ["fp32"],
             )
-            (sample,) = samples
-            count = BOARDS[device].count_instructions(subject.model, sample)
+            (sample,) = samples[0]
+            count = COUNTERS[subjects[0].engine][device].count_instructions(
+                subjects[0].model, sample
+            )
             return Bench(str(model), device, arm_instructions=count)
-        runs = []
-        warnings: dict[str, None] = {}  # as a set that keeps their order
-        for done, count in enumerate(threads, start=1):
+        cells = [
+            _Cell(subject, [_batched(subject.model, own[0], size)], count, size, kind)
+            for subject, own in zip(subjects, map(list, samples))
+            for kind in precisions
+            for size in batch
+            for count in threads
+        ]
+        return _measured(
+            str(model), cells, device, _ROUNDS if len(engines) > 1 else 1, watch,
+            warmup=_WARMUP if warmup is None else warmup,
+            repeat=_REPEAT if repeat is None else repeat,
+            tensorrt=tensorrt,
+        )  # fmt: skip
+
+
+def _measured(
+    model: str,
+    cells: Sequence[_Cell],
+    device: str,
+    rounds: int,
+    watch: Watch,
+    *,
+    repeat: int,
+    **options: Any,
+) -> Bench:
+    """Run every cell in each round, so many times in all."""
+    runs: list[list[Run]] = [[] for _ in cells]
+    warnings: dict[str, None] = {}  # as a set that keeps their order
+    rounds = min(rounds, repeat)
+    for turn in range(rounds):
+        for place, cell in enumerate(cells):
             measured = run(
-                subject.model,
-                samples,
-                engine=subject.engine,
+                cell.subject.model,
+                cell.samples,
+                engine=cell.subject.engine,
                 device=device,
-                threads=count,
-                warmup=_WARMUP if warmup is None else warmup,
-                repeat=_REPEAT if repeat is None else repeat,
-                tensorrt=tensorrt,
-                precision=precision,
+                threads=cell.threads,
+                precision=cell.precision,
+                repeat=repeat // rounds + (turn < repeat % rounds),
                 watch=Watch(warn=lambda text: warnings.update({text: None})),
+                **options,
             )
-            runs.append(measured.summary())
-            watch.step("threads", done, len(threads))
-    return Bench(str(model), device, tuple(runs), tuple(warnings))
+            runs[place].append(measured)
+            watch.step("measurements", turn * len(cells) + place + 1, rounds * len(cells))
+    summaries = (_summary(own, cell.batch) for own, cell in zip(runs, cells))
+    return Bench(model, device, tuple(summaries), tuple(warnings))
+
+
+def _summary(runs: Sequence[Run], batch: int) -> dict[str, Any]:
+    """The summary of runs of one cell, with the statistics of all their latencies."""
+    latency_ms = [ms for one in runs for repeats in one.latency_ms for ms in repeats]
+    return {
+        **runs[0].summary(),
+        "latency": latency_statistics(latency_ms),
+        "peak_memory_bytes": max(one.peak_memory_bytes for one in runs),
+        "batch": batch,
+    }
+
+
+@contextmanager
+def _opened(
+    model: str | Path,
+    engine: str | None,
+    device: str,
+    params: str | Path | None,
+    server: str | Path | None,
+) -> Iterator[Subject]:
+    """What an engine runs: of a bundle on engine paddle, the model that it was made from, on the
+    bundle's own samples."""
+    if engine != "paddle" or server is None:
+        with opened(model, engine=engine, device=device, params=params) as subject:
+            yield subject
+        return
+    bundle = Bundle.open(model)
+    with opened(server, engine=engine, device=device, params=params) as subject:
+        if subject.model.sha256 != bundle.source.get("sha256"):
+            raise UsageError(
+                f"{server}: is not the model that {model} was made from "
+                f"({bundle.source.get('file')}): its checksum is another"
+            )
+        yield replace(subject, own=bundle)
+
+
+def _batched(model: Model, sample: Sample, size: int) -> Sample:
+    """So many copies of a sample at once. Raises UsageError where the model takes only one."""
+    if size == 1:
+        return sample
+    fixed = next((spec for spec in model.inputs if spec.shape[:1] != (-1,)), None)
+    if fixed is not None:
+        raise UsageError(
+            f"{model.files[0]}: input '{fixed.name}' is {fixed}: its batch is fixed: leave --batch "
+            "out, or export with a free one"
+        )
+    feeds = {name: np.concatenate([value] * size) for name, value in sample.feeds.items()}
+    return replace(sample, feeds=feeds)
+
+
+def _listed(names: str | Sequence[str] | None) -> list[Any]:
+    """Names, given one by one or in a text, separated by commas."""
+    if isinstance(names, str):
+        names = names.split(",")
+    return [name.strip() for name in names or ()]
 
 
 def _refuse(device: str, **given: bool) -> None:

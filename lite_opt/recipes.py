@@ -22,9 +22,10 @@ __all__ = [
 # what it writes, the optimizer silently takes for a float model.
 ALGORITHMS = ("hist", "avg", "mse", "emd", "abs_max", "KL")
 
-# How long the rounding of weights may take: fast takes the nearest step, with the errors of each
-# output in balance; good looks at what flows through each layer.
-EFFORTS = ("fast", "good")
+# How long it may take to find what loses least. The rounding of weights: fast takes the nearest
+# step, with the errors of each output in balance; good and best look at what flows through each
+# layer, best on more samples, and after other ranges of activations have been tried.
+EFFORTS = ("fast", "good", "best")
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class Calibration:
         per_channel: a scale for each output channel of a weight, not one for all of it.
         samples: how many samples of the data set to calibrate with, at most.
         seed: which ones: the data set is shuffled by it.
-        max_drop: keep the fewest layers in float such that the loss on samples held out is at most
-            this many percentage points of top-1 accuracy (without labels: of agreement).
+        max_drop: keep the fewest multiply-adds in float such that the loss on samples held out is
+            at most this many percentage points of top-1 accuracy (without labels: of agreement).
+        max_float: keep at most this percentage of the multiply-adds in float, where it helps most.
         equalise: bring the channels of activations to like magnitudes beforehand, where that takes
             no further operator.
         correct_bias: take the mean error from the channels of each layer afterwards, by its bias.
@@ -50,6 +52,7 @@ class Calibration:
     samples: int = 128
     seed: int = 0
     max_drop: float | None = None
+    max_float: float | None = None
     equalise: bool = True
     correct_bias: bool = True
     effort: str = "fast"
@@ -71,6 +74,8 @@ class Calibration:
             raise UsageError("calibration needs at least 1 sample")
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:
             raise UsageError(f"max_drop is 0 to 100 percentage points, not {self.max_drop:g}")
+        if self.max_float is not None and not 0 <= self.max_float <= 100:
+            raise UsageError(f"max_float is 0 to 100 percent, not {self.max_float:g}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class Recipe:
     """How a conversion represents numbers.
 
     `fp16` and `quant_type` ("", "QUANT_INT8", "QUANT_INT16": weights only, computed in float)
-    are options of Paddle Lite's optimizer; `calibration` makes static int8.
+    are options of Paddle Lite's optimizer; `calibration` makes static int8. `rounded_for` says on
+    how many samples the weights of int8-weights were rounded for what their layers put out.
     """
 
     name: str
@@ -86,6 +92,7 @@ class Recipe:
     fp16: bool = False
     quant_type: str = ""
     calibration: Calibration | None = None
+    rounded_for: int = 0
 
     @property
     def rounds_activations(self) -> bool:

@@ -19,6 +19,7 @@ __all__ = [
     "Model",
     "Sample",
     "TensorSpec",
+    "digest",
     "sample_hash",
 ]
 
@@ -75,11 +76,13 @@ class Sample:
             or `name[index]` for arrays
     feeds   input name -> C-contiguous array, batch dimension of 1 included
     label   class number, or None where unknown
+    pixels  of a picture: the checksum of its decoded pixels (`digest`), else None
     """
 
     id: str
     feeds: dict[str, npt.NDArray[Any]]
     label: int | None = None
+    pixels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,3 +119,8 @@ def sample_hash(sample: Sample) -> str:
         digest.update(f"{name}\0{array.dtype.name}\0{shape}\0".encode())
         digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.hexdigest()
+
+
+def digest(value: npt.NDArray[Any]) -> str:
+    """The checksum of pixels or of a tensor, whatever the input is called."""
+    return sample_hash(Sample("", {"": value}))

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # Scripts that run under another interpreter: nobody imports them.
 # What opens folders of ours, and what is no file.
 OPENERS = ("Bundle", "Pages", "Pipeline", "Run", "Sdk", "opener", "Image", "cls")
-CHILDREN = ("serve", "opt_child", "calibrate_child", "export_child")
+CHILDREN = ("serve", "opt_child", "calibrate_child", "export_child", "counted_child")
 
 
 def test_imports_go_downwards_and_not_in_circles() -> None:

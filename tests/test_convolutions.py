@@ -13,12 +13,17 @@ from test_depthwise import biased, depthwise, normed
 from test_optimize import same, types
 
 from lite_opt.model.program import Program
+from lite_opt.passes.batch_norms import (
+    norms_before_concat,
+    norms_before_relu,
+    norms_into_convolutions,
+)
 from lite_opt.passes.branches import sums_of_convolutions
 from lite_opt.passes.depthwise import depthwise_by_groups
 from lite_opt.passes.reductions import means_by_pooling
 from lite_opt.passes.repair import repair
 from lite_opt.passes.rule import Rule
-from lite_opt.passes.scales import gates_by_relu6, norms_before_relu, scales_into_weights
+from lite_opt.passes.scales import gates_by_relu6, scales_into_weights
 from lite_opt.passes.winograd import windows_by_parts
 from lite_opt.recipes import RECIPES
 
@@ -237,6 +242,43 @@ def _positive(b: Builder, norm: str) -> str:
     return norm
 
 
+def test_a_norm_of_joined_convolutions_is_one_of_each(tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input("x", (-1, 4, 9, 9))
+    parts = [conv(b, x, 3, 1), biased(b, depthwise(b, x, (3, 3))), conv(b, x, 5, 5)]
+    joined = b.op("concat", {"X": parts}, "joined", (-1, 12, 9, 9), axis=1)
+    after = same(b.program(normed(b, joined)), norms_before_concat, folder=tmp_path)
+    assert types(after)[-4:] == ["batch_norm"] * 3 + ["concat"]
+
+
+@pytest.mark.parametrize("case", ["normed", "read elsewhere", "no convolution"])
+def test_a_norm_of_other_joined_tensors_stays(case: str) -> None:
+    b = Builder()
+    x = b.input("x", (-1, 4, 9, 9))
+    first = conv(b, x, 3, 1)
+    first = normed(b, first) if case == "normed" else first
+    parts = [first, x if case == "no convolution" else conv(b, x, 4, 3)]
+    joined = b.op("concat", {"X": parts}, "joined", (-1, 7, 9, 9), axis=1)
+    more = [parts[1]] if case == "read elsewhere" else []
+    assert norms_before_concat(b.program(normed(b, joined), *more)) == []
+
+
+def test_a_norm_before_convolutions_without_padding_goes_into_them(tmp_path: Path) -> None:
+    b = Builder()
+    x = unary(b, "relu", b.input("x", (-1, 8, 9, 9)))
+    y = normed(b, x)
+    one = biased(b, conv(b, y, 6, 1))
+    two = conv(b, y, 4, 3, groups=2, pads=(0, 0, 0, 0))
+    after = same(b.program(one, two, x), norms_into_convolutions, folder=tmp_path)
+    assert "batch_norm" not in types(after)
+
+
+def test_a_shift_does_not_pass_zeros_around() -> None:
+    b = Builder()
+    y = conv(b, normed(b, b.input("x", (-1, 8, 9, 9))), 8, 3)
+    assert norms_into_convolutions(b.program(y)) == []
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_mean_over_sides_is_a_pooling(keep: bool, tmp_path: Path) -> None:
     b = Builder()
@@ -254,7 +296,10 @@ def test_other_means_stay() -> None:
     assert means_by_pooling(b.program(y)) == []
 
 
-_OF_FLOATS = (sums_of_convolutions, gates_by_relu6, norms_before_relu, windows_by_parts)
+_OF_FLOATS = (
+    sums_of_convolutions, gates_by_relu6, norms_before_relu, norms_into_convolutions,
+    windows_by_parts,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -270,6 +315,7 @@ def test_what_was_measured_with_float_kernels_is_for_those(recipe: str, rules: s
     b = Builder()
     x = repvgg(b, unary(b, "relu", conv(b, conv(b, b.input("x", (-1, 3, 12, 12)), 48, 1), 48, 5)))
     x = conv(b, unary(b, "relu", _positive(b, normed(b, unary(b, "relu", x)))), 16, 3)
+    x = conv(b, normed(b, unary(b, "tanh", x)), 16, 1)
     x = normed(b, depthwise(b, x, (5, 5)))
     x = unary(b, "hard_swish", x, threshold=6.0, scale=6.0, offset=3.0)
     program: Program = b.program(conv(b, excited(b, x), 6, 1))

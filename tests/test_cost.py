@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import make_model
 import pytest
 
-from lite_opt.model.cost import activation_bytes, flops, memory_bytes
+from lite_opt.model.cost import activation_bytes, convolution_share, flops, memory_bytes
+from lite_opt.views.describe import describe
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -39,12 +42,29 @@ def test_convolutions_sum_over_a_filter_for_each_output_or_input() -> None:
     assert memory_bytes(program) == int(60e6 + 1.65 * parameters + 5 * activations)
 
 
+def test_the_share_of_convolutions_tells_which_engine_is_cheaper(
+    model: Path, tmp_path: Path
+) -> None:
+    program = make_model.classifier()
+    convolution, product = 2 * 8 * 16 * 16 * 3 * 3 * 3, 2 * 32 * 10
+    assert convolution_share(program) == convolution / (convolution + product)
+    assert describe(model)["engine_on_arm"].startswith("native: 99 % of the operations")
+    builder = make_model.Builder()
+    x = builder.input("x", (-1, 3, 7))
+    out = builder.op("matmul_v2", {"X": [x], "Y": [builder.param("y", (7, 5))]}, "out", (-1, 3, 5))
+    products = builder.program(out)
+    assert convolution_share(products) == 0
+    told = describe(make_model.save(products, tmp_path / "products"))["engine_on_arm"]
+    assert told.startswith("not known: bench BUNDLE --engine native,onnx")
+
+
 def test_nothing_is_known_where_a_side_is_dynamic() -> None:
     builder = make_model.Builder()
     x = builder.input("x", (-1, 4, -1, 8))
     out = builder.conv2d(x, builder.param("w", (6, 4, 3, 3)), "out", (-1, 6, -1, 8))
     program = builder.program(out)
     assert flops(program) is activation_bytes(program) is memory_bytes(program) is None
+    assert convolution_share(program) is None
 
 
 @pytest.mark.parametrize(("dtype", "width"), [("float32", 4), ("bfloat16", 2), ("int8", 1)])

@@ -312,6 +312,48 @@ def test_a_folder_of_npz_is_all_of_their_samples(tmp_path: Path) -> None:
         dataset(tmp_path, inputs=inputs)
 
 
+@pytest.mark.parametrize("batch", [(1,), ()])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_list_of_arrays_one_sample_each(
+    batch: tuple[int, ...], suffix: str, tmp_path: Path
+) -> None:
+    inputs = [Input("x", "float32", (-1, 3, 4))]
+    for number in range(3):
+        array = np.full((*batch, 3, 4), number, np.float32)
+        if suffix == ".npy":
+            np.save(tmp_path / f"{number}.npy", array)
+        else:
+            np.savez(tmp_path / f"{number}.npz", x=array)
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"2{suffix} 7\n0{suffix}\n")
+    samples = list(dataset(listed, inputs=inputs))
+    assert [(s.id, s.label) for s in samples] == [(f"2{suffix}", 7), (f"0{suffix}", None)]
+    assert [s.feeds["x"].shape for s in samples] == [(1, 3, 4)] * 2
+    assert [s.feeds["x"].max() for s in samples] == [2, 0]
+    listed.with_suffix(".csv").write_text(f"1{suffix},5\n")
+    assert [s.label for s in dataset(listed.with_suffix(".csv"), inputs=inputs)] == [5]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / f"1{suffix}").rename(tmp_path / "folder" / f"1{suffix}")
+    (one,) = dataset(tmp_path / "folder", inputs=inputs)
+    assert one.feeds["x"].shape == (1, 3, 4)
+
+
+def test_a_list_of_arrays_of_several_inputs_and_of_what_is_none(tmp_path: Path) -> None:
+    inputs = [Input("a", "float32", (-1, 3)), Input("b", "int64", (-1, 2))]
+    feeds = {"a": np.zeros((2, 3), np.float32), "b": np.zeros((2, 2), np.int64)}
+    np.savez(tmp_path / "s.npz", **feeds)
+    listed = tmp_path / "list.txt"
+    listed.write_text("s.npz 4\n")
+    samples = list(dataset(listed, inputs=inputs))
+    assert [(s.id, s.label) for s in samples] == [("s.npz[0]", 4), ("s.npz[1]", 4)]
+    listed.write_text("s.npz\nphoto.png\n")
+    with pytest.raises(DataError, match=r"list.txt: lists both s.npz and photo.png"):
+        dataset(listed, inputs=inputs)
+    listed.write_text("s.npz\ngone.npz\n")
+    with pytest.raises(DataError, match=r"list.txt: gone.npz: no such file"):
+        dataset(listed, inputs=inputs)
+
+
 def test_npz(tmp_path: Path) -> None:
     inputs = [Input("ids", "int64", (1, -1)), Input("x", "float32", (-1, 2))]
     feeds: dict[str, Any] = {
@@ -339,7 +381,8 @@ def test_npz(tmp_path: Path) -> None:
         (np.zeros((2, 3, 8, 8), np.uint8), r"uint8 \[1, 3, 8, 8\]"),
         (np.zeros((2, 3, 8, 8), ">f4"), r">f4 \[1, 3, 8, 8\]"),
         (np.zeros((2, 8, 8, 3), np.float32), r"float32 \[1, 8, 8, 3\]"),
-        (np.zeros((3, 8, 8), np.float32), r"float32 \[1, 8, 8\]"),
+        (np.zeros((8, 8), np.float32), r"float32 \[1, 8\]"),
+        (np.zeros((4, 8, 8), np.float32), r"float32 \[1, 4, 8, 8\]"),
     ],
 )
 def test_arrays_that_do_not_fit_the_input(

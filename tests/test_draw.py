@@ -15,10 +15,8 @@ from lite_opt.views.pictures import annotated, check_drawable
 from py_runner.data.image_text import image_spec as spec_of
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
-from py_runner.tensors import TensorSpec
 
-IMAGE = TensorSpec("image", "float32", (-1, 3, -1, -1))
-SCALE = TensorSpec("scale_factor", "float32", (-1, 2))
+IMAGE, SCALE = "image", "scale_factor"
 SPEC = spec_of("resize=exact:50x100,mean=0,std=1")
 
 
@@ -32,7 +30,7 @@ def on_grey(run: Run) -> Run:
     return replace(run, samples=(replace(run.samples[0], id="grey.png"),))
 
 
-def changed(run: Run, folder: Path, inputs: tuple[TensorSpec, ...] = (IMAGE,)) -> tuple[int, ...]:
+def changed(run: Run, folder: Path, inputs: tuple[str, ...] = (IMAGE,)) -> tuple[int, ...]:
     """x1, y1, x2, y2 of what is not grey any more."""
     ((name, picture),) = annotated(on_grey(run), folder, SPEC, inputs)
     assert name == "grey.png" and picture.size == (200, 200)

@@ -67,9 +67,24 @@ def test_equalising_changes_no_answer_and_helps_int8(tmp_path: Path) -> None:
     assert sqnr(better) > sqnr(plain) + 6
 
 
-@pytest.mark.parametrize("activation", ["relu6", "sigmoid"])
-def test_what_a_factor_does_not_pass_is_left_alone(activation: str) -> None:
-    program = uneven(activation)
+def test_channels_below_the_bound_of_a_relu6_come_near_to_it(tmp_path: Path) -> None:
+    program = uneven("relu6")
+    for name in ("w0", "b0"):  # from one fiftieth of the bound to four times it
+        program.set_param(name, program.params[name] / np.float32(20))
+    samples = samples_of(program, 32)
+    equal, (changed,) = equalise(program, samples)
+    factors = np.array(changed.factors)
+    assert factors.min() == 1 and factors[0] > 4 and (factors[-4:] == 1).all()
+    before, after = answers(program, tmp_path / "a"), answers(equal, tmp_path / "b")
+    assert np.abs(after - before).max() < 1e-5 * np.abs(before).max()
+    settings = Calibration(algorithm="abs_max")
+    plain = Quantized.of(calibrate(program, samples, settings), program)
+    better = Quantized.of(calibrate(equal, samples, settings), equal)
+    assert sqnr(better) > sqnr(plain) + 3
+
+
+def test_what_a_factor_does_not_pass_is_left_alone() -> None:
+    program = uneven("sigmoid")
     equal, changed = equalise(program, samples_of(program, 4))
     assert changed == []
     assert all(equal.params[name] is value for name, value in program.params.items())

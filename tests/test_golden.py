@@ -115,11 +115,14 @@ def test_polygons_of_maps() -> None:
     official = read("texts")
     found = polygons(run_of("text-detection", "texts", **options))
     assert sum(map(len, official)) > 80
+    apart = []
     for mine, theirs in zip(found, official):
         corners = np.array([p.corners for p in mine]).reshape(-1, 8)
-        assert np.abs(corners - theirs[:, :8]).max(initial=0) < 0.5
+        apart += np.abs(corners - theirs[:, :8]).ravel().tolist()
         # Releases of OpenCV differ in whether a pixel is on the border of a polygon.
         np.testing.assert_allclose([p.score for p in mine], theirs[:, 8], atol=2e-3)
+    # Both are rounded to pixels: halves go either way by the release of OpenCV.
+    assert max(apart) <= 1 and np.mean(np.array(apart) == 0) > 0.99
 
 
 def test_texts_of_steps() -> None:

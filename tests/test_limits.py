@@ -42,7 +42,7 @@ def engine(folder: Path, *, load: float = 0, opens: str = "pass", run: str = "pa
 
 def worker(script: Path, **options: float) -> Worker:
     config = {"warmup": 0, "repeat": 1}
-    return Worker(script, config, name="odd", python=sys.executable, **options)  # type: ignore[arg-type]
+    return Worker(script, config, name="odd", python=(sys.executable,), **options)  # type: ignore[arg-type]
 
 
 def test_opening_a_model_has_the_time_of_a_sample(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,12 +15,16 @@ import numpy as np
 import pytest
 from conftest import need
 
+from lite_opt.bench import bench
 from lite_opt.conversion import convert as conversion
-from lite_opt.conversion.convert import Conversion, convert
+from lite_opt.conversion import onnx as making
+from lite_opt.conversion.convert import convert
+from lite_opt.conversion.steps import Models
 from lite_opt.judge.compare import compare
 from lite_opt.model.load import load, save
 from lite_opt.onnx import exporter
 from lite_opt.passes.rule import Change
+from lite_opt.recipes import RECIPES
 from py_runner.engines import onnx
 from py_runner.errors import ConvertError, EngineError, UsageError
 from py_runner.files import checksum
@@ -27,8 +32,10 @@ from py_runner.files.folder import temporary_folder
 from py_runner.formats.bundle import Bundle
 from py_runner.inference import run
 from py_runner.tensors import Model, Sample
+from py_runner.watch import Watch
 
 CHECKED = "onnx 1."
+BOARD = "qemu-aarch64:pi4"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,18 +48,21 @@ def tools() -> None:
 
 @pytest.fixture(scope="session")
 def sloped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PIR export of a leaky_relu and a nearest_interp, whose attributes have 64 bits."""
+    """A PIR export of a leaky_relu and a nearest_interp, whose attributes have 64 bits, with a
+    tensor and what paddle makes of it."""
     out = tmp_path_factory.mktemp("sloped")
     script = """
-import sys, paddle
+import sys, numpy, paddle
 from paddle import nn
 paddle.seed(0)
 net = nn.Sequential(nn.Conv2D(3, 4, 3), nn.LeakyReLU(0.3), nn.Upsample(scale_factor=2))
-paddle.jit.save(net, sys.argv[1], [paddle.static.InputSpec([None, 3, 8, 8], "float32", "x")])
+net.eval()
+x = paddle.randn([2, 3, 8, 8])
+numpy.savez(f"{sys.argv[1]}/fed.npz", x=x.numpy(), y=net(x).numpy())
+spec = paddle.static.InputSpec([None, 3, 8, 8], "float32", "x")
+paddle.jit.save(net, f"{sys.argv[1]}/inference", [spec])
 """
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, str(out / "inference")], check=True
-    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script, str(out)], check=True)
     assert (out / "inference.json").is_file()
     return out
 
@@ -118,17 +128,11 @@ def test_attributes_of_64_bits_are_read_as_they_are(
     files = program.files if form == "the source model" else save(program, tmp_path)
     made = exporter.export_onnx(exporter.Form(form, files), tmp_path / "model.onnx")
     assert made.onnx is not None and made.onnx.made_from == form
-    sample = Sample("x", {"x": np.random.default_rng(0).standard_normal((2, 3, 8, 8), np.float32)})
-    inputs = tuple(program.inputs)
-    answers = run(
-        Model("m", "", "fp32", (tmp_path / "model.onnx",), inputs), [sample], engine="onnx"
-    )
-    files = program.files
-    assert files.params is not None
-    server = run(
-        Model("m", "", "fp32", (files.model, files.params), inputs), [sample], engine="paddle"
-    )
-    assert compare(server, answers)
+    fed = np.load(sloped / "fed.npz")
+    model = Model("m", "", "fp32", (tmp_path / "model.onnx",), tuple(program.inputs))
+    answers = run(model, [Sample("x", {"x": fed["x"]})], engine="onnx")
+    (answer,) = next(iter(answers.outputs.values()))
+    assert np.abs(answer - fed["y"]).max() < 1e-6 and (fed["y"] < 0).any()
 
 
 def sabotage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,18 +161,23 @@ def test_the_form_that_is_right_is_taken(
 
 
 def test_wrong_in_every_form_is_no_bundle(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sabotage(monkeypatch)
-    monkeypatch.setattr("lite_opt.conversion.onnx._forms", only_the_repaired)
-    done: Conversion = convert(model, tmp_path / "b", target=["onnx"])
+    """Planted: another network's file, which ONNX Runtime runs as well as the right one."""
+
+    def planted(form: exporter.Form, out: Path) -> Any:
+        out.write_bytes((whole / "model.onnx").read_bytes())
+        return Bundle.open(whole).targets["onnx"]
+
+    monkeypatch.setattr(making, "export_onnx", planted)
+    model = make_model.save(make_model.classifier(seed=1), tmp_path / "other")
+    said: list[str] = []
+    done = convert(model, tmp_path / "b", target=["onnx"], watch=Watch(say=said.append))
     assert not done and done.bundle is None and done.report is not None
     assert done.report.candidate["engine"] == "onnx" and done.report.failures
+    forms = [line.rpartition("made from ")[2] for line in said if "is wrong on" in line]
+    assert forms == ["the repaired model", "the source model"]
     assert not (tmp_path / "b").exists()
-
-
-def only_the_repaired(models: Any, source: Any, folder: Path) -> Any:
-    yield exporter.Form("the repaired model", save(models.program, folder))
 
 
 def test_what_paddle2onnx_refuses_is_told_in_words(tmp_path: Path) -> None:
@@ -178,22 +187,43 @@ def test_what_paddle2onnx_refuses_is_told_in_words(tmp_path: Path) -> None:
          "y", (1, 4, 8, 8), data_layout="NCHW")  # fmt: skip
     folder = make_model.save(b.program("y"), tmp_path / "model")
     with pytest.raises(ConvertError) as caught:
-        convert(folder, tmp_path / "b", target=["onnx"], check=False)
-    words = str(caught.value)
-    told = "Paddle2ONNX has no form in ONNX for affine_channel"
-    assert f"from the repaired model: {told}; from the source model: {told}" in words
-    assert words.endswith("leave onnx out of --target")
-    assert "\n" not in words and not (tmp_path / "b").exists()
+        exporter.export_onnx(exporter.Form("it", load(folder).files), tmp_path / "model.onnx")
+    assert str(caught.value) == "Paddle2ONNX has no form in ONNX for affine_channel"
+    assert not (tmp_path / "model.onnx").exists()
 
 
-def test_only_fp32_is_made(model: Path, tmp_path: Path, whole: Path) -> None:
+def test_refused_in_every_form_says_so_of_each(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(form: exporter.Form, out: Path) -> Any:
+        raise ConvertError(f"Paddle2ONNX hates {form.files.model.name}")
+
+    monkeypatch.setattr(making, "export_onnx", refused)
+    with pytest.raises(ConvertError) as caught:
+        convert(model, tmp_path / "b", target=["onnx"], check=False)
+    told = "Paddle2ONNX hates inference.pdmodel"
+    assert f"from the repaired model: {told}; from the source model: {told}" in str(caught.value)
+    assert str(caught.value).endswith("leave onnx out of --target")
+    assert not (tmp_path / "b").exists()
+
+
+def test_of_which_operator_it_died_is_told() -> None:
+    log = "[Paddle2ONNX] Start export pd_op.add, op_id: 1\n[Paddle2ONNX] Finish export pd_op.add, "
+    log += "op_id: 1\n[Paddle2ONNX] Start export pd_op.roll, op_id: 2\n\x1b[31mno such thing\x1b[0m"
+    assert (
+        exporter._ended(255, log) == "exited with code 255 at roll; its last words: no such thing"
+    )
+    assert exporter._ended(None, log).endswith("and was stopped at roll")
+    assert exporter._ended(-6, "") == "was killed by SIGABRT; its last words: (no output)"
+
+
+def test_only_fp32_is_made(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="fp32 only"):
         convert(model, tmp_path / "b", target=["onnx"], recipe="int8-weights")
-    done = convert(model, tmp_path / "b", target=["arm", "onnx"], recipe="int8-weights")
-    assert done and done.bundle is not None
-    precisions = {name: made.precision for name, made in done.bundle.targets.items()}
-    assert precisions == {"arm": "int8-weights", "onnx": "fp32"}
-    assert done.bundle.check["targets"]["onnx"].startswith(f"passed on {CHECKED}")
+    program, rounded = load(model), load(model)
+    models = Models(program, rounded, RECIPES["int8-weights"])
+    assert models.of("onnx") == (program, RECIPES["fp32"])
+    assert models.of("arm") == (rounded, RECIPES["int8-weights"])
 
 
 def test_a_damaged_file_is_told_in_one_line(whole: Path, tmp_path: Path) -> None:
@@ -234,8 +264,44 @@ def test_each_engine_runs_its_own_file(whole: Path, bundle: Path) -> None:
         run(opened.model("onnx"), samples, engine="lite")
     with pytest.raises(UsageError, match="convert with --target onnx as well"):
         Bundle.open(bundle).model("onnx")
-    with pytest.raises(UsageError, match="engine onnx runs on device cpu only"):
-        run(opened.model("onnx"), samples, engine="onnx", device="qemu-aarch64")
+    with pytest.raises(
+        UsageError, match="engine onnx runs on device cpu, qemu-aarch64, "
+    ) as caught:
+        run(opened.model("onnx"), samples, engine="onnx", device="gpu")
+    assert "qemu-arm" not in str(caught.value)
+
+
+def test_an_emulated_board_needs_an_interpreter_for_it(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Bundle.open(whole)
+    for named, words in (
+        ("", "make_python.sh FOLDER, and set PADDLE_EDGE"),
+        (tmp_path, "holds no"),
+    ):
+        monkeypatch.setenv("PADDLE_EDGE_PYTHON_AARCH64", str(named))
+        for act in (
+            lambda: run(opened.model("onnx"), opened.read_samples(), engine="onnx", device=BOARD),
+            lambda: bench(whole, engine="onnx", device=BOARD),
+        ):
+            with pytest.raises(EngineError, match=words):
+                act()
+
+
+@pytest.mark.slow
+def test_on_an_emulated_board_it_says_what_the_server_says(whole: Path) -> None:
+    """As on a board: CPython for ARM with NumPy and ONNX Runtime, and nothing else."""
+    if not os.environ.get("PADDLE_EDGE_PYTHON_AARCH64"):
+        pytest.skip("needs PADDLE_EDGE_PYTHON_AARCH64: armlinux/toolchains/make_python.sh")
+    answers = answers_of(whole, device=BOARD)
+    assert (answers.machine, answers.device) == ("Linux aarch64", BOARD)
+    assert compare(Bundle.open(whole).reference(), answers)
+    counted = bench(whole, engine="onnx", device=BOARD).arm_instructions
+    assert (
+        counted is not None
+        and counted == bench(whole, engine="onnx", device=BOARD).arm_instructions
+    )
+    assert 10_000 < counted < 1_000_000
 
 
 def test_what_is_missing_is_named_before_long_work(

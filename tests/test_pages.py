@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_cli import Command, command, one_object  # noqa: F401  a fixture
 
 from lite_opt.judge.pages import compare_pages
 from lite_opt.judge.steps import guilty, steps_of
+from lite_opt.views.pictures import DIFFERENT
 from py_runner.data.image import PRESETS
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.pages import Fed, Line, Page, Pages, StageInfo, Turn
@@ -285,3 +287,34 @@ def test_arithmetic_on_the_same_input_comes_out_the_same_or_is_another_rule() ->
     report = compare_pages(first, one(classes=(1, 2), text="ab"))
     assert report and report.culprit.startswith("recognition: graph (1 of 800")
     assert report.differing == ("7.png",)
+
+
+def test_the_html_page_marks_what_differs_and_names_the_step(
+    tmp_path: Path,
+    command: Command,  # noqa: F811
+) -> None:
+    first = pages(2)
+    page = first.pages[1]
+    lines = (replace(page.lines[0], text="a<b", classes=(9,)), *page.lines[1:3])  # one is missing
+    second = replace(first, created="later", pages=(first.pages[0], replace(page, lines=lines)))
+    for name, run_ in (("server", first), ("edge", second)):
+        run_.save(tmp_path / f"{name}.run")
+    html, drawn, photos = (tmp_path / name for name in ("page.html", "drawn", "photos"))
+    photos.mkdir()
+    for sheet in first.pages:
+        Image.new("RGB", (sheet.width, sheet.height), "grey").save(photos / sheet.id)
+    runs = [tmp_path / "server.run", tmp_path / "edge.run"]
+    draw = ["--html", html, "--draw", drawn, "--data", photos]
+    assert command("compare", *runs, *draw)[0] == 1
+    text = html.read_text(encoding="utf-8")
+    assert "FAILED" in text and "recognition: graph" in text and "Steps on the same input" in text
+    assert "0.png: 4 of 4 lines equal" in text and "1.png: 2 of 4 lines equal" in text
+    assert "ab<mark>0</mark>" in text and "a<mark>&lt;</mark>b" in text
+    assert "<mark>ab3</mark>" in text  # a line that one run alone has
+    pictures = sorted(drawn.iterdir())
+    assert [file.name for file in pictures] == ["000000_0.png", "000001_1.png"]
+    for file, red in zip(pictures, (False, True)):
+        with Image.open(file) as picture:
+            marked = (np.asarray(picture) == DIFFERENT).all(-1)
+        assert marked.any() == red
+    assert marked[:, :300].any() and marked[:, 300:].any()

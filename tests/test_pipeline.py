@@ -247,9 +247,10 @@ def test_commands_say_what_they_do_not_take(
         (("run", ocr, "-o", out), 2, "give --data"),
         (("run", ocr, "-o", out, "--data", photos, "--image", "ppocr-det"), 2, "--image is not"),
         (("run", ocr, "-o", out, "--data", photos, "--engine", "paddle"), 2, "--server detection"),
-        (("run", bundle, "-o", out, "--against", read_), 2, "are for pipelines"),
+        (("run", bundle, "-o", out, "--against", read_), 2, "give --data"),
+        (("run", bundle, "-o", out, "--server", "a=b"), 2, "--server is for pipelines"),
         (("compare", read_, read_, "--cosine", 1), 2, "--cosine is not for pipelines"),
-        (("compare", read_, read_, "--html", out), 2, "leave out --html"),
+        (("compare", read_, read_, "--draw", out), 2, "give --data"),
     ):
         code, _, error = command(*arguments)
         assert (code, told in error) == (expected, True), (arguments, code, error)

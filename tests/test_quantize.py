@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -75,7 +76,8 @@ def test_an_int8_bundle_says_what_it_is_and_who_judged_it(int8: Path) -> None:
     bundle = Bundle.open(int8 / "int8.bundle")
     assert bundle.recipe["calibration"] == {
         "algorithm": "hist", "per_channel": True, "samples": 8, "seed": 0, "max_drop": None,
-        "equalise": True, "correct_bias": True, "effort": "fast", "float_layers": [],
+        "max_float": None, "equalise": True, "correct_bias": True,
+        "effort": "fast", "float_layers": [],
     }  # fmt: skip
     assert bundle.recipe["limits"] == asdict(LIMITS["int8"])
     assert bundle.targets["x86"].precision == "fp32"
@@ -92,6 +94,28 @@ def test_an_int8_bundle_says_what_it_is_and_who_judged_it(int8: Path) -> None:
     source = Source.of(program).model(int8)
     assert source.precision == "int8"
     assert compare(bundle.reference(), run(source, samples, engine="paddle"))
+
+
+def test_paddle_reads_the_quantized_model_that_is_saved(int8: Path) -> None:
+    """In the older form, by the function that Paddle documents for it, with the same answers."""
+    samples = Bundle.open(int8 / "int8.bundle").read_samples()
+    np.save(int8 / "x.npy", samples[0].feeds["x"])
+    script = (
+        "import numpy as np, paddle\n"
+        "paddle.enable_static()\n"
+        "executor = paddle.static.Executor(paddle.CPUPlace())\n"
+        "prefix = 'quantized/inference'\n"
+        "program, _, fetched = paddle.static.load_inference_model(prefix, executor)\n"
+        "(answer,) = executor.run(program, {'x': np.load('x.npy')}, fetched)\n"
+        "np.save('answer.npy', answer)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], cwd=int8, check=True, capture_output=True,
+        env={**os.environ, "FLAGS_enable_pir_api": "0"},
+    )  # fmt: skip
+    source = Source.of(load(int8 / "quantized")).model(int8)
+    (ours,) = run(source, samples[:1], engine="paddle").outputs.values()
+    assert np.allclose(np.load(int8 / "answer.npy"), ours[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +137,19 @@ def test_impossible_combinations_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_int8_weights_are_rounded_for_data_where_there_is_some(
+    model: Path, calibration_data: Path, tmp_path: Path
+) -> None:
+    weights = {}
+    for name, options in (("plain", {}), ("rounded", {"calibration": calibration_data})):
+        done = convert(model, tmp_path / name, recipe="int8-weights", **options)
+        assert done and done.bundle is not None
+        weights[name] = (done.bundle.path / "model.x86.nb").read_bytes()
+        assert (done.bundle.recipe["rounded_for"] > 0) == (name == "rounded")
+    assert len(weights["plain"]) == len(weights["rounded"])
+    assert weights["plain"] != weights["rounded"]
+
+
 def test_settings_belong_to_int8_and_are_checked() -> None:
     with pytest.raises(UsageError, match="recipe fp16 is not calibrated: algorithm"):
         recipe("fp16", algorithm="hist")
@@ -122,6 +159,8 @@ def test_settings_belong_to_int8_and_are_checked() -> None:
         recipe("int8", samples=0)
     with pytest.raises(UsageError, match="0 to 100"):
         recipe("int8", max_drop=-1.0)
+    with pytest.raises(UsageError, match="max_float is 0 to 100 percent, not 101"):
+        recipe("int8", max_float=101.0)
     assert recipe("int8", seed=None) is RECIPES["int8"]
 
 

@@ -16,7 +16,8 @@ from lite_opt.model.program import Op, Program
 from lite_opt.quant import reconstruct
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.mixed import Quantized
-from lite_opt.quant.reconstruct import reconstructed, rounded_for
+from lite_opt.quant.reconstruct import reconstructed, round_weights_for, rounded_for
+from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import dequantized
 from lite_opt.recipes import Calibration, recipe
 from py_runner.errors import UsageError
@@ -74,6 +75,35 @@ def test_it_loses_less_on_samples_it_has_not_seen(per_channel: bool, tmp_path: P
         assert np.abs(weight - before).max() < 20  # the same scales
 
 
+def test_weights_of_a_float_model_are_rounded_on_the_grid_that_the_optimizer_finds(
+    tmp_path: Path,
+) -> None:
+    program = network()
+    samples = samples_of(program, 16)
+    better, count = round_weights_for(program, samples)
+    assert count == 5
+    plain = round_weights(program)
+    fresh = samples_of(program, 16, seed=7)
+    runs = [
+        on_server(made, fresh, tmp_path / name, "fp32")
+        for name, made in (("source", program), ("plain", plain), ("better", better))
+    ]
+    least, most = (compare(runs[0], run).outputs[0].sqnr_db for run in runs[1:])
+    assert most > least + 1
+    for op in program.ops:
+        if op.type not in ("conv2d", "mul"):
+            continue
+        name = op.inputs["Y" if op.type == "mul" else "Filter"][0]
+        rows, exact = (
+            v.T if op.type == "mul" else v.reshape(len(v), -1)
+            for v in (better.params[name], program.params[name])
+        )
+        largest = np.abs(exact).max(axis=1, keepdims=True)
+        assert np.allclose(np.abs(rows).max(axis=1, keepdims=True), largest, rtol=1e-6)
+        steps = rows / largest * 127
+        assert np.abs(steps - np.rint(steps)).max() < 1e-3
+
+
 def error(off: np.ndarray[Any, Any], inputs: np.ndarray[Any, Any]) -> float:
     return float(np.square(off @ inputs).sum())
 
@@ -128,5 +158,5 @@ def test_inputs_are_those_that_a_filter_meets(
 
 
 def test_an_unknown_effort_is_refused() -> None:
-    with pytest.raises(UsageError, match="unknown effort 'most': choose fast, good"):
+    with pytest.raises(UsageError, match="unknown effort 'most': choose fast, good, best"):
         recipe("int8", effort="most")

@@ -80,6 +80,32 @@ def test_the_bad_layer_is_the_worst_and_is_kept_in_float(tmp_path: Path) -> None
         assert choose_float_layers(quantized, samples[8:], 100.0, always=fewer).drop > limit
 
 
+def test_a_budget_of_multiply_adds_is_kept_and_spent_where_it_helps(tmp_path: Path) -> None:
+    program = repaired(deep(outlier="w2"))
+    samples = samples_of(program, 16)
+    settings = Calibration(algorithm="abs_max", per_channel=False)
+    quantized = Quantized.of(calibrate(program, samples[:8], settings), program)
+    losses = sensitivity(quantized, samples[8:])
+    first, *middle, last = sorted(losses, key=lambda loss: loss.weight)
+    assert (first.weight, last.weight) == ("fc.w", "w3")
+    # 1024 * 10, 64 * 16 * 27, and three times 64 * 16 * 144.
+    total = 10240 + 27648 + 3 * 147456
+    assert first.share == pytest.approx(10240 / total)
+    assert middle[0].share == pytest.approx(27648 / total)
+    assert sum(loss.share for loss in losses) == pytest.approx(1)
+    bad = next(loss for loss in losses if loss.weight == "w2")
+    found = choose_float_layers(quantized, samples[8:], max_float=40)
+    assert bad.layer in found.layers and bad.share <= found.share <= 0.4
+    assert found.sqnr_db > found.sqnr_db_int8 + 6
+    # Too little for that layer: others, or none.
+    poor = choose_float_layers(quantized, samples[8:], max_float=30)
+    assert bad.layer not in poor.layers and poor.share <= 0.3
+    assert choose_float_layers(quantized, samples[8:], max_float=0).layers == ()
+    # Of both the fewest, within the budget: here it is not enough.
+    both = choose_float_layers(quantized, samples[8:], 0.0, max_float=30)
+    assert bad.layer not in both.layers and both.share <= 0.3
+
+
 def test_labels_turn_agreement_into_accuracy(calibrated: Quantized) -> None:
     samples = samples_of(calibrated.source, 6)
     found = choose_float_layers(calibrated, [replace(sample, label=0) for sample in samples], 100.0)
@@ -104,9 +130,12 @@ def test_outputs_that_are_no_scores_cannot_be_ranked() -> None:
     program = b.program(y)
     samples = samples_of(program, 2)
     quantized = Quantized.of(calibrate(program, samples, Calibration()), program)
-    with pytest.raises(UsageError, match="max_drop needs scores of classes"):
+    with pytest.raises(UsageError, match="nobody said what they are"):
         choose_float_layers(quantized, samples, 1.0)
-    assert sensitivity(quantized, samples)[0].top1_agreement is None
+    (loss,) = sensitivity(quantized, samples)
+    assert loss.points is None and loss.measure == ""
+    budget = choose_float_layers(quantized, samples, max_float=50)
+    assert budget.drop is None and budget.layers == ()
 
 
 def test_max_drop_ends_up_in_the_bundle(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
 import ssl
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +22,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from conftest import need
 from make_images import jpeg, picture
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from serving_process import Serving, wait_until
 from tritonclient.grpc import service_pb2
@@ -361,6 +365,41 @@ def test_edge_and_server_are_asked_side_by_side(serving: Serving) -> None:
     assert edge["drawn"].startswith("data:image/png;base64,")
 
 
+def test_other_tasks_answer_in_their_own_words(tmp_path: Path, photos: Path) -> None:
+    """One network whose output [1, 4, 16, 16] is classes of pixels, heatmaps, or just a tensor."""
+    b = make_model.Builder()
+    x = b.input("x", (-1, 3, SIDE, SIDE))
+    y = b.conv2d(x, b.param("w", (4, 3, 3, 3), 2.0), "y", (-1, 4, SIDE, SIDE))
+    model, bundle = make_model.save(b.program(y), tmp_path / "map"), tmp_path / "map.bundle"
+    image = f"resize=exact:{SIDE}x{SIDE}"
+    assert convert(model, bundle, target=["x86"], image=image, samples=photos, task="segmentation")
+    manifest = bundle / "bundle.json"
+    about = json.loads(manifest.read_text())
+    photo = sorted(photos.iterdir())[0]
+    told = {}
+    for task in ("segmentation", "keypoints", "tensor", "detection"):
+        manifest.write_text(json.dumps({**about, "task": {"name": task}}))
+        with Serving(bundle, "--no-check") as serving:
+            path = f"/predict/map?draw={task != 'tensor'}"
+            status, answer, _ = serving.ask(path, photo.read_bytes())
+            told[task] = answer.get("error") or answer["edge"]["result"]
+            assert status == (500 if task == "detection" else 200)
+            if task in ("segmentation", "keypoints"):
+                assert answer["edge"]["drawn"].startswith("data:image/png;base64,")
+    owner = Bundle.open(bundle)
+    samples = dataset(photo, inputs=owner.inputs, image=owner.image)
+    (((value,),),) = [run(owner.model("x86"), samples).outputs.values()]
+    mask = value[0].argmax(0)
+    png = base64.b64decode(told["segmentation"]["mask"].partition(",")[2])
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), mask)
+    shares = {c["index"]: c["share"] for c in told["segmentation"]["classes"]}
+    assert shares == {int(i): float((mask == i).mean()) for i in np.unique(mask)}
+    assert all(0 <= p["x"] < SIDE and p["score"] >= 0.2 for p in told["keypoints"]["points"])
+    (output,) = told["tensor"]["outputs"]
+    assert np.array(output["data"], "float32").tobytes() == value.tobytes()
+    assert "task detection needs" in told["detection"]
+
+
 def metric(serving: Serving, name: str, **labels: str) -> float:
     families = text_string_to_metric_families(serving.ask("/metrics")[1].decode())
     samples = [s for family in families for s in family.samples]
@@ -509,6 +548,19 @@ def test_what_cannot_be_served(
         main()
     error = capfd.readouterr().err
     assert end.value.code == 2 and words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["starlette", "grpc", "h11"])
+def test_what_is_missing_is_named(package: str, bundle: Path) -> None:
+    script = (
+        f"import sys; sys.modules['{package}'] = None; "
+        f"sys.argv = ['paddle-edge', 'serve', {str(bundle)!r}]; "
+        "from lite_opt.cli.main import main; main()"
+    )
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    words = f"paddle-edge: serving needs {package}: pip install 'paddle-edge[serve]'\n"
+    assert (done.returncode, done.stderr) == (2, words)
 
 
 def test_a_server_model_has_to_be_the_bundles_own(bundle: Path, tmp_path: Path) -> None:

@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 from make_model import SIDE
 from serving_process import Serving, wait_until
+from tritonclient.utils import InferenceServerException
 
 from py_runner.formats.bundle import Bundle
 from py_runner.inference import run
 from py_runner.tensors import Sample
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import serving as benchmark
 from serving import Question, load, questions
 
 
@@ -53,6 +56,20 @@ def test_no_answer_is_lost_or_mixed_up(bundle: Path, asked: list[Question]) -> N
         assert outcome.ends == {"right": 2000}, outcome.errors
         code, document = serving.stop()
     assert code == 0 and document["answered"] >= 2000 and document["failed"] is None
+
+
+def test_the_benchmark_measures(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "BARE_S", 0.2)
+    asked: dict[str, Any] = {
+        "clients": 8,
+        "requests": 100,
+        "rounds": 2,
+        "options": ["--queue", "9"],
+    }
+    told = benchmark.measure(bundle, engine="lite", **asked)
+    assert told["ends"] == {"right": 100} and told["exit_code"] == 0
+    assert 0 < told["ratio"] < 1.2 and told["p50_ms"] <= told["p99_ms"]
+    assert min(told["cpu_ms"].values()) >= 0 and told["cpu_ms"]["server"] > 0
 
 
 def test_engines_that_are_killed_cost_a_request_each(bundle: Path, asked: list[Question]) -> None:
@@ -89,17 +106,32 @@ def test_engines_that_are_killed_cost_a_request_each(bundle: Path, asked: list[Q
 def test_told_to_stop_it_answers_what_has_come(bundle: Path, asked: list[Question]) -> None:
     with Serving(bundle) as serving:
         stop, ended = threading.Event(), []
+        over_grpc: list[str] = []
 
         def clients() -> None:
             ended.append(load(serving.http, asked, clients=16, requests=10**6, stop=stop))
 
-        thread = threading.Thread(target=clients)
-        thread.start()
+        def grpc_client() -> None:
+            x = triton_grpc.InferInput("x", [1, 3, SIDE, SIDE], "FP32")
+            x.set_data_from_numpy(np.zeros((1, 3, SIDE, SIDE), "float32"))
+            with triton_grpc.InferenceServerClient(serving.grpc) as it:
+                while not stop.is_set():
+                    try:
+                        it.infer("tiny", [x])
+                        over_grpc.append("")
+                    except InferenceServerException as error:
+                        over_grpc.append(str(error.status()))
+
+        threads = [threading.Thread(target=it) for it in (clients, grpc_client)]
+        for thread in threads:
+            thread.start()
         time.sleep(1)
         code, document = serving.stop()
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
     (outcome,) = ended
+    assert over_grpc.count("") > 0 and set(over_grpc) <= {"", "StatusCode.UNAVAILABLE"}
     assert code == 0
     assert set(outcome.ends) <= {"right", "refused"}, outcome.errors
     assert document["answered"] >= outcome.ends["right"] > 0
@@ -154,6 +186,7 @@ def test_a_bundle_that_does_not_answer_as_its_reference_is_not_served(
     file = other / "reference" / "output_0.npy"
     np.save(file, np.load(file)[..., ::-1])
     with Serving(other, wait="listening") as serving:
+        assert serving.ask("/v2/health/ready")[0] == 503
         serving.await_event("failed")
         code, document = serving.ended()
         assert code == 1 and "as the server did" in document["failed"]

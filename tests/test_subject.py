@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import make_model
 import pytest
 
 from lite_opt import bench as bench_module
 from lite_opt.bench import Bench, bench, count
 from lite_opt.subject import bundle_samples, opened
-from py_runner.errors import UsageError
+from py_runner.errors import EngineError, UsageError
 from py_runner.formats.bundle import Bundle
 from py_runner.watch import Watch
 
@@ -71,10 +72,56 @@ def test_each_number_of_threads_is_measured_on_one_sample(bundle: Path) -> None:
     )
     assert [run["threads"] for run in found.runs] == [1, 2]
     assert [run["latency"]["count"] for run in found.runs] == [3, 3]
-    assert steps == [("threads", 1, 2), ("threads", 2, 2)]
+    assert steps == [("measurements", 1, 2), ("measurements", 2, 2)]
     assert set(found.to_json()) == {"model", "runs", "warnings"}
     shaped = bench(bundle, repeat=1, check_shape=SHAPES)
     assert ids_of(shaped) == ["random[0]"]
+
+
+def test_several_engines_take_turns(
+    bundle: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[tuple[str, int]] = []
+    honest = bench_module.run
+
+    def recorded(subject: Any, samples: Any, **options: Any) -> Any:
+        turns.append((options["engine"], options["repeat"]))
+        return honest(subject, samples, **options)
+
+    monkeypatch.setattr(bench_module, "run", recorded)
+    found = bench(bundle, engine="paddle, lite", server=model, warmup=0, repeat=3)
+    assert turns == [("paddle", 1), ("lite", 1)] * 3
+    assert [run["engine"] for run in found.runs] == ["paddle", "lite"]
+    assert [run["latency"]["count"] for run in found.runs] == [3, 3]
+    # Both are fed the bundle's own picture.
+    assert [run["samples"][0]["id"] for run in found.runs] == ["picture_0.png"] * 2
+    assert found.runs[0]["samples"] == found.runs[1]["samples"]
+
+
+def test_batches_are_compared_where_the_batch_is_free(model: Path, tmp_path: Path) -> None:
+    found = bench(model, batch=(1, 3), repeat=1, warmup=0)
+    assert [run["batch"] for run in found.runs] == [1, 3]
+    assert [run["outputs"][0]["shape"][0] for run in found.runs] == [1, 3]
+    fixed = make_model.save(make_model.classifier(batch=1), tmp_path / "fixed")
+    with pytest.raises(
+        UsageError, match=r"'x' is .*1, 3, 16, 16.*: its batch is fixed: leave --batch"
+    ):
+        bench(fixed, batch=(1, 2), repeat=1)
+
+
+def test_what_is_compared_is_the_same_model(bundle: Path, tmp_path: Path) -> None:
+    other = make_model.save(make_model.classifier(seed=1), tmp_path / "other")
+    with pytest.raises(UsageError, match="is not the model that"):
+        bench(bundle, engine="lite,paddle", server=other, repeat=1)
+    with pytest.raises(UsageError, match="engine paddle runs the source model"):
+        bench(bundle, engine="lite,paddle", repeat=1)
+
+
+def test_precisions_need_a_gpu_and_say_so(model: Path) -> None:
+    with pytest.raises(UsageError, match="add --device gpu"):
+        bench(model, precision="fp32,fp16", repeat=1)
+    with pytest.raises(EngineError, match="is a CPU build"):
+        bench(model, precision="fp32,fp16", batch=(1, 4), tensorrt=True, device="gpu", repeat=1)
 
 
 def ids_of(found: Bench) -> list[str]:

@@ -437,6 +437,12 @@ def test_classes_have_intervals_too() -> None:
     agreement = rate(report, "top-1 agreement")
     assert (agreement.value, agreement.units) == (1.0, 20) and 0.8 < agreement.low < 0.9
     assert rate(report, "top-5 accuracy, candidate").units == 20
+    lost = rate(report, "top-1 accuracy, points lost")
+    assert lost.value == 0 and lost.high > 10  # nobody saw a loss in 20, yet
+    worse = [np.roll(row, 1) if i < 3 else row for i, row in enumerate(LOGITS)]
+    limits = Limits(0.0, top1_drop=1.0)
+    lost = rate(compare(made(LOGITS, labels), made(worse, labels), limits=limits), lost.name)
+    assert lost.value == 15 and lost.low < 15 < lost.high and lost.broken and lost.more
 
 
 def test_the_report_says_when_the_data_are_too_few(tmp_path: Path) -> None:
@@ -471,7 +477,9 @@ def test_the_command_judges_by_task(
     document = json.loads(out)
     assert document["scores"]["task"] == "detection"
     assert [r["name"] for r in document["rates"]][-1] == "mAP, points lost"
-    code, out, _ = command("--task-limit", "boxes=1.5")
+    code, out, _ = command("--truth", truth, "--task-limit", "map_drop=-1")
     assert code == 1 and "Task: detection" in out
+    code, _, error = command("--task-limit", "boxes=1.5")
+    assert code == 2 and "the limit boxes is a number, 0 to 1, not 1.5" in error
     code, _, error = command("--task-limit", "boxes")
     assert code == 2 and "such as boxes=0.95" in error

@@ -114,6 +114,8 @@ def test_boxes_on_the_tensor_are_brought_to_the_picture(tmp_path: Path) -> None:
         ("resize=letterbox:64x64,interpolation=cv2-area,mean=0,std=1", (30, 40)),
         ("resize=fit:64x64,canvas=80x80,mean=0,std=1", (30, 40)),
         ("resize=long:60,stride=32,mean=0,std=1", (30, 40)),
+        ("resize=affine:128x96,mean=0,std=1", (30, 40)),
+        ("resize=affine:96x160,mean=0,std=1", (50, 60)),
     ],
 )
 def test_points_go_to_the_picture_and_back(text: str, point: tuple[int, int]) -> None:

@@ -193,6 +193,21 @@ def test_instructions_are_no_latency(capsys: pytest.CaptureFixture[str]) -> None
     assert text.startswith("12.34 M ARM instructions per inference of m (qemu-arm): ")
 
 
+def test_rows_of_a_bench_say_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = ("p50_ms", "p90_ms", "p99_ms", "mean_ms", "throughput_per_s", "count")
+    run = {"threads": 1, "precision": "fp32", "batch": 1, "peak_memory_bytes": 1}
+    run["latency"] = dict.fromkeys(keys, 2)
+    runs = ({**run, "engine": "lite"}, {**run, "engine": "onnx"})
+    text = shown(latency.view(Bench("m", "cpu", runs)), capsys)
+    assert re.search(r"^ lite, 1 threads +2\.00", text, re.M)
+    runs = ({**run, "engine": "onnx"}, {**run, "engine": "onnx", "batch": 4})
+    text = shown(latency.view(Bench("m", "cpu", runs)), capsys)
+    assert re.search(r"^ onnx, 1 threads, batch 4 +2\.00", text, re.M)
+    runs = ({**run, "engine": "paddle"}, {**run, "engine": "paddle", "precision": "fp16"})
+    text = shown(latency.view(Bench("m", "gpu", runs)), capsys)
+    assert re.search(r"^ paddle, 1 threads, fp16 +2\.00", text, re.M)
+
+
 def test_boards_are_columns(capsys: pytest.CaptureFixture[str]) -> None:
     by_device = {"qemu-aarch64:pi4": 80_430_000, "qemu-aarch64:pi5": 48_700_000}
     text = shown(latency.counts(Counts(tuple(by_device), {"int8.bundle": by_device})), capsys)

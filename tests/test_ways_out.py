@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,9 @@ from click.testing import CliRunner, Result
 
 from lite_opt.cli.main import paddle_edge
 from lite_opt.conversion.convert import convert
-from lite_opt.judge.limits import Limits, limits_for
+from lite_opt.judge.limits import Limits, limits_for, task_limits_for
 from lite_opt.recipes import recipe
-from py_runner.errors import UsageError
+from py_runner.errors import ModelError, UsageError
 from py_runner.formats.bundle import Bundle
 
 
@@ -44,6 +46,43 @@ def test_limits_that_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=told):
         convert(model, tmp_path / "out", limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ('{"cosine": NaN}', "the limit cosine is a number, -1 to 1, not nan"),
+        ('{"cosine": 1.5}', "the limit cosine is a number, -1 to 1, not 1.5"),
+        ('{"max_abs_diff": -0.1}', "the limit max_abs_diff is a number, 0 or more"),
+        ('{"top1_drop": "1"}', "the limit top1_drop is a number"),
+        ('{"noise_times": Infinity}', "the limit noise_times is a number"),
+        ("[1]", "'recipe.limits' is not of its type"),
+    ],
+)
+def test_limits_that_mean_nothing_are_refused_in_a_bundle(
+    limits: str, told: str, bundle: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    document = json.loads((copy / "bundle.json").read_text())
+    document["recipe"]["limits"] = "LIMITS"
+    (copy / "bundle.json").write_text(json.dumps(document).replace('"LIMITS"', limits))
+    with pytest.raises(ModelError, match=re.escape(told)):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.5, float("inf")])
+def test_limits_of_tasks_that_mean_nothing_are_refused(value: float) -> None:
+    with pytest.raises(UsageError, match="the limit boxes is a number, 0 to 1, not"):
+        task_limits_for("detection", "fp32", boxes=value)
+    with pytest.raises(UsageError, match="the limit map_drop is a number, -100 to 100, not"):
+        task_limits_for("detection", "fp32", map_drop=1010 * value)
+    assert task_limits_for("detection", "fp32", boxes=1.0, map_drop=-100.0)
+
+
+@pytest.mark.parametrize("value", ["nan", "-1", "101", "inf"])
+def test_a_max_drop_that_means_nothing_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="max_drop is 0 to 100 percentage points"):
+        recipe("int8", max_drop=float(value))
 
 
 def test_limits_without_a_check_are_refused(model: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 #include "bundle.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <set>
 
@@ -95,14 +96,26 @@ std::optional<double> real_or_null(const json& object, const char* name) {
   return value.get<double>();
 }
 
+// A limit, within the least and most that mean something: LIMIT_RANGES of py_runner's bundle.py.
+std::optional<double> limit(const json& limits, const char* name, double least, double most) {
+  const auto value = real_or_null(limits, name);
+  if (value && !(std::isfinite(*value) && least <= *value && *value <= most)) {
+    throw Error(std::string("the limit ") + name + " is " + limits[name].dump() +
+                ", which no limit can be");
+  }
+  return value;
+}
+
 std::optional<Limits> parse_limits(const json& recipe) {
   if (!recipe.contains("limits")) return std::nullopt;
   const json& limits = recipe["limits"];
-  const auto cosine = real_or_null(limits, "cosine");
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const auto cosine = limit(limits, "cosine", -1, 1);
   if (!cosine) throw_type("cosine", "a number");
-  Limits parsed{*cosine, real_or_null(limits, "max_abs_diff"), real_or_null(limits, "top1_drop")};
+  Limits parsed{*cosine, limit(limits, "max_abs_diff", 0, kInfinity),
+                limit(limits, "top1_drop", -100, 100)};
   if (limits.contains("noise_times")) {
-    const auto times = real_or_null(limits, "noise_times");
+    const auto times = limit(limits, "noise_times", 0, kInfinity);
     if (!times) throw_type("noise_times", "a number");
     parsed.noise_times = *times;
   }

@@ -14,6 +14,7 @@ from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
 from lite_opt.views import latency
 from lite_opt.views.table import Item
+from py_runner.devices import BOARDS
 from py_runner.errors import UsageError
 from py_runner.watch import Watch
 
@@ -22,9 +23,21 @@ __all__ = ["command"]
 
 @click.command("bench", cls=opt.Command)
 @click.argument("models", metavar="BUNDLE|MODEL...", nargs=-1, required=True, type=opt.Reads())
-@opt.ENGINE
+@opt.ENGINES
 @opt.DEVICES
-@opt.ON_SERVER
+@opt.on_server(several=True)
+@click.option(
+    "--server",
+    type=opt.Reads(),
+    help="The model that a bundle was made from, for engine paddle.",
+)
+@click.option(
+    "--batch",
+    type=opt.NUMBERS,
+    default="1",
+    show_default=True,
+    help="How many samples to feed at once: numbers to compare.",
+)
 @click.option(
     "--threads",
     type=opt.NUMBERS,
@@ -50,26 +63,33 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure the latency of one sample, for one or more thread counts.
+    """Measure the latency of one sample, for one or more engines, batches and thread counts.
+
+    Several engines take turns, so that what else the machine does is not one's misfortune.
 
     On an emulated board (--device qemu-aarch64, qemu-arm, qemu-aarch64:pi5 ...) latencies are the
     emulator's and say nothing: executed ARM instructions are counted instead, on one thread. They
-    are a model of the cost, the same number each time, and not a latency. Several bundles and
-    several boards make a table.
+    are a model of the cost, the same number each time, and not a latency. Several bundles, engines
+    (native and onnx) and boards make a table.
 
     \b
     Examples:
       paddle-edge bench cat.bundle --threads 1,2,4
       paddle-edge bench inference/ --engine paddle --repeat 200
+      paddle-edge bench cat.bundle --engine lite,onnx,paddle,native --server inference/
+      paddle-edge bench inference/ --device gpu --batch 1,4,8 --precision fp32,fp16
+      paddle-edge bench cat.bundle --engine native,onnx --device qemu-aarch64:pi4
       paddle-edge bench cat.bundle --engine native --device qemu-aarch64:pi5
       paddle-edge bench fp32.bundle int8.bundle --engine native --device qemu-aarch64:pi4 \\
           --device qemu-aarch64:pi5
       paddle-edge bench inference/ --by-layer --device qemu-aarch64:pi4
     """
+    # Of several engines on an emulated board: counts, as of several boards.
+    side_by_side = "," in (options["engine"] or "") and devices[0] in BOARDS
     with watching(as_json) as watch:
         if by_layer:
             document, shown = _by_layer(models, devices, options, watch)
-        elif len(models) == len(devices) == 1:
+        elif len(models) == len(devices) == 1 and not side_by_side:
             found = bench(models[0], device=devices[0], watch=watch, **options)
             document, shown = found.to_json(), latency.view(found)
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,9 @@ from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.vote import vote
 from lite_opt.views import comparison
+from lite_opt.views.side_by_side import drawn_side_by_side
 from py_runner.errors import UsageError
+from py_runner.files.folder import check_free, whole_folder
 from py_runner.formats.pages import is_pages
 from py_runner.formats.run import Run
 
@@ -25,26 +28,20 @@ __all__ = ["command"]
 @click.argument("reference", metavar="REFERENCE_RUN", type=opt.Reads())
 @click.argument("candidates", metavar="CANDIDATE_RUN...", nargs=-1, required=True, type=opt.Reads())
 @opt.LIMITS
-@click.option(
-    "--truth",
-    type=opt.Reads(),
-    help="Labels of whole samples: boxes (COCO's .json, a folder of VOC's .xml), COCO's keypoints, "
-    "PaddleSeg's masks, PaddleOCR's lines or polygons, or a list NAME CLASS.",
-)
-@click.option(
-    "--task-limit",
-    "task_limits",
-    type=opt.NAMED_NUMBER,
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A limit of the task, such as boxes=0.95 or map_drop=1; several options for several.",
-)
+@opt.TRUTH
+@opt.TASK_LIMITS
 @click.option(
     "--common",
     is_flag=True,
     help="Judge the samples that both have, also where the candidate lacks some.",
 )
 @click.option("--html", type=opt.Writes(), help="Write the report as a page, too.")
+@click.option(
+    "--draw",
+    type=opt.Writes(),
+    help="Write the pictures here, the reference beside the candidate, differences marked.",
+)
+@click.option("--data", type=opt.Reads(), help="The pictures to draw on: what both runs were fed.")
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG
@@ -53,6 +50,8 @@ def command(
     candidates: tuple[str, ...],
     common: bool,
     html: str | None,
+    draw: str | None,
+    data: str | None,
     truth: str | None,
     task_limits: Sequence[tuple[str, float]],
     force: bool,
@@ -79,28 +78,38 @@ def command(
       paddle-edge compare server.run onnx.run x86.run arm.run
       paddle-edge compare server.run edge.run --truth instances.json --task-limit map_drop=1
       paddle-edge compare server-pages.run edge-pages.run --truth Label.txt
+      paddle-edge compare server.run edge.run --draw drawn/ --data photos/
     """
+    page = new_file(html, force=force)
+    if draw:
+        check_free(draw, force=force)
+    if draw and data is None:
+        raise UsageError("drawing needs the pictures that both runs were fed: give --data")
     if len(candidates) > 1:
         return _vote(
-            [reference, *candidates], html, as_json, limits=limits, common=common,
-            task_limits=dict(task_limits), truth=truth,
+            [reference, *candidates], {"--html": html, "--draw": draw}, as_json, limits=limits,
+            common=common, task_limits=dict(task_limits), truth=truth,
         )  # fmt: skip
     (candidate,) = candidates
     if is_pages(reference) and is_pages(candidate):
-        pages.refuse(candidate, {"--html": html, **{f"--{k}": v for k, v in limits.items()}})
+        pages.refuse(candidate, {f"--{name}": value for name, value in limits.items()})
         return pages.compare(
             reference,
             candidate,
             common=common,
             task_limits=dict(task_limits),
             truth=truth,
+            html=page,
+            draw=draw,
+            data=data,
+            force=force,
             as_json=as_json,
         )
-    page = new_file(html, force=force)
     edge = Run.open(candidate)
     wanted = limits_for(edge.precision, **limits)
+    server = Run.open(reference)
     report = compare(
-        Run.open(reference),
+        server,
         edge,
         limits=wanted,
         common=common,
@@ -109,14 +118,21 @@ def command(
     )
     if page:
         write(page, comparison.html_page(report))
+    if draw:
+        with whole_folder(draw, force=force) as folder:
+            for number, (id_, picture) in enumerate(drawn_side_by_side(server, edge, str(data))):
+                picture.save(folder / f"{number:06d}_{Path(id_).stem}.png")
     tell(report.to_json(), comparison.view(report), as_json=as_json)
     return bool(report)
 
 
-def _vote(paths: Sequence[str], html: str | None, as_json: bool, **options: Any) -> bool:
-    """Several runs judged by each other."""
-    if html is not None:
-        raise UsageError("--html is a page of two runs: leave it out of a vote")
+def _vote(
+    paths: Sequence[str], of_two: Mapping[str, str | None], as_json: bool, **options: Any
+) -> bool:
+    """Several runs judged by each other; `of_two` are options that only two runs take."""
+    given = [name for name, value in of_two.items() if value is not None]
+    if given:
+        raise UsageError(f"{given[0]} shows two runs: leave it out of a vote")
     pipelines = [path for path in paths if is_pages(path)]
     if pipelines:
         raise UsageError(f"{pipelines[0]}: is a run of a pipeline: those are compared by twos")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -51,14 +52,21 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--calibration",
     type=opt.Reads(),
-    help="Data that int8 is calibrated with: images, a list file, a folder, .npy.",
+    help="Data that int8 is calibrated with, and that weights of int8-weights can be rounded for: "
+    "images, a list file, a folder, .npy.",
 )
 @opt.CALIBRATION
 @click.option(
     "--max-drop",
     type=float,
-    help="Keep the fewest layers in float such that int8 loses at most so many points of top-1 "
-    "(without labels: of agreement), on a part of the calibration data that is held out.",
+    help="Keep the fewest multiply-adds in float such that int8 loses at most so many points of "
+    "what the task is measured by (top-1, mAP, mIoU ...; without labels: of agreement), on a part "
+    "of the calibration data that is held out.",
+)
+@click.option(
+    "--max-float",
+    type=float,
+    help="Keep at most this percentage of the multiply-adds in float, where it helps most.",
 )
 @click.option(
     "--float-layer",
@@ -77,6 +85,7 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
     help="Data to check with, in the same forms. Default: what calibration left, else random "
     "tensors.",
 )
+@opt.TRUTH
 @click.option(
     "--check-samples",
     type=opt.COUNT,
@@ -99,6 +108,7 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 @click.option("--explain", is_flag=True, help="Show what each repair and pass did to the graph.")
 @click.option("--check/--no-check", default=True, help="Compare with the server before success.")
 @opt.LIMITS
+@opt.TASK_LIMITS
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG
@@ -109,8 +119,10 @@ def command(
     target: str,
     calibrating: dict[str, Any],
     max_drop: float | None,
+    max_float: float | None,
     float_layers: tuple[str, ...],
     explain: bool,
+    task_limits: Sequence[tuple[str, float]],
     as_json: bool,
     **options: Any,
 ) -> bool:
@@ -140,7 +152,8 @@ def command(
       paddle-edge convert inference/ -o cat.bundle --target arm,x86,onnx
       paddle-edge convert inference/ -o cat.bundle --explain --no-passes fold_affine
     """
-    chosen = find_recipe(recipe, **calibrating, max_drop=max_drop, float_layers=float_layers)
+    budgets = {"max_drop": max_drop, "max_float": max_float, "float_layers": float_layers}
+    chosen = find_recipe(recipe, **calibrating, **budgets)
     targets = [name.strip() for name in target.split(",")]
     with watching(as_json) as watch:
         done = convert(
@@ -148,6 +161,7 @@ def command(
             out,
             recipe=chosen,
             target=targets,
+            task_limits=dict(task_limits),
             watch=watch,
             **options,
         )

@@ -9,7 +9,7 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
 from lite_opt.demo.demo import Demo, demo
-from lite_opt.views import answers, comparison
+from lite_opt.views import answers, comparison, pages
 from lite_opt.views.table import Item
 
 __all__ = ["command"]
@@ -31,8 +31,8 @@ __all__ = ["command"]
 def command(out: str, lines: int, force: bool, as_json: bool) -> bool:
     """Show the whole path on real models: convert, run on edge and server, compare.
 
-    PP-OCR's text direction classifier on rendered text lines, then EfficientNet-Lite0, trained
-    on ImageNet, on photographs.
+    PP-OCR's text direction classifier on rendered text lines; a rendered page that PP-OCRv4 reads,
+    drawn as both engines read it; EfficientNet-Lite0, trained on ImageNet, on photographs.
 
     \b
     Example:
@@ -47,6 +47,11 @@ def command(out: str, lines: int, force: bool, as_json: bool) -> bool:
 def _view(done: Demo) -> Iterator[Item]:
     yield from comparison.tables(done.text_lines, of="Text direction")
     yield comparison.verdict(done.text_lines)
+    yield ""
+    yield pages.side_by_side("A page of text: its lines", done.page.server, done.page.edge)
+    (equal,) = (rate for rate in done.page.report.rates if rate.name == "lines equal")
+    yield f"lines equal: {equal.value * equal.units:.0f} of {equal.units}"
+    yield pages.verdict(done.page.report)
     yield ""
     yield answers.side_by_side("Photographs: the five best classes", done.photos)
     yield comparison.verdict(done.photo_report)

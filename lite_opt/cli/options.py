@@ -28,6 +28,7 @@ __all__ = [
     "DEVICE",
     "DEVICES",
     "ENGINE",
+    "ENGINES",
     "FORCE",
     "IMAGE",
     "JSON",
@@ -35,8 +36,10 @@ __all__ = [
     "LIMITS",
     "NAMED_NUMBER",
     "NUMBERS",
-    "ON_SERVER",
     "PARAMS",
+    "TASK",
+    "TASK_LIMITS",
+    "TRUTH",
     "Command",
     "MayRead",
     "Reads",
@@ -274,12 +277,27 @@ TASK = click.option(
     help=f"What the model does: {', '.join(OPTIONS)}; with options such as threshold=0.5. "
     "Default: what the inference.yml, infer_cfg.yml or deploy.yaml beside MODEL says.",
 )
-ENGINE = click.option(
-    "--engine",
-    help="lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "
-    "boards, and x86), onnx (ONNX Runtime, on target onnx) or paddle (Paddle Inference; default "
-    "for models).",
+TRUTH = click.option(
+    "--truth",
+    type=Reads(),
+    help="Labels of whole samples: boxes (COCO's .json, a folder of VOC's .xml), COCO's keypoints, "
+    "PaddleSeg's masks, PaddleOCR's lines or polygons, or a list NAME CLASS.",
 )
+TASK_LIMITS = click.option(
+    "--task-limit",
+    "task_limits",
+    type=NAMED_NUMBER,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A limit of the task, such as boxes=0.95 or map_drop=1; several options for several.",
+)
+_ENGINES = (
+    "lite (the x86 engine of the paddlelite wheel; default for bundles), native (liblite_run: "
+    "boards, and x86), onnx (ONNX Runtime, on target onnx) or paddle (Paddle Inference; default "
+    "for models)."
+)
+ENGINE = click.option("--engine", help=_ENGINES)
+ENGINES = click.option("--engine", help=f"{_ENGINES} Several, comma separated, are compared.")
 CALIBRATION = _as_one(
     "calibrating",
     {"count": "samples"},
@@ -312,7 +330,7 @@ CALIBRATION = _as_one(
     ),
     effort=click.option(
         "--effort",
-        help="Rounding of weights: fast (default), or good, by what flows through each layer.",
+        help="How long to look for what loses least: fast (default), good, or best.",
     ),
     seed=click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
 )
@@ -341,12 +359,17 @@ DEVICES = click.option(
     default=["cpu"],
     help=f"{_DEVICES} Several emulated boards, each with a --device, are compared.  [default: cpu]",
 )
-ON_SERVER = _several(
-    click.option("--tensorrt", is_flag=True, help="Use TensorRT (engine paddle on a GPU)."),
-    click.option(
-        "--precision",
-        default="fp32",
-        show_default=True,
-        help="fp32 or fp16 (engine paddle on a GPU).",
-    ),
-)
+
+
+def on_server(*, several: bool = False) -> _Decorator:
+    """What engine paddle has on a GPU; `several` precisions are compared."""
+    more = ", or both, comma separated" if several else ""
+    return _several(
+        click.option("--tensorrt", is_flag=True, help="Use TensorRT (engine paddle on a GPU)."),
+        click.option(
+            "--precision",
+            default="fp32",
+            show_default=True,
+            help=f"fp32 or fp16 (engine paddle on a GPU){more}.",
+        ),
+    )

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lite_opt.cli.output import tell, watching
+from lite_opt.cli.output import tell, watching, write
 from lite_opt.judge.pages import compare_pages
 from lite_opt.subject import source_models
 from lite_opt.views import pages as view
-from lite_opt.views.pictures import source_of, with_lines
+from lite_opt.views.page_pictures import beside_each_other, with_lines
+from lite_opt.views.pictures import source_of
 from py_runner.errors import UsageError
 from py_runner.files.folder import whole_folder
 from py_runner.formats.pages import Pages
@@ -27,8 +28,6 @@ def refuse(path: str, options: Mapping[str, Any]) -> None:
     if given:
         raise UsageError(
             f"{path}: {given[0]} is not for pipelines: their stages say that themselves"
-            if given[0] != "--html"
-            else f"{path}: there is no page of runs of pipelines yet: leave out --html"
         )
 
 
@@ -82,15 +81,24 @@ def compare(
     common: bool,
     task_limits: Mapping[str, float],
     truth: str | None,
+    html: Path | None,
+    draw: str | None,
+    data: str | None,
+    force: bool,
     as_json: bool,
 ) -> bool:
-    """Judge one run of a pipeline against another, and show the verdict."""
-    report = compare_pages(
-        Pages.open(reference),
-        Pages.open(candidate),
-        common=common,
-        task_limits=task_limits,
-        truth=truth,
-    )
+    """Judge one run of a pipeline against another, draw both side by side where that is asked for,
+    and show the verdict."""
+    left, right = Pages.open(reference), Pages.open(candidate)
+    report = compare_pages(left, right, common=common, task_limits=task_limits, truth=truth)
+    if html:
+        write(html, view.html_page(report, left, right))
+    if draw:
+        there = {page.id for page in right.pages}
+        with whole_folder(draw, force=force) as folder:
+            for number, page in enumerate(left.pages):
+                if page.id in there:
+                    picture = beside_each_other(source_of(str(data), page.id), page.id, left, right)
+                    picture.save(folder / f"{number:06d}_{Path(page.id).stem}.png")
     tell(report.to_json(), view.verdict_view(report), as_json=as_json)
     return bool(report)

@@ -20,6 +20,7 @@ from py_runner.files.folder import check_free, whole_folder
 from py_runner.formats.pipeline import is_pipeline
 from py_runner.formats.run import Run
 from py_runner.inference import run
+from py_runner.pipeline.alone import fed_as
 from py_runner.tasks import decode, name_of
 
 __all__ = ["command"]
@@ -36,7 +37,7 @@ __all__ = ["command"]
 )
 @opt.ENGINE
 @opt.DEVICE
-@opt.ON_SERVER
+@opt.on_server()
 @click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")
 @click.option("--warmup", type=int, default=1, show_default=True, help="Unmeasured inferences.")
 @click.option("--repeat", type=int, default=1, show_default=True, help="Inferences a sample.")
@@ -72,8 +73,8 @@ __all__ = ["command"]
 @click.option(
     "--against",
     type=opt.Reads(),
-    help="Of a pipeline: a run of the same pages whose inputs each stage is fed as well, so that "
-    "`compare` tells which step makes a difference.",
+    help="A run of the same pictures, whose inputs the model, or each stage of a pipeline, is fed "
+    "as well, so that `compare` tells which step makes a difference.",
 )
 @opt.PARAMS
 @opt.IMAGE
@@ -115,6 +116,7 @@ def command(
       paddle-edge run ocr.bundle --data pages/ -o server.run --engine paddle \\
         --server detection=det/ --server direction=cls/ --server recognition=rec/
       paddle-edge run ocr.bundle --data pages/ -o edge.run --against server.run
+      paddle-edge run det.bundle --data photos/ -o edge.run --against server.run
     """
     check_free(out, force=force)
     if draw:
@@ -139,8 +141,11 @@ def command(
             **options,
         )
         return
-    if servers or against:
-        raise UsageError(f"{model}: --server and --against are for pipelines")
+    if servers:
+        raise UsageError(f"{model}: --server is for pipelines")
+    if against and data is None:
+        raise UsageError("--against feeds the pictures of another run: give --data")
+    other = Run.open(against) if against else None
     warnings: list[str] = []
     with opened(model, engine=engine, device=device, **beside) as subject:
         if draw:
@@ -155,6 +160,9 @@ def command(
                 watch=replace(watch, warn=warnings.append),
                 **options,
             )
+            if other is not None:
+                how = {**options, "engine": subject.engine, "device": device, "watch": watch}
+                done = replace(done, fed=fed_as(subject.model, str(data), done, other, **how))
     done.save(out, force=force)
     if draw:
         _draw(done, subject, str(data), draw, force=force)
@@ -181,7 +189,9 @@ def _decoded(done: Run, subject: Subject, top: int, warnings: list[str]) -> list
 def _draw(done: Run, subject: Subject, data: str, folder: str, *, force: bool) -> None:
     """Write the pictures of a run with what was found, numbered as its samples."""
     assert subject.image is not None  # `check_drawable` has seen to it
-    pictures = annotated(done, data, subject.image, subject.model.inputs, subject.labels)
+    pictures = annotated(
+        done, data, subject.image, [spec.name for spec in subject.model.inputs], subject.labels
+    )
     with whole_folder(folder, force=force) as place:
         for number, (id_, picture) in enumerate(pictures):
             picture.save(place / f"{number:06d}_{Path(id_).stem}.png")

@@ -33,6 +33,8 @@ __all__ = ["command"]
 @opt.PARAMS
 @opt.IMAGE
 @opt.LABELS
+@opt.TASK
+@opt.TRUTH
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG
@@ -46,9 +48,10 @@ def command(
 ) -> None:
     """Say which layers lose most when they are computed in int8.
 
-    Each layer alone is quantized, the others stay in float; what that does to the model's first
-    output is measured on the server engine. Layers come worst first: give their names to
-    `convert --float-layer`, or let `convert --max-drop` choose.
+    Each layer alone is quantized, the others stay in float; what that costs is measured on the
+    server engine, in points of what the model's task is judged by: boxes, masks, lines or classes
+    that come out otherwise, or with --truth mAP, mIoU and accuracy. Layers come worst first: give
+    their names to `convert --float-layer`, or let `convert --max-float` or `--max-drop` choose.
 
     \b
     Examples:

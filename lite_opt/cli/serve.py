@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from py_runner.errors import UsageError
 
 __all__ = ["command"]
 
+# The extra `serve`; grpcio has no wheels for some boards, and is left alone without gRPC.
+_PACKAGES = ("starlette", "uvicorn", "prometheus_client", "python_multipart")
 _NUMBER = click.FloatRange(min=0, min_open=True)
 
 
@@ -90,7 +93,7 @@ _NUMBER = click.FloatRange(min=0, min_open=True)
     show_default=True,
     help="Of the server engine: cpu, cpu+onednn, gpu or gpu:N.",
 )
-@opt.ON_SERVER
+@opt.on_server()
 @click.option("--token-file", type=opt.Reads(), help="Requests have to bear what is in this file.")
 @click.option("--tls-cert", type=opt.Reads(), help="Certificate chain, PEM.")
 @click.option("--tls-key", type=opt.Reads(), help="Its key, PEM, without a passphrase.")
@@ -125,13 +128,14 @@ def command(
           --tls-cert chain.pem --tls-key key.pem
     """
     try:
+        for package in _PACKAGES if no_grpc else (*_PACKAGES, "grpc"):
+            import_module(package)
         from lite_opt.serving.metrics import Metrics
         from lite_opt.serving.opening import Choices, opened_models
         from lite_opt.serving.server import serve
-
-        metrics = Metrics()
     except ImportError as error:
         raise UsageError(f"serving needs {error.name}: pip install 'paddle-edge[serve]'") from None
+    metrics = Metrics()
     settings = Settings(
         host=host,
         port=port,

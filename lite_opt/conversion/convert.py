@@ -11,12 +11,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lite_opt.conversion import judges
+from lite_opt.conversion.costs import family_costs
 from lite_opt.conversion.judges import Case, CheckFailedError, Verdicts
 from lite_opt.conversion.onnx import make_onnx
 from lite_opt.conversion.plan import CHECK_SAMPLES, Material, Plan, fix_shapes
@@ -25,6 +26,7 @@ from lite_opt.conversion.steps import Models, make_bundle, make_models
 from lite_opt.conversion.ways_out import WaysOut, ways_out
 from lite_opt.judge.compare import Report
 from lite_opt.judge.layers.offsets import centre, said_of
+from lite_opt.judge.limits import task_limits_for
 from lite_opt.judge.sensitivity import FloatLayers
 from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.optimizer import Optimizer
@@ -36,11 +38,12 @@ from lite_opt.passes.repair import Effect, repair
 from lite_opt.passes.rule import Change
 from lite_opt.recipes import QUANTIZED, Recipe
 from lite_opt.recipes import recipe as find_recipe
-from py_runner.errors import PaddleEdgeError
+from py_runner.errors import EngineError, PaddleEdgeError
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, save_samples
 from py_runner.formats.run import Run
 from py_runner.inference import run
+from py_runner.tasks import name_of
 from py_runner.tensors import TensorSpec
 from py_runner.watch import QUIET, Watch
 
@@ -57,7 +60,8 @@ class Conversion:
     `report` is the verdict of the self-check on the recipe, None without one. `refused` says how an
     ARM engine that was asked refused the model: there is no bundle then. `float_layers` says which
     layers `max_drop` kept in float, `advice` what of the network may be why the check failed (the
-    layer that an ARM engine gets wrong, a normalisation of large means),
+    layer that an ARM engine gets wrong, a normalisation of large means), `float_costs` what keeping
+    them in float costs on boards (`costs.family_costs`),
     `effects` what each repair and pass did to the graph, `ways_out` what would pass where a limit
     was missed.
     """
@@ -70,6 +74,7 @@ class Conversion:
     advice: str = ""
     effects: tuple[Effect, ...] = ()
     ways_out: WaysOut | None = None
+    float_costs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return self.bundle is not None and self.bundle.check["status"] != "unjudged"
@@ -95,6 +100,8 @@ def convert(
     without: Collection[str] = (),
     lite: str = RELEASES[-1],
     limits: Mapping[str, float | None] | None = None,
+    truth: str | Path | None = None,
+    task_limits: Mapping[str, float] | None = None,
     force: bool = False,
     look_on: bool = True,
     watch: Watch = QUIET,
@@ -113,7 +120,8 @@ def convert(
         labels: a file with one class name, or one character of a dictionary, a line.
         task: what the model does, `NAME[,KEY=VALUE...]`, see `task_spec`; by default what that
             file says.
-        calibration: the data set that recipe int8 is calibrated with.
+        calibration: the data set that recipe int8 is calibrated with; recipe int8-weights, which
+            needs none, rounds weights for it.
         samples: a data set to check with; by default what calibration left of its data set, or
             seeded random tensors.
         check_samples: how many of them the bundle keeps and the check uses; recipe int8 is judged
@@ -127,6 +135,10 @@ def convert(
             later one is refused.
         limits: how far the result may be from the model, by the names of `Limits`; those not given
             are the recipe's own. An fp32 twin is held to the limits of fp32.
+        truth: labels of whole samples, of calibration data as well, in a file as the task takes
+            them: what int8 loses is then told in mAP, mIoU or right lines.
+        task_limits: replace those of the task in the recipe's precision (`task_limits_for`), by
+            which rounded models are judged on real samples.
         look_on: where a limit is missed, look for what would pass: that takes a while.
         watch: is told of each step, how far long work has come, and what speaks against the result.
 
@@ -145,9 +157,11 @@ def convert(
         check=check,
         save_quantized=None if save_quantized is None else Path(save_quantized),
         force=force,
-        reads=(model, params, labels, image),
+        reads=(model, params, labels, image, truth),
         release=lite,
         limits=limits or {},
+        truth=None if truth is None else Path(truth),
+        task_limits=task_limits or {},
     )
     if plan.onnx:
         check_installed(runs=check)
@@ -159,6 +173,7 @@ def convert(
         fix_shapes(program, input_shape or {})
         source = Source.of(program, image=image, labels=labels, task=task)
         chosen = plan.recipe_for(source)
+        task_limits_for(name_of(source.task), chosen.name, **plan.task_limits)
         if chosen is QUANTIZED:
             watch.say("the model is quantized already: its own scales are kept")
         outputs = tuple(program.outputs)
@@ -193,14 +208,25 @@ def convert(
                 _again, model, params=params, image=image, labels=labels, target=target,
                 check_samples=check_samples, input_shape=input_shape, check_shape=check_shape,
             )  # fmt: skip
-            ways = ways_out(failed, models, data.judged, plan, again, watch) if look_on else None
+            ways = (
+                ways_out(failed, models, data.judged, plan, source, again, watch)
+                if look_on
+                else None
+            )
             return Conversion(
                 None, failed.report, changes, float_layers, failed.refused, advice, tuple(effects),
                 ways,
             )  # fmt: skip
+    costs = {}
+    if float_layers is not None and plan.check and "arm" in plan.lite:
+        try:
+            costs = family_costs(models, data.judged[0], watch=watch)
+        except EngineError as error:
+            watch.warn(f"instructions were not counted: {error}")
     return Conversion(
-        Bundle.open(plan.out), verdicts.report, changes, float_layers, effects=tuple(effects)
-    )
+        Bundle.open(plan.out), verdicts.report, changes, float_layers, effects=tuple(effects),
+        float_costs=costs,
+    )  # fmt: skip
 
 
 def _again(model: str | Path, recipe: str, **arguments: Any) -> Report | None:
@@ -252,7 +278,10 @@ class _Made:
                 bundle = replace(bundle, samples=save_samples(folder, judged[:kept]))
             case = None
             if plan.check:
-                case = Case(source, models, judged, kept, reference, watch, limits, look_on)
+                case = Case(
+                    source, models, judged, kept, reference, watch, limits, look_on,
+                    real=not self.data.drawn, truth=plan.truth, task_limits=plan.task_limits,
+                )  # fmt: skip
                 verdicts = Verdicts(simulation=judges.simulation(case))
                 if plan.lite:
                     verdicts = replace(verdicts, x86=judges.x86(case, folder, bundle, doubt))

@@ -1,4 +1,6 @@
-"""What each layer of a model costs on an emulated board, measured on programs of one layer each."""
+"""What a model costs on an emulated board: each layer, measured on programs of one layer each, and
+what keeping layers in float costs the whole.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lite_opt.conversion.steps import Models
 from lite_opt.judge.layers.graph import Graph, Layer
 from lite_opt.lite.part import part
 from lite_opt.model.program import Op, Program
@@ -16,9 +19,39 @@ from py_runner.files.folder import temporary_folder
 from py_runner.tensors import Sample
 from py_runner.watch import QUIET, Watch
 
-__all__ = ["LayerCost", "layer_costs"]
+__all__ = ["FAMILIES", "LayerCost", "family_costs", "layer_costs"]
+
+# A board of each family of int8 kernels: without dot product, and with.
+FAMILIES = {"Pi 4": "qemu-aarch64:pi4", "Pi 5": "qemu-aarch64:pi5"}
 
 _Shapes = dict[str, tuple[int, ...]]
+
+
+def family_costs(
+    models: Models, sample: Sample, *, watch: Watch = QUIET
+) -> dict[str, dict[str, int]]:
+    """Board of FAMILIES -> ARM instructions of one inference of a calibrated model: in "fp32", with
+    every layer in "int8", and "mixed" as the recipe has it. Boards that are not there are left out.
+
+    Raises EngineError where a board refuses one.
+    """
+    boards = {name: BOARDS[device] for name, device in FAMILIES.items()}
+    boards = {name: board for name, board in boards.items() if not board.missing()}
+    if not boards or models.mixed is None or models.quantized is None:
+        return {}
+    programs = {
+        "fp32": (models.program, RECIPES["fp32"]),
+        "int8": (models.mixed.program, models.recipe),
+        "mixed": (models.quantized, models.recipe),
+    }
+    costs: dict[str, dict[str, int]] = {name: {} for name in boards}
+    for done, (kind, (program, recipe)) in enumerate(programs.items(), start=1):
+        with temporary_folder() as folder:
+            model = part(program, "arm", recipe, folder)
+            for name, board in boards.items():
+                costs[name][kind] = board.count_instructions(model, sample)
+        watch.step("counting instructions", done, len(programs))
+    return costs
 
 
 @dataclass(frozen=True)

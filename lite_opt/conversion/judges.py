@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lite_opt.conversion.steps import Models, make_target
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.layers import first_difference
 from lite_opt.judge.layers.culprit import culprit_on
-from lite_opt.judge.limits import Limits, limits_for
+from lite_opt.judge.limits import ROUNDED, Limits, limits_for
 from lite_opt.judge.noise import noise_of_server
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.lite.part import part, patience_s
@@ -35,6 +35,7 @@ from py_runner.files.folder import temporary_folder
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.inference import run
+from py_runner.tasks import name_of
 from py_runner.tensors import Model, Sample
 from py_runner.watch import Watch
 
@@ -65,7 +66,8 @@ class Case:
     """What the judges have in common. `reference` is what the source model answered to `samples`
     on the server engine; engines that are slow get the first `kept` of them. `limits` are those of
     the recipe: what has its precision is held to them, an fp32 twin to those of fp32. `look_on` is
-    whether to look for the layer that an ARM engine gets wrong."""
+    whether to look for the layer that an ARM engine gets wrong; `real` is whether the samples are
+    such as the model is for, `truth` the file of their labels or None."""
 
     source: Source
     models: Models
@@ -75,6 +77,9 @@ class Case:
     watch: Watch
     limits: Limits
     look_on: bool = True
+    real: bool = False
+    truth: Path | None = None
+    task_limits: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def noise(self) -> dict[str, float]:
@@ -136,17 +141,30 @@ class Case:
     def compared(self, reference: Run, answers: Run) -> Report:
         """The report on an engine's answers, by the server's noise where they are far off.
 
-        Tensors that agree prove more than a task on a few samples does. Those of boxes say nothing
-        where two of nearly the same score change places: then the boxes themselves are judged.
+        Tensors that agree prove more than a task on a few samples does; but rounded ones never
+        agree that well, and are judged by the task where the samples are real: a limit of it that
+        the samples do not decide about is then none. Tensors of boxes say nothing where two of
+        nearly the same score change places: then the boxes themselves are judged.
         """
         own = answers.precision == self.models.recipe.name
         limits = self.limits if own else limits_for(answers.precision)
         plain = replace(reference, task=None), replace(answers, task=None)
         report = self._of_tensors(*plain, limits)
-        if report or (reference.task or {}).get("name") != "detection":
+        rounded = self.real and answers.precision in ROUNDED
+        if not rounded and (report or name_of(reference.task) != "detection"):
             return report
-        by_task = compare(reference, answers, limits=limits)
-        return by_task if by_task.scores is not None and by_task.scores.judged else report
+        given: dict[str, Any] = (
+            {"truth": self.truth, "task_limits": self.task_limits} if rounded else {}
+        )
+        by_task = compare(reference, answers, limits=limits, **given)
+        if by_task.scores is None or not by_task.scores.judged:
+            return report
+        if not report or any(rate.broken and rate.decided for rate in by_task.rates):
+            return by_task
+        doubts = tuple(by_task.scores.undecided)
+        return replace(
+            report, rates=by_task.rates, scores=by_task.scores, warnings=report.warnings + doubts
+        )
 
     def _of_tensors(self, reference: Run, answers: Run, limits: Limits) -> Report:
         report = compare(reference, answers, limits=limits)
@@ -267,6 +285,7 @@ def _figures(report: Report) -> dict[str, Any]:
     return {
         "samples": report.samples,
         "top1_agreement": report.top1_agreement,
+        **({"rates": {rate.name: rate.value for rate in report.rates}} if report.scores else {}),
         "outputs": [
             {
                 "name": o.name,

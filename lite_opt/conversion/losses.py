@@ -26,16 +26,19 @@ def layer_losses(
     params: str | Path | None = None,
     image: str | Path | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
+    truth: str | Path | None = None,
     watch: Watch = QUIET,
 ) -> tuple[LayerLoss, ...]:
     """What computing each layer alone in int8 costs, worst first: see `sensitivity`.
 
-    Arguments and errors are those of `convert`; `samples` is how many to measure with, held out
+    Arguments and errors are those of `convert`, what is lost is told by the model's task, with
+    labels where there are (`Metric`); `samples` is how many to measure with, held out
     from the calibration where its data set is large enough.
     """
     watch.say(f"reading {model}")
     program = load(model, params=params)
-    source = Source.of(program, image=image, labels=labels)
+    source = Source.of(program, image=image, labels=labels, task=task)
     if source.precision == "int8":
         raise UsageError(f"{model}: is quantized already: measure the float model")
     data = Material.for_calibration(source, recipe, calibration)
@@ -47,4 +50,4 @@ def layer_losses(
     watch.say(
         f"quantizing each of {len(quantized.layers)} layers alone, on {len(measured)} samples"
     )
-    return sensitivity(quantized, measured, watch=watch)
+    return sensitivity(quantized, measured, metric=source.metric(truth), watch=watch)

@@ -14,7 +14,7 @@ from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.targets import LITE, TARGETS, cannot
 from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibration_warnings
-from lite_opt.recipes import QUANTIZED, Recipe
+from lite_opt.recipes import QUANTIZED, Calibration, Recipe
 from py_runner.data.dataset import dataset
 from py_runner.data.labels import class_names
 from py_runner.data.mentions import with_mentioned
@@ -49,6 +49,8 @@ class Plan:
     reads: tuple[str | Path | None, ...]
     release: str = RELEASES[-1]
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    truth: Path | None = None
+    task_limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -56,6 +58,10 @@ class Plan:
         given = [name for name, value in self.limits.items() if value is not None]
         if given and not self.check:
             raise UsageError(f"nothing is compared without a check: leave {', '.join(given)} out")
+        if self.truth is not None and self.samples is None and self.calibration is None:
+            raise UsageError(
+                f"{self.truth}: labels are of samples: give them with --samples or --calibration"
+            )
         unknown = [t for t in self.target if t not in TARGETS]
         if unknown or not self.target:
             raise UsageError(f"unknown target '{', '.join(unknown)}': choose {', '.join(TARGETS)}")
@@ -76,8 +82,9 @@ class Plan:
                 "those in use, about 100 samples"
             )
         if recipe.calibration is None:
+            unused = None if recipe.quant_type == "QUANT_INT8" else self.calibration
             for option, value in (
-                ("calibration", self.calibration),
+                ("calibration", unused),
                 ("save-quantized", self.save_quantized),
             ):
                 if value is not None:
@@ -118,12 +125,13 @@ class Plan:
 @dataclass(frozen=True)
 class Material:
     """The data of a conversion: what to calibrate with, what is held out from that, and what
-    judges the result."""
+    judges the result; `drawn` is whether that is random tensors."""
 
     calibration: list[Sample] = field(default_factory=list)
     held_out: list[Sample] = field(default_factory=list)
     judged: list[Sample] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
+    drawn: bool = False
 
     @classmethod
     def gather(
@@ -135,7 +143,7 @@ class Material:
     ) -> Material:
         """Read the data of a plan; `shapes` are those of random tensors."""
         count = plan.check_samples
-        if recipe.calibration is not None and plan.check:
+        if plan.calibration is not None and plan.check:
             count = max(count, _JUDGED_SAMPLES)
         data = cls.for_calibration(source, recipe, plan.calibration)
         warnings = [*filter(None, [source.warning]), *data.warnings]
@@ -158,13 +166,15 @@ class Material:
             judged = random_samples(
                 source.inputs, count=count, image=source.image, shapes=shapes, draws=source.draws
             )
-        return cls(data.calibration, data.held_out, judged, tuple(warnings))
+        drawn = plan.samples is None and not data.calibration
+        return cls(data.calibration, data.held_out, judged, tuple(warnings), drawn)
 
     @classmethod
     def for_calibration(cls, source: Source, recipe: Recipe, path: str | Path | None) -> Material:
-        """What the recipe calibrates with, drawn by its seed, and what is left of the data set."""
-        settings = recipe.calibration
-        if settings is None or path is None:
+        """What the recipe calibrates with, or rounds weights for, drawn by its seed, and what is
+        left of the data set."""
+        settings = recipe.calibration or Calibration()
+        if path is None:
             return cls()
         data = dataset(
             path,

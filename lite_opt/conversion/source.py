@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lite_opt.judge.metric import Metric
 from lite_opt.model.draws import draws_of
 from lite_opt.model.load import load, save
 from lite_opt.model.program import ModelFiles, Program
@@ -129,6 +130,10 @@ class Source:
             None if self.labels is None else tuple(self.labels),
             None if self.image is None else self.image.to_json(),
         )
+
+    def metric(self, truth: str | Path | None = None) -> Metric:
+        """By what its answers are judged; `truth` holds labels of whole samples."""
+        return Metric(self.task, self.labels, None if truth is None else Path(truth))
 
 
 def _fitting(spec: ImageSpec | None, inputs: Sequence[TensorSpec]) -> ImageSpec | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from lite_opt.conversion.plan import Material, Plan
 from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
+from lite_opt.judge.metric import Metric
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
 from lite_opt.lite.optimizer import NoKernelError, Optimizer
 from lite_opt.lite.part import target_of
@@ -23,7 +24,8 @@ from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.correct import corrected
 from lite_opt.quant.equalise import Equalised, equalise, write_equalised
 from lite_opt.quant.mixed import Quantized
-from lite_opt.quant.reconstruct import reconstructed
+from lite_opt.quant.ranges import searched
+from lite_opt.quant.reconstruct import reconstructed, round_weights_for
 from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import dequantized
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
@@ -35,6 +37,10 @@ from py_runner.formats.nb import NbFile
 from py_runner.watch import Watch
 
 __all__ = ["Models", "calibrated", "make_bundle", "make_models", "make_target"]
+
+
+# On how many samples it is observed how the inputs of a layer go together, by effort.
+_OBSERVED = {"good": 32, "best": 128}
 
 
 @dataclass(frozen=True)
@@ -69,15 +75,20 @@ def make_models(
     if recipe is QUANTIZED:
         return Models(dequantized(program), program, recipe), None
     if recipe.calibration is not None:
-        mixed, recipe, found = _quantize(program, recipe, data, watch)
+        mixed, recipe, found = _quantize(program, recipe, data, source.metric(plan.truth), watch)
         assert recipe.calibration is not None
         quantized = mixed.with_float(set(recipe.calibration.float_layers))
         if plan.save_quantized is not None:
             with whole_folder(plan.save_quantized, force=plan.force) as folder:
                 _save_quantized(quantized, mixed.equalised, source, folder)
         return Models(program, quantized, recipe, mixed), found
-    rounded = round_weights(program) if recipe.quant_type == "QUANT_INT8" else None
-    return Models(program, rounded, recipe), None
+    if recipe.quant_type != "QUANT_INT8":
+        return Models(program, None, recipe), None
+    if not data.calibration:
+        return Models(program, round_weights(program), recipe), None
+    rounded, count = round_weights_for(program, data.calibration, watch=watch)
+    watch.say(f"rounded the weights of {count} layers for what they put out")
+    return Models(program, rounded, replace(recipe, rounded_for=len(data.calibration))), None
 
 
 def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -> Quantized:
@@ -91,8 +102,12 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
         watch.say(f"equalised the channels of {len(equalised)} activations")
     full = calibrate(program, data.calibration, settings, watch=watch)
     quantized = replace(Quantized.of(full, program), equalised=tuple(equalised))
-    if settings.effort == "good":
-        quantized, rounded = reconstructed(quantized, data.calibration, watch=watch)
+    if settings.effort == "best":
+        quantized, moved = searched(quantized, data.calibration, watch=watch)
+        watch.say(f"moved the ranges of {moved} activations")
+    if settings.effort != "fast":
+        most = _OBSERVED[settings.effort]
+        quantized, rounded = reconstructed(quantized, data.calibration, most=most, watch=watch)
         watch.say(f"rounded the weights of {rounded} layers for what they put out")
     if settings.correct_bias:
         quantized = corrected(quantized, data.calibration)
@@ -101,7 +116,7 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
 
 
 def _quantize(
-    program: Program, recipe: Recipe, data: Material, watch: Watch
+    program: Program, recipe: Recipe, data: Material, metric: Metric, watch: Watch
 ) -> tuple[Quantized, Recipe, FloatLayers | None]:
     """The calibrated program; the recipe with the layers that stay in float, and how they were
     found."""
@@ -110,15 +125,17 @@ def _quantize(
     quantized = calibrated(program, recipe, data, watch)
     quantized.check(settings.float_layers)
     found = None
-    if settings.max_drop is not None:
-        watch.say(
-            f"looking for the layers to keep in float, on {len(data.held_out)} samples held out"
-        )
+    if settings.max_drop is not None or settings.max_float is not None:
+        samples = data.held_out or data.calibration
+        kind = "samples held out" if data.held_out else "samples of the calibration"
+        watch.say(f"looking for the layers to keep in float, on {len(samples)} {kind}")
         found = choose_float_layers(
             quantized,
-            data.held_out,
+            samples,
             settings.max_drop,
+            max_float=settings.max_float,
             always=settings.float_layers,
+            metric=metric,
             watch=watch,
         )
         settings = replace(settings, float_layers=found.layers)
@@ -126,7 +143,11 @@ def _quantize(
     if floats >= {layer.layer for layer in quantized.layers}:
         raise ConvertError(
             f"{program.files.model}: no layer is left in int8"
-            + (f": within {settings.max_drop:g} points there is none" if found else "")
+            + (
+                f": within {settings.max_drop:g} points there is none"
+                if settings.max_drop is not None
+                else ""
+            )
             + "; use recipe int8-weights or fp16"
         )
     return quantized, replace(recipe, calibration=settings), found

@@ -9,9 +9,11 @@ from typing import Any
 
 from lite_opt.conversion.judges import CheckFailedError
 from lite_opt.conversion.plan import Plan
+from lite_opt.conversion.source import Source
 from lite_opt.conversion.steps import Models
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import Limits
+from lite_opt.judge.metric import Metric
 from lite_opt.judge.sensitivity import LayerLoss, layers_within, sensitivity
 from lite_opt.quant.mixed import Quantized
 from py_runner.errors import PaddleEdgeError
@@ -32,7 +34,7 @@ _OF_INT8 = (
     *("--calibration", "--calibration-samples", "--algorithm", "--per-tensor", "--seed"),
     *("--equalise", "--no-equalise", "--correct-bias", "--no-correct-bias"),
     "--effort",
-    *("--max-drop", "--float-layer", "--save-quantized"),
+    *("--max-drop", "--max-float", "--float-layer", "--save-quantized"),
 )
 _OF_LIMITS = ("--cosine", "--max-abs-diff", "--top1-drop")
 # More samples hardly change which layers are worst.
@@ -66,6 +68,7 @@ def ways_out(
     models: Models,
     samples: Sequence[Sample],
     plan: Plan,
+    source: Source,
     again: Callable[..., Report | None],
     watch: Watch,
 ) -> WaysOut | None:
@@ -79,8 +82,9 @@ def ways_out(
     watch.say("a limit is missed: looking for what would pass")
     worst: tuple[LayerLoss, ...] = ()
     ways: list[WayOut] = []
+    metric = source.metric(plan.truth) if report.scores is not None else Metric()
     if models.mixed is not None and report.candidate["engine"] == "paddle":
-        worst, found = _float_layers(models, models.mixed, samples, report.limits, watch)
+        worst, found = _float_layers(models, models.mixed, samples, report, metric, watch)
         ways += found
     ways += _other_recipes(recipe.name, plan, again)
     ways += _other_limits(failed.pair, report)
@@ -88,24 +92,35 @@ def ways_out(
 
 
 def _float_layers(
-    models: Models, mixed: Quantized, samples: Sequence[Sample], limits: Limits, watch: Watch
+    models: Models,
+    mixed: Quantized,
+    samples: Sequence[Sample],
+    report: Report,
+    metric: Metric,
+    watch: Watch,
 ) -> tuple[tuple[LayerLoss, ...], list[WayOut]]:
     """The layers that lose most, and which to keep in float."""
     settings = models.recipe.calibration
     assert settings is not None
     try:
-        losses = sensitivity(mixed, samples[:_RANKING_SAMPLES], watch=watch)
+        losses = sensitivity(mixed, samples[:_RANKING_SAMPLES], metric=metric, watch=watch)
         found = layers_within(
-            mixed, samples, limits, losses, most=_MOST_FLOAT_LAYERS, always=settings.float_layers
+            mixed,
+            samples,
+            report.limits,
+            losses,
+            most=_MOST_FLOAT_LAYERS,
+            always=settings.float_layers,
+            metric=metric,
         )
     except PaddleEdgeError:
         return (), []
     if found is None:
         return losses, []
-    layers, report = found
+    layers, passed = found
     options = tuple(word for layer in layers for word in ("--float-layer", layer))
     many = f"{len(layers)} of {len(mixed.layers)} layers more in float"
-    return losses, [WayOut(options, ("--max-drop",), f"{many}: {_words(report)}")]
+    return losses, [WayOut(options, ("--max-drop",), f"{many}: {_words(passed)}")]
 
 
 def _other_recipes(recipe: str, plan: Plan, again: Callable[..., Report | None]) -> list[WayOut]:
@@ -166,4 +181,6 @@ def _words(report: Report) -> str:
         said.append(f"top-1 agreement {100 * report.top1_agreement:.2f} %")
     if report.accuracy is not None:
         said.append(f"top-1 accuracy falls by {report.accuracy['drop']:.2f} points")
+    if report.scores is not None:
+        said += [f"{rate.name} {rate.value:.4g}" for rate in report.rates if rate.limit is not None]
     return f"{', '.join(said)} of {report.samples} samples"

@@ -1,6 +1,7 @@
-"""`paddle-edge demo`: the whole path on two trained models, with everything left on disk.
+"""`paddle-edge demo`: the whole path on trained models, with everything left on disk.
 
 text-direction/    PP-OCR's direction classifier on rendered text lines with known labels
+page/              a rendered page, read by PP-OCRv4 and drawn, edge beside server
 photographs/       EfficientNet-Lite0, trained on ImageNet, on photographs
 """
 
@@ -15,6 +16,7 @@ from lite_opt.conversion.convert import convert
 from lite_opt.conversion.source import Source
 from lite_opt.demo.efficientnet_lite import efficientnet_lite0
 from lite_opt.demo.packages import imagenet_labels, ocr_model, photos
+from lite_opt.demo.page import PageRead, read_page
 from lite_opt.demo.text_lines import TEXT_LINE_LABELS, write_text_lines
 from lite_opt.judge.compare import Report, compare
 from lite_opt.model.load import load
@@ -35,23 +37,26 @@ _LEAST_LINES = 2
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo found: a report on each model, and the five best classes of each photo as
-    pairs (server, edge). `bool(demo)` is whether both models pass. `paths` says what lies where.
+    """What the demo found: a report on each model, what was read on the page, and the five best
+    classes of each photo as pairs (server, edge). `bool(demo)` is whether all pass. `paths` says
+    what lies where.
     """
 
     text_lines: Report
+    page: PageRead
     photo_report: Report
     photos: list[tuple[dict[str, Any], dict[str, Any]]]
     paths: dict[str, str]
 
     def __bool__(self) -> bool:
-        return bool(self.text_lines and self.photo_report)
+        return bool(self.text_lines and self.page.report and self.photo_report)
 
     def to_json(self) -> dict[str, Any]:
         """All of it, for --json."""
         return {
             "passed": bool(self),
             "text_lines": self.text_lines.to_json(),
+            "page": self.page.report.to_json(),
             "photo_report": self.photo_report.to_json(),
             "photos": [{"server": server, "edge": edge} for server, edge in self.photos],
             "paths": self.paths,
@@ -65,7 +70,7 @@ def demo(
     force: bool = False,
     watch: Watch = QUIET,
 ) -> Demo:
-    """Convert both models, run them on server and edge engine, compare, and keep everything.
+    """Convert the models, run them on server and edge engine, compare, and keep everything.
 
     Args:
         out: a folder to make: bundles, runs, reports, and the rendered lines.
@@ -87,6 +92,9 @@ def demo(
             ocr_model("cls"), text, data, watch, image="ppocr-cls", labels=names
         )
 
+        (folder / "page").mkdir()
+        page = read_page(folder / "page", text / "bundle", watch)
+
         watch.say("photographs: EfficientNet-Lite0 becomes a Paddle model")
         pictures = folder / "photographs"
         (pictures / "images").mkdir(parents=True)
@@ -98,6 +106,7 @@ def demo(
         best = [TASKS["classification"].decode(answers, labels) for answers in (server, edge)]
     return Demo(
         text_report,
+        page,
         photo_report,
         list(zip(*best)),
         {
@@ -106,6 +115,7 @@ def demo(
             f"{out / 'photographs'}/{{server,edge}}.run",
             "reports": f"{out / 'text-direction/report.html'}, {out / 'photographs/report.html'}",
             "text lines": str(out / "lines"),
+            "page, drawn": str(out / "page/page.png"),
         },
     )
 

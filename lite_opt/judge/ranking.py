@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lite_opt.judge.rates import Rate, share
+from lite_opt.judge.rates import Rate, bootstrapped, share
 
 __all__ = ["Ranking", "rank", "rates_of"]
 
@@ -22,13 +22,15 @@ _FEW = 5  # top-5 says nothing where there are no more classes
 
 @dataclass(frozen=True)
 class Ranking:
-    """See `lite_opt.judge.compare.Report`; `disagreeing` holds places of samples."""
+    """See `lite_opt.judge.compare.Report`; `disagreeing` holds places of samples, and `right` says
+    of each labelled one whether the reference and the candidate put its class first."""
 
     top1_agreement: float
     top5_agreement: float | None
     accuracy: dict[str, float] | None
     disagreeing: tuple[int, ...]
     samples: int
+    right: tuple[tuple[bool, bool], ...] = ()
 
 
 def rank(pairs: Sequence[tuple[_Array, _Array]], labels: Sequence[int | None]) -> Ranking:
@@ -61,11 +63,13 @@ def rank(pairs: Sequence[tuple[_Array, _Array]], labels: Sequence[int | None]) -
         accuracy,
         tuple(i for i, same in enumerate(agree) if not same),
         len(agree),
+        tuple((bool(left), bool(right)) for left, _, right, _ in hits),
     )
 
 
-def rates_of(ranking: Ranking | None) -> tuple[Rate, ...]:
-    """Shares of classes that agree, or are right, with their intervals."""
+def rates_of(ranking: Ranking | None, top1_drop: float | None = None) -> tuple[Rate, ...]:
+    """Shares of classes that agree, or are right, with their intervals; and the points of top-1
+    accuracy lost, at most `top1_drop`, whose interval is of the same draws for both runs."""
     if ranking is None:
         return ()
     shares = {"top-1 agreement": ranking.top1_agreement, "top-5 agreement": ranking.top5_agreement}
@@ -80,7 +84,17 @@ def rates_of(ranking: Ranking | None) -> tuple[Rate, ...]:
         for name, value in shares.items()
         if value is not None
     ]
+    if ranking.right:
+        rates.append(_lost(np.array(ranking.right, np.float64), top1_drop))
     return tuple(rate for rate in rates if rate is not None)
+
+
+def _lost(right: _Array, limit: float | None) -> Rate:
+    def drop(weights: _Array) -> float:
+        return float(weights @ (right[:, 0] - right[:, 1]) / weights.sum()) * 100
+
+    name = "top-1 accuracy, points lost"
+    return bootstrapped(name, drop, len(right), limit=limit, at_most=True, largest=100.0)
 
 
 def _top(rows: _Array) -> _Array:

@@ -55,6 +55,15 @@ class Rate:
         return self.value > self.limit if self.at_most else self.value < self.limit
 
     @property
+    def failure(self) -> str:
+        """What is said of a value on the wrong side of its limit."""
+        return (
+            f"{self.name}: {self.value:.4g} is {'above' if self.at_most else 'below'} "
+            f"{self.limit:g} (95 % interval {self.low:.4g} to {self.high:.4g}, {self.units} "
+            f"{self.unit})"
+        )
+
+    @property
     def decided(self) -> bool:
         """Whether the whole interval is on one side of the limit."""
         if self.limit is None:

@@ -10,9 +10,10 @@ import numpy as np
 
 from lite_opt.judge.rates import Rate, share
 from py_runner.formats.pages import Line, Page, Pages, StageInfo
+from py_runner.formats.run import Run
 from py_runner.pipeline.fed import STEPS, same_lines
 
-__all__ = ["Step", "guilty", "steps_of"]
+__all__ = ["MOST_MOVED", "Step", "differences", "engines_of", "guilty", "steps_of"]
 
 # By the keys of TASK_LIMITS["ocr"]. All else is arithmetic on the same input by the same rules,
 # which comes out the same or is another rule.
@@ -22,7 +23,7 @@ _GRAPHS = {
     "recognition: graph": "lines",
 }
 # In fp32, the scores of PP-OCRv4 move by 2e-5 between engines; a wrong weight moves them by more.
-_MOST_MOVED = 1e-3
+MOST_MOVED = 1e-3
 _UNITS = {"decode": "pages", "detection: preprocessing": "pages"}
 
 
@@ -48,6 +49,27 @@ class Step:
     def moves(self) -> bool:
         """Whether a score moves by too much."""
         return None not in (self.most, self.largest) and not self.largest <= self.most  # type: ignore[operator]
+
+    @property
+    def said(self) -> str:
+        """The step as the one to blame, in words."""
+        assert self.rate is not None
+        rate = self.rate
+        unlike = rate.units - round(rate.value * rate.units)
+        why = f": {self.why}" if self.why else ""
+        if self.moves:
+            return f"{self.name} (a score moves by {self.largest:.2g}{why})"
+        if not why and not self.name.endswith("graph"):
+            why = ": by the same settings, so that the code or a library of it is another"
+        return f"{self.name} ({unlike} of {rate.units} {rate.unit} come out otherwise{why})"
+
+    @property
+    def failure(self) -> str:
+        """What is said of a step whose limit is broken."""
+        if self.moves:
+            return f"{self.name}: a score moves by {self.largest:.2g}, and {self.most:g} is allowed"
+        assert self.rate is not None
+        return self.rate.failure
 
 
 def steps_of(
@@ -100,7 +122,7 @@ def _most(step: str, reference: Pages, candidate: Pages) -> float | None:
     """By how much a score may move on the same input; None for no limit."""
     stages = [run.stages.get(step.partition(":")[0]) for run in (reference, candidate)]
     exact = all(stage is not None and stage.precision == "fp32" for stage in stages)
-    return _MOST_MOVED if exact and step in _GRAPHS else None
+    return MOST_MOVED if exact and step in _GRAPHS else None
 
 
 def _unlike(step: Step) -> float:
@@ -160,10 +182,10 @@ def _why(step: str, reference: Pages, candidate: Pages) -> str:
     if a is None or b is None:
         return ""
     if what == "preprocessing":
-        return "; ".join(_differences(a.image, b.image))
+        return "; ".join(differences(a.image, b.image))
     if what == "graph":
-        return _of_graphs(a, b)
-    found = list(_differences(a.task or {}, b.task or {}))
+        return engines_of(a, b)
+    found = list(differences(a.task or {}, b.task or {}))
     if a.labels_sha256 != b.labels_sha256:
         found.append("the dictionary is another" if stage == "recognition" else "other labels")
     if stage == "direction" and reference.options.turn_score != candidate.options.turn_score:
@@ -171,12 +193,14 @@ def _why(step: str, reference: Pages, candidate: Pages) -> str:
     return "; ".join(found)
 
 
-def _of_graphs(a: StageInfo, b: StageInfo) -> str:
+def engines_of(a: StageInfo | Run, b: StageInfo | Run) -> str:
+    """How the engines of two runs differ, in words."""
     left, right = (f"{s.engine} {s.engine_version} ({s.device}, {s.precision})" for s in (a, b))
     return "" if left == right else f"{left} against {right}"
 
 
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+    """In which settings two runs differ, a sentence each."""
     for name in dict.fromkeys((*a, *b)):
         if a.get(name) != b.get(name):
             left, right = (values.get(name, "by default") for values in (a, b))

@@ -7,8 +7,11 @@ from datetime import datetime, timezone
 
 import numpy as np
 
+from lite_opt.model.cost import multiply_adds
 from lite_opt.model.executor import Executor
 from lite_opt.quant.mixed import Quantized
+from lite_opt.quant.observe import Probes
+from lite_opt.quant.operators import LAYERS
 from py_runner.errors import DataError
 from py_runner.formats.run import Run, SampleInfo, machine
 from py_runner.tensors import Sample, sample_hash
@@ -24,6 +27,7 @@ class Variants:
 
     def __init__(self, quantized: Quantized, samples: Sequence[Sample]) -> None:
         self._quantized = quantized
+        self._first = samples[0]
         self._model = {"name": quantized.program.files.model.stem, "sha256": ""}
         self._infos = tuple(SampleInfo(s.id, sample_hash(s), s.label) for s in samples)
         self._executor = Executor(quantized.palette(), samples)
@@ -62,6 +66,21 @@ class Variants:
                         "be measured against that: remove it, or mend the preprocessing"
                     )
         return answers
+
+    def multiply_adds(self) -> dict[str, int]:
+        """Of each layer that has some, also of those that are always float, on the first sample."""
+        program = self._quantized.source.copy()
+        layers = [op for op in program.ops if op.type in LAYERS]
+        names = [name for op in layers for name in (*op.reads, *op.writes)]
+        names = [name for name in dict.fromkeys(names) if name not in program.params]
+        probes = Probes(self._quantized.with_float({x.layer for x in self._quantized.layers}))
+        for name in names:
+            probes.answer(probes.op("shape", {"Input": name}))
+        answers = self._executor.run(probes.done(), self._first.feeds).outputs
+        for name, (shape,) in zip(names, answers):
+            program.var(name).shape = tuple(map(int, shape))
+        counts = multiply_adds(program) or [0] * len(program.ops)
+        return {op.layer: n for op, n in zip(program.ops, counts) if op.type in LAYERS}
 
     def __enter__(self) -> Variants:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lite_opt.lite.in_float import in_float
 from lite_opt.lite.kernels import SINCE
 from lite_opt.lite.optimizer import Optimizer
 from lite_opt.model.load import stage
@@ -42,6 +43,7 @@ def target_of(out: Path, nb: NbFile, checksums: Checksums, precision: str) -> Ta
         weights=dict(nb.weight_bytes_by_dtype),
         precision=precision,
         needs={op.type: SINCE[op.type] for op in nb.ops if op.type in SINCE},
+        in_float=in_float(nb, precision),
     )
 
 

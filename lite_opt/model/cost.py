@@ -8,7 +8,9 @@ import numpy as np
 
 from lite_opt.model.program import Op, Program
 
-__all__ = ["activation_bytes", "flops", "memory_bytes", "multiply_adds"]
+__all__ = ["activation_bytes", "convolution_share", "flops", "memory_bytes", "multiply_adds"]
+
+_CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 
 
 def flops(program: Program) -> int | None:
@@ -29,6 +31,15 @@ def multiply_adds(program: Program) -> list[int] | None:
             return None
         counts.append(count)
     return counts
+
+
+def convolution_share(program: Program) -> float | None:
+    """The part of `flops` that is of convolutions, 0 to 1; None where flops are none or unknown."""
+    counts = multiply_adds(program)
+    if not counts or not sum(counts):
+        return None
+    pairs = zip(program.ops, counts)
+    return sum(count for op, count in pairs if op.type in _CONVOLUTIONS) / sum(counts)
 
 
 def activation_bytes(program: Program) -> int | None:
@@ -71,7 +82,7 @@ def memory_bytes(program: Program) -> int | None:
 
 
 def _multiply_adds(program: Program, op: Op) -> int | None:
-    if op.type in ("conv2d", "depthwise_conv2d", "conv2d_transpose"):
+    if op.type in _CONVOLUTIONS:
         # Every output element of a convolution sums over a filter; a transposed one adds a filter
         # for every input element. Filters: [out, in / groups, h, w], [in, out / groups, h, w].
         filter_shape = _shape(program, op.input("Filter"))

@@ -57,7 +57,7 @@ class Executor:
                 static_engine.SCRIPT,
                 {"files": [str(files.model), str(files.params)], "warmup": 0, "repeat": 1},
                 name="paddle",
-                python=sys.executable,
+                python=(sys.executable,),
                 memory_limit_bytes=memory_limit(there, samples or largest),
             )
         self._count = len(samples)

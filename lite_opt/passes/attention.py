@@ -14,7 +14,7 @@ import numpy as np
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.axes import KINDS, Moves, Path, cost, elements, follow, moves, work
 from lite_opt.passes.chain import Chain
-from lite_opt.passes.rearrange import chain_after, chain_of, only_reader, own_of, put
+from lite_opt.passes.rearrange import chain_after, chain_of, only_reader, own_of, put, weight
 from lite_opt.passes.rule import Site, place, program_rule
 
 __all__ = ["flip_operands", "flip_products", "layers_apart", "move_before_split"]
@@ -75,13 +75,14 @@ def _flip_chain(site: Site, op: Op) -> _Flip | None:
     None where nothing else would be cheaper."""
     program, found = site.program, None
     chain = chain_of(site, op)
+    count = weight(program, chain)
     while chain:
         x, own = chain[0].inputs["X"][0], own_of(site, chain)
         path = follow(program, x, _along(chain))
         if path is not None and len(path.end) > 1:
             flipped = path.flipped()
-            plan = moves(flipped)
-            gain = -1.0 if plan is None else work(own, elements(program, x)) - plan[0]
+            plan = moves(flipped, count)
+            gain = -1.0 if plan is None else work(own, count) - plan[0]
             if plan is not None and (found is None or gain > found.gain):
                 found = _Flip(gain, _putter(site, op, x, flipped, plan[1]))
         chain = chain[1:]
@@ -165,10 +166,11 @@ def flip_products(program: Program) -> Iterator[tuple[str, str]]:
         chain = chain_after(site, name)
         path = follow(program, name, _along(chain)) if chain else None
         back = path and path.backwards()
-        plan = back and moves(back)
+        count = weight(program, chain) if chain else 0
+        plan = back and moves(back, count)
         if not back or not plan:
             continue
-        gain = work(chain, elements(program, name)) - plan[0] + sum(flip.gain for flip in flips)
+        gain = work(chain, count) - plan[0] + sum(flip.gain for flip in flips)
         if gain <= _GAIN or program.var(name).shape[-2:].count(-1):
             continue
         flips[0].apply()
@@ -234,14 +236,14 @@ def _chain_before(site: Site, op: Op) -> list[Op]:
     return own[::-1]
 
 
-def _together(parts: list[_Part]) -> tuple[float, Moves, Path, list[Path]] | None:
+def _together(parts: list[_Part], count: float) -> tuple[float, Moves, Path, list[Path]] | None:
     """One way for all parts of a split that comes cheapest: what it takes, its operators, the path
     of all and the path of each."""
     best = None
     for option in (path for part in parts for path in part.options()):
         each = [part.like(option.key()) for part in parts]
         whole = option.whole()
-        plan = moves(whole) if whole is not None else None
+        plan = moves(whole, count) if whole is not None else None
         if whole is None or plan is None or None in each:
             continue
         paths = [path for path in each if path is not None]
@@ -260,13 +262,13 @@ def move_before_split(program: Program) -> Iterator[tuple[str, str]]:
             continue
         above = _chain_before(site, split)
         parts = _parts(site, above, split)
-        found = _together(parts) if len(parts) > 1 else None
+        x = (above[0] if above else split).inputs["X"][0]
+        count = elements(program, x)
+        found = _together(parts, count) if len(parts) > 1 else None
         if found is None:
             continue
         price, plan, whole, paths = found
         old = [*above, split, *(op for part in parts for op in part.chain)]
-        x = (above[0] if above else split).inputs["X"][0]
-        count = elements(program, x)
         present = work([*above, split], count) + sum(
             work(part.chain, count / len(parts)) for part in parts
         )
@@ -318,7 +320,7 @@ def layers_apart(program: Program) -> Iterator[tuple[str, str]]:
         layer = _layer(site, split)
         parts = _parts(site, [], split) if layer else []
         ways = _ways(parts)
-        if len(ways) < 2 or any(len(way) < 2 or _together(way) is None for way in ways):
+        if len(ways) < 2 or any(len(way) < 2 or _together(way, 1) is None for way in ways):
             continue
         assert layer is not None
         made = [op for way in ways for op in _layer_of(site, layer, split, way)]
@@ -348,7 +350,10 @@ def _layer(site: Site, split: Op) -> list[Op] | None:
     params, x = site.program.params, split.inputs["X"][0]
     add = site.producers.get(x)
     made = site.producers.get(add.inputs["X"][0]) if add and add.type == "elementwise_add" else None
-    if add is None or made is None or made.type != "mul" or split.get("axis", 0) not in (-1, 2):
+    rank = len(site.program.var(x).shape)
+    if add is None or made is None or made.type != "mul":
+        return None
+    if made.get("x_num_col_dims") != rank - 1 or split.get("axis", 0) not in (-1, rank - 1):
         return None
     if only_reader(site, x) is None or only_reader(site, made.layer) is None:
         return None
@@ -356,8 +361,7 @@ def _layer(site: Site, split: Op) -> list[Op] | None:
     width = site.program.var(x).shape[-1]
     if weight is None or bias is None or weight.ndim != 2 or weight.dtype != np.float32:
         return None
-    same = len(site.program.var(x).shape) == 3 and bias.shape == (width,)
-    return [made, add] if same and weight.shape[1] == width else None
+    return [made, add] if bias.shape == (width,) == weight.shape[1:] else None
 
 
 def _layer_of(site: Site, layer: list[Op], split: Op, way: list[_Part]) -> list[Op]:
@@ -380,6 +384,6 @@ def _layer_of(site: Site, layer: list[Op], split: Op, way: list[_Part]) -> list[
         made.append(Op(op.type, {"X": x, "Y": [name]}, {"Out": [new]}, dict(op.attrs)))
         x = [new]
     last = Op("split", {"X": x}, {"Out": [part.name for part in way]})
-    for attr, given in (("axis", 2), ("num", 0), ("sections", sections)):
+    for attr, given in (("axis", split.get("axis")), ("num", 0), ("sections", sections)):
         last.set(attr, given)
     return [*made, last]

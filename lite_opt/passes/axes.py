@@ -383,10 +383,9 @@ def _plans(path: Path) -> list[Moves]:
     return plans
 
 
-def moves(path: Path) -> tuple[float, Moves] | None:
-    """What a path comes to: the cheapest operators, and what they take; None where there are too
-    many axes."""
-    count = math.prod(max(d, 1) for d in path.start)  # as `elements` of what it starts with
+def moves(path: Path, count: float) -> tuple[float, Moves] | None:
+    """What a path of so many elements comes to: the cheapest operators, and what they take; None
+    where there are too many axes."""
 
     def price(plan: Moves) -> float:
         return sum(cost(kind, count, numbers if kind == "transpose2" else ())

@@ -59,16 +59,20 @@ def _reshaped(site: Site, name: str) -> str | None:
     "in lite/api/light_api.cc) restores only those of `mul`",
 )
 def matmul_to_mul(op: Op, site: Site) -> Iterator[str]:
-    """`matmul` with a 2-D parameter -> `mul`."""
+    """`matmul` with a 2-D parameter, or one that is stored quantized -> `mul`."""
     program = site.program
     trans_x, trans_y = (bool(op.get(name, False)) for name in _TRANSPOSE[op.type])
     x, y = op.input("X"), op.input("Y")
-    weight = program.params.get(y or "")
     if op.get("alpha", 1.0) != 1.0 or trans_x or x is None or y is None:
         return
+    made = site.producers.get(y)
+    integers = made.input("X") if made is not None and made.type == "dequantize_linear" else None
+    weight = program.params.get(integers or y)
     if weight is None or weight.ndim != 2 or len(program.var(x).shape) < 2:
         return
     if trans_y:
+        if integers is not None:
+            return
         if y not in site.made:
             site.made[y] = program.new_name(f"{y}.transposed")
             program.set_param(site.made[y], np.ascontiguousarray(weight.T))

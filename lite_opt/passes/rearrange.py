@@ -9,7 +9,15 @@ from lite_opt.passes.axes import KINDS, Moves, elements, follow, moves, work
 from lite_opt.passes.chain import Chain
 from lite_opt.passes.rule import Site, rule
 
-__all__ = ["chain_after", "chain_of", "join_rearrangements", "only_reader", "own_of", "put"]
+__all__ = [
+    "chain_after",
+    "chain_of",
+    "join_rearrangements",
+    "only_reader",
+    "own_of",
+    "put",
+    "weight",
+]
 
 
 def chain_of(site: Site, op: Op) -> list[Op]:
@@ -41,6 +49,12 @@ def chain_after(site: Site, name: str) -> list[Op]:
         name = reader.layer
 
 
+def weight(program: Program, chain: list[Op]) -> int:
+    """By how many elements a chain is weighed, whichever part of it is looked at: where counts
+    differ, as they do where the batch holds windows, rules would undo each other."""
+    return elements(program, chain[0].inputs["X"][0])
+
+
 def own_of(site: Site, chain: list[Op]) -> list[Op]:
     """The end of a chain that nobody else reads: what is saved where it is replaced."""
     own = chain[-1:]
@@ -70,12 +84,13 @@ def join_rearrangements(op: Op, site: Site) -> Iterator[str]:
     if set(op.inputs) != {"X"}:
         return
     chain = chain_of(site, op)
+    count = weight(program, chain)
     while chain:
         # What others read, too, is computed anyway: only what is ours alone is saved.
         own = own_of(site, chain)
         x = chain[0].inputs["X"][0]
-        plan = _plan(program, x, chain)
-        if plan is not None and plan[0] < work(own, elements(program, x)) - 1:
+        plan = _plan(program, x, chain, count)
+        if plan is not None and plan[0] < work(own, count) - 1:
             steps = Chain(op, site)
             put(steps, x, plan[1] or [("reshape2", list(steps.out.shape))])
             steps.end()
@@ -85,7 +100,7 @@ def join_rearrangements(op: Op, site: Site) -> Iterator[str]:
         chain = chain[1:]
 
 
-def _plan(program: Program, x: str, chain: list[Op]) -> tuple[float, Moves] | None:
+def _plan(program: Program, x: str, chain: list[Op], count: float) -> tuple[float, Moves] | None:
     """What a chain comes to: what it takes, and the operators; None where that is not known."""
     start, end = program.var(x).shape, program.var(chain[-1].layer).shape
     if all(op.type == "reshape2" for op in chain):
@@ -94,4 +109,4 @@ def _plan(program: Program, x: str, chain: list[Op]) -> tuple[float, Moves] | No
         plan: Moves = [] if start == end else [("reshape2", list(end))]
         return work(chain[: len(plan)], 0), plan
     path = follow(program, x, [(op, op.layer) for op in chain])
-    return None if path is None else moves(path)
+    return None if path is None else moves(path, count)

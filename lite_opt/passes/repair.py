@@ -27,6 +27,11 @@ from lite_opt.passes.attributes import (
     narrow_integers,
     plain_values,
 )
+from lite_opt.passes.batch_norms import (
+    norms_before_concat,
+    norms_before_relu,
+    norms_into_convolutions,
+)
 from lite_opt.passes.branches import sums_of_convolutions
 from lite_opt.passes.casts import (
     bool_outputs,
@@ -71,7 +76,14 @@ from lite_opt.passes.layout import (
 )
 from lite_opt.passes.linear import bias_vectors, fold_matmul_heads, matmul_to_mul
 from lite_opt.passes.norms import norms_about_the_mean, norms_in_4d, norms_with_scales
-from lite_opt.passes.observers import drop_constant_observers
+from lite_opt.passes.observers import (
+    drop_constant_observers,
+    drop_pairs_of_others,
+    integers_as_bytes,
+    products_in_float,
+    scales_by_channel,
+    share_scales,
+)
 from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_by_parts, pads_of_a_value
 from lite_opt.passes.products import (
     broadcast_stacks,
@@ -84,7 +96,7 @@ from lite_opt.passes.reductions import means_by_pooling, split_reductions
 from lite_opt.passes.resizes import resizes_by_products, uneven_bilinear
 from lite_opt.passes.rule import Change, Rule, until_settled
 from lite_opt.passes.samples import deformations_apart, grids_in_pieces, masks_of_ones
-from lite_opt.passes.scales import gates_by_relu6, norms_before_relu, scales_into_weights
+from lite_opt.passes.scales import gates_by_relu6, scales_into_weights
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import scalars_to_vectors
 from lite_opt.passes.slices import crops_to_padding, join_splits, slices_to_splits
@@ -114,10 +126,10 @@ SETTLED = (
     whole_operands,
     slices_to_splits,
     join_splits,
+    drop_dead_code,
     layers_apart,
     move_before_split,
     shape_streams,
-    drop_dead_code,
 )
 _WORK = "these find work for each other"
 optimize = until_settled("optimize", SETTLED, because=_WORK)
@@ -125,6 +137,10 @@ RULES: tuple[Rule, ...] = (
     drop_callstack,
     widen_half,
     drop_constant_observers,
+    drop_pairs_of_others,
+    share_scales,
+    integers_as_bytes,
+    products_in_float,
     bias_vectors,
     evaluate,
     narrow_double,
@@ -179,15 +195,18 @@ RULES: tuple[Rule, ...] = (
     uneven_bilinear,
     resizes_by_products,
     matmul_to_mul,
+    scales_by_channel,
     fold_matmul_heads,
     broadcast_stacks,
     fold_to_transpose,
     means_by_pooling,
     split_reductions,
     crops_to_padding,
+    norms_before_concat,
     sums_of_convolutions,
     gates_by_relu6,
     norms_before_relu,
+    norms_into_convolutions,
     depthwise_by_parts,
     depthwise_by_groups,
     windows_by_parts,
@@ -211,6 +230,7 @@ _FLOAT_KERNELS = (
     sums_of_convolutions,
     gates_by_relu6,
     norms_before_relu,
+    norms_into_convolutions,
     depthwise_by_parts,
     windows_by_parts,
 )
@@ -227,6 +247,7 @@ OPTIONAL = tuple(
         dropouts_to_scale,
         means_by_pooling,
         crops_to_padding,
+        norms_before_concat,
         *_FLOAT_KERNELS,
         *_FLOAT_WEIGHTS,
         *SETTLED,

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from lite_opt.model.program import Op, Program
-from lite_opt.passes.affine import batch_norm_factors
 from lite_opt.passes.parts import affine, tail, written
 from lite_opt.passes.rule import place, program_rule, rewritten
 
-__all__ = ["gates_by_relu6", "norms_before_relu", "scales_into_weights"]
+__all__ = ["Factors", "gates_by_relu6", "scales_into_weights"]
 
 # What a positive factor passes: f(c * x) is c * f(x).
 _PASSED = (
@@ -32,8 +31,8 @@ class _Weights:
     slot: str
 
 
-class _Graph:
-    """Who reads what, while factors move on."""
+class Factors:
+    """Who reads what, while factors move on to the weights of who reads them."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -96,7 +95,7 @@ class _Graph:
 def scales_into_weights(program: Program) -> Iterator[tuple[str, str]]:
     """scale by a positive number, such as a dropout, that only linear layers read in the end -> the
     weights of these."""
-    graph = _Graph(program)
+    graph = Factors(program)
     for op in list(program.ops):
         factor = op.get("scale", 1.0)
         if op.type != "scale" or set(op.inputs) != {"X"} or op.get("bias", 0.0) or factor <= 0:
@@ -120,7 +119,7 @@ def scales_into_weights(program: Program) -> Iterator[tuple[str, str]]:
 def gates_by_relu6(program: Program) -> Iterator[tuple[str, str]]:
     """hard_sigmoid behind a convolution, as of squeeze-and-excitation -> relu6, with what they
     differ by in the weights of that convolution and of what reads the product in the end."""
-    graph = _Graph(program)
+    graph = Factors(program)
     producers = {op.outputs["Output"][0]: op for op in program.ops if op.type == "conv2d"}
     for conv in producers.values():
         behind = tail(program, conv, graph.readers)
@@ -151,32 +150,3 @@ def gates_by_relu6(program: Program) -> Iterator[tuple[str, str]]:
         gate.set("threshold", 6.0)
         graph.multiply(ends, 1 / 6)
         yield place(gate), "became relu6"
-
-
-@program_rule(
-    because="lite/core/optimizer/mir/fusion fuses relu into a sum, and into no batch_norm"
-)
-def norms_before_relu(program: Program) -> Iterator[tuple[str, str]]:
-    """batch_norm and relu in front of convolutions, as of DenseNet -> a sum and relu, and the
-    factors in the weights of these, where all are positive."""
-    graph = _Graph(program)
-    made = program.producers()
-    for op in program.ops:
-        factors = batch_norm_factors(program, op) if op.type == "batch_norm" else None
-        if factors is None or op.get("data_layout", "NCHW") == "NHWC":
-            continue
-        x, out = op.inputs["X"][0], op.outputs["Y"][0]
-        before, readers = made.get(x), graph.readers.get(out, [])
-        biased = before is not None and (before.input("Y") or "") in program.params
-        is_conv = before is not None and (before.type in _CONVOLUTIONS or biased)
-        if [r.type for r in readers] != ["relu"] or (is_conv and len(graph.readers[x]) == 1):
-            continue
-        factor, added = factors
-        ends = graph.ends(readers[0].layer, by_channels=True)
-        if ends is None or factor.min() <= 1e-3 * factor.max() or {x, out} & graph.changing:
-            continue
-        graph.multiply(ends, factor)
-        op.type, op.attrs, op.outputs = "elementwise_add", {}, {"Out": [out]}
-        op.inputs = {"X": [x], "Y": [graph.param(f"{out}.shift", added / factor)]}
-        op.set("axis", 1)
-        yield place(op), "became a sum"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -113,7 +114,7 @@ class _Border:
     def price(self, shape: Shape) -> float | None:
         """What it takes where the variable of the stream has a shape."""
         path = self.path.ending(shape) if self.is_entry else self.path.starting(shape)
-        plan = None if path is None else moves(path)
+        plan = None if path is None else moves(path, math.prod(max(d, 1) for d in self.path.start))
         return None if plan is None else plan[0]
 
 
@@ -186,36 +187,37 @@ def shape_streams(program: Program) -> Iterator[tuple[str, str]]:
 
 
 def _reshape(program: Program, stream: _Stream, lead: Shape) -> None:
-    """Give all tensors of a stream another shape of places, and keep that of others by reshapes."""
+    """Give all tensors of a stream another shape of places; what is written by others than a
+    reshape, or read by such, keeps its own beside that."""
     before: dict[int, list[Op]] = {}
     behind: dict[int, list[Op]] = {}
-    old: dict[str, str] = {}
+    kept: dict[str, str] = {}
     for name, op in stream.entries:
         shape = [*lead, program.var(name).shape[-1]]
         if op.type == "reshape2":
             op.set("shape", shape)
             continue
-        plain = _like(program, name)
-        for slot in op.outputs.values():
-            slot[:] = [plain if each == name else each for each in slot]
-        behind[id(op)] = [*behind.get(id(op), []), reshape(plain, name, shape)]
+        kept[name] = _like(program, name)
+        behind[id(op)] = [*behind.get(id(op), []), reshape(name, kept[name], shape)]
+    old: dict[str, str] = {}
     for name, op in stream.exits:
-        if op.type == "reshape2":
+        if op.type == "reshape2" or name in kept:
             continue
         if name not in old:
             old[name] = _like(program, name)
             shape = list(program.var(name).shape)
             before.setdefault(id(op), []).append(reshape(name, old[name], shape))
         op.rename_inputs({name: old[name]})
-    rank = len(lead) + 1
     for op in stream.ops.values():
+        op.rename_inputs(kept)
         for attr in ("axis", "begin_norm_axis", "x_num_col_dims"):
-            if attr in op.attrs and op.get(attr) == len(stream.lead):
-                op.set(attr, rank - 1)
+            if op.get(attr) == len(stream.lead):
+                op.set(attr, len(lead))
         for mean in (*op.outputs.get("Mean", []), *op.outputs.get("Variance", [])):
             program.var(mean).shape = lead
     for name in stream.names:
-        program.var(name).shape = (*lead, program.var(name).shape[-1])
+        var = program.var(kept.get(name, name))
+        var.shape = (*lead, var.shape[-1])
     program.blocks[0].ops = [
         new for op in program.ops for new in (*before.get(id(op), []), op, *behind.get(id(op), []))
     ]

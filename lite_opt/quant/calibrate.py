@@ -78,8 +78,9 @@ def calibrate(
 ) -> Program:
     """The quantized form of a repaired float model: scales from what flows through it.
 
-    `samples` are fed one a batch, in their order; `calibration.samples`, `.seed` and `.max_drop`
-    are the caller's business. Raises ConvertError where nothing can be quantized or Paddle fails.
+    `samples` are fed one a batch, in their order; `calibration.samples`, `.seed`,
+    `.max_drop` and `.max_float` are the caller's business. Raises ConvertError where nothing can be
+    quantized or Paddle fails.
     """
     if is_quantized(program):
         raise UsageError(f"{program.files.model}: is quantized already")

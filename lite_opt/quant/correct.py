@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from lite_opt.model.executor import Executor
 from lite_opt.model.program import Op, Program
+from lite_opt.quant.beside import beside, channel_axis, outputs
 from lite_opt.quant.mixed import CORRECTED, Quantized, QuantizedLayer
-from lite_opt.quant.observe import Probes
 from lite_opt.quant.operators import LAYERS
 from py_runner.tensors import Sample
 
@@ -33,12 +33,15 @@ _SAMPLES = 32
 
 def corrected(quantized: Quantized, samples: Sequence[Sample]) -> Quantized:
     """The same with corrected biases, of the layers that are followed by one of their own."""
-    outputs = _outputs(quantized)
-    targets = _targets(quantized, outputs)
+    numbers = outputs(quantized)
+    targets = _targets(quantized, numbers)
     if not targets:
         return quantized
+    probes, errors = beside(quantized, targets)
+    for layer, error in errors.items():
+        probes.answer(probes.reduce("reduce_mean", error, channel_axis(quantized, layer)))
     with Executor(quantized.palette(), samples[:_SAMPLES]) as executor:
-        answers = executor.run(_errors(quantized, outputs, list(targets))).outputs
+        answers = executor.run(probes.done()).outputs
     program = quantized.program.copy()
     consumers = program.consumers()
     biases = {}
@@ -49,29 +52,23 @@ def corrected(quantized: Quantized, samples: Sequence[Sample]) -> Quantized:
         slot = _BIASES[target.type]
         bias = target.inputs[slot][0]
         program.set_param(f"{bias}{CORRECTED}", _moved(program, target, error))
-        consumers[outputs[layer]][0].inputs[slot] = [f"{bias}{CORRECTED}"]
+        consumers[numbers[layer]][0].inputs[slot] = [f"{bias}{CORRECTED}"]
         biases[layer] = bias
     program.remove_unused()
     return replace(quantized, program=program, biases=biases)
-
-
-def _outputs(quantized: Quantized) -> dict[str, str]:
-    """Layer -> the variable that has its output as numbers."""
-    consumers = quantized.program.consumers()
-    return {layer.layer: consumers[layer.layer][0].outputs["Out"][0] for layer in quantized.layers}
 
 
 # Operators that add a constant to each channel, and where they have it.
 _BIASES = {"batch_norm": "Bias", "elementwise_add": "Y"}
 
 
-def _targets(quantized: Quantized, outputs: Mapping[str, str]) -> dict[str, Op]:
+def _targets(quantized: Quantized, numbers: Mapping[str, str]) -> dict[str, Op]:
     """Layer -> the operator behind it that adds a constant to each channel."""
     program = quantized.program
     consumers = program.consumers()
 
     def target(layer: QuantizedLayer) -> Op | None:
-        readers = consumers.get(outputs[layer.layer], [])
+        readers = consumers.get(numbers[layer.layer], [])
         if len(readers) != 1 or readers[0].type not in _BIASES:
             return None
         name = readers[0].input(_BIASES[readers[0].type])
@@ -82,24 +79,6 @@ def _targets(quantized: Quantized, outputs: Mapping[str, str]) -> dict[str, Op]:
 
     found = {layer.layer: target(layer) for layer in quantized.layers}
     return {layer: op for layer, op in found.items() if op is not None}
-
-
-def _errors(quantized: Quantized, outputs: Mapping[str, str], layers: Sequence[str]) -> Program:
-    """The float model with each of these layers in int8 beside it, that answers how far the means
-    of their channels are below those of the float layer."""
-    probes = Probes(quantized.with_float(set(outputs)))
-    as_float = {name: layer for layer, name in outputs.items()}
-    producers, consumers = quantized.program.producers(), quantized.program.consumers()
-    for layer in layers:
-        op = producers[layer]
-        (dequantize,) = consumers[layer]
-        names = {name: other for name, other in as_float.items() if other != layer}
-        for copied in (producers[op.inputs[LAYERS[op.type].input][0]], op, dequantize):
-            probes.copied(copied, quantized.program, names)
-        off = probes.op("elementwise_sub", {"X": layer, "Y": names[outputs[layer]]}, axis=-1)
-        axis = -1 if op.type == "mul" else 1
-        probes.answer(probes.reduce("reduce_mean", probes.like(off, layer), axis))
-    return probes.done()
 
 
 def _moved(program: Program, op: Op, error: _Array) -> _Array:

@@ -36,9 +36,10 @@ _Array = npt.NDArray[Any]
 _SAMPLES = 32
 # A channel that is hardly ever not zero tells little of its range.
 _MOST = 32.0
-# relu6 is left out: a channel that is multiplied in front of it meets the bound elsewhere.
 _HOMOGENEOUS = ("relu", "leaky_relu", "pool2d")
-
+# A channel that is multiplied in front of a relu6 meets the bound elsewhere. One that stays below
+# may come so near to it: the range of int8 would cut off what is beyond, if there ever is.
+_NEAR_BOUND = 0.9
 
 _FILE = "equalised.json"
 
@@ -77,7 +78,8 @@ def read_equalised(folder: Path) -> list[Equalised]:
 @dataclass
 class _Pair:
     """An activation, the layers that read it, and what its channels can be multiplied in: each an
-    operator with the slot of a parameter. `inner` are the variables that are multiplied with it."""
+    operator with the slot of a parameter. `inner` are the variables that are multiplied with it.
+    `bound` is that of the relu6 that writes it, if one does."""
 
     name: str
     axis: int
@@ -85,6 +87,7 @@ class _Pair:
     readers: list[Op]
     makers: list[tuple[Op, str]] = field(default_factory=list)
     inner: list[str] = field(default_factory=list)
+    bound: float = np.inf
 
 
 def equalise(program: Program, samples: Sequence[Sample]) -> tuple[Program, list[Equalised]]:
@@ -166,6 +169,9 @@ def _walk(
         pair.inner.append(name)
         if op.type in _HOMOGENEOUS and pair.axis == 1:
             name = op.inputs["X"][0]
+        elif op.type == "relu6" and name == pair.name and pair.axis == 1:
+            pair.bound = float(op.get("threshold", 6.0))
+            name = op.inputs["X"][0]
         elif op.type in ("elementwise_add", "elementwise_mul"):
             constant = _constant(program, op, pair, consumers)
             if constant is None:
@@ -226,7 +232,11 @@ def _factors(program: Program, pair: _Pair, largest: _Array) -> _Array:
     most = largest.max()
     if largest.shape != (pair.channels,) or not np.isfinite(most) or most <= 0:
         return np.ones(pair.channels)
+    if np.isfinite(pair.bound):
+        most = pair.bound * _NEAR_BOUND
     alive = largest > most * 1e-4
+    if not alive.any():
+        return np.ones(pair.channels)
     wanted = np.ones(pair.channels)
     wanted[alive] = most / largest[alive]
     shares = [_shares(program, op) for op in pair.readers if not _is_depthwise(program, op)]
@@ -235,6 +245,9 @@ def _factors(program: Program, pair: _Pair, largest: _Array) -> _Array:
         # The largest stays what it is.
         wanted /= (wanted * largest)[alive].max() / most
         wanted[~alive] = 1
+    if np.isfinite(pair.bound):
+        room = np.where(alive, most / np.maximum(largest, most * 1e-4), 1.0)
+        wanted = np.clip(wanted, 1, np.maximum(room, 1))
     return np.asarray(np.clip(wanted, 1 / _MOST, _MOST))
 
 

@@ -8,12 +8,13 @@ for Generative Pre-trained Transformers", ICLR 2023; Hassibi and Stork's optimal
 Then single weights go up or down a step as long as that lessens the error. Inputs are those that
 the quantized model computes. Nothing is trained: what is minimised is known in closed form.
 
-Scales stay as they are: the largest magnitude of an output channel, or of all, is 127 steps.
+Scales stay as they are: the largest magnitude of an output channel, or of all, is 127 steps, and
+stays there, since Paddle Lite's optimizer finds the scales of int8-weights by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,14 +24,14 @@ import numpy.typing as npt
 from lite_opt.model.executor import Executor
 from lite_opt.model.padding import padding
 from lite_opt.model.program import Op, Program
-from lite_opt.quant.mixed import Quantized, QuantizedLayer
+from lite_opt.quant.mixed import Quantized
 from lite_opt.quant.observe import Probes
-from lite_opt.quant.operators import LAYERS, steps, stored_scales
-from lite_opt.quant.rounding import BALANCED
+from lite_opt.quant.operators import LAYERS, WEIGHT_ONLY, steps, stored_scales
+from lite_opt.quant.rounding import BALANCED, round_weights
 from py_runner.tensors import Sample
 from py_runner.watch import QUIET, Watch
 
-__all__ = ["reconstructed", "rounded_for"]
+__all__ = ["reconstructed", "round_weights_for", "rounded_for"]
 
 _Array = npt.NDArray[Any]
 
@@ -45,35 +46,76 @@ _SWEEPS = 4
 
 
 def reconstructed(
-    quantized: Quantized, samples: Sequence[Sample], *, watch: Watch = QUIET
+    quantized: Quantized,
+    samples: Sequence[Sample],
+    *,
+    most: int = _SAMPLES,
+    watch: Watch = QUIET,
 ) -> tuple[Quantized, int]:
-    """The same with weights rounded for the outputs of their layers, and of how many layers."""
+    """The same with weights rounded for the outputs of their layers, and of how many layers. How
+    inputs go together is observed on at most `most` samples."""
     program = quantized.program
     readers = program.consumers()
     ops = {op.layer: op for op in program.ops if op.type in LAYERS}
     layers = [
         layer
         for layer in quantized.layers
-        if layer.op in BALANCED and len(readers[layer.weight]) == 1 and _inputs(program, layer, ops)
+        if layer.op in BALANCED
+        and len(readers[layer.weight]) == 1
+        and _inputs(program, ops[layer.layer])
     ]
     if not layers:
         return quantized, 0
-    moments = _moments(program, [ops[layer.layer] for layer in layers], samples, watch)
+    asked = [ops[layer.layer] for layer in layers]
+    moments = _moments(program, asked, samples[:most], watch)
     result = program.copy()
     for number, (layer, moment) in enumerate(zip(layers, moments), start=1):
         op = ops[layer.layer]
         (behind,) = readers[op.outputs[LAYERS[op.type].output][0]]
-        scales = stored_scales(program, behind)
-        value = _rounded(quantized.floats[layer.weight], program, op, scales, moment)
-        result.set_param(layer.weight, value.astype(program.params[layer.weight].dtype))
+        step = stored_scales(program, behind).astype(np.float64) / steps(8)
+        stored = program.params[layer.weight]
+        value = _rounded(op, quantized.floats[layer.weight], stored, step, moment)
+        result.set_param(layer.weight, value.astype(stored.dtype))
         watch.step("rounding", number, len(layers))
     return replace(quantized, program=result), len(layers)
 
 
-def _inputs(program: Program, layer: QuantizedLayer, ops: Mapping[str, Op]) -> bool:
-    """Whether the layer's weights for one output are few enough."""
-    shape = program.params[layer.weight].shape
-    op = ops[layer.layer]
+def round_weights_for(
+    program: Program, samples: Sequence[Sample], *, watch: Watch = QUIET
+) -> tuple[Program, int]:
+    """A copy of a float program with weights of recipe int8-weights that are rounded for the
+    outputs of their layers, and of how many layers: the others are rounded as `round_weights` does.
+    """
+    rounded = round_weights(program)
+    readers = program.consumers()
+    ops = [
+        op
+        for op in program.ops
+        if op.type in WEIGHT_ONLY
+        and rounded.params.get(weight := op.inputs[LAYERS[op.type].weight][0])
+        is not program.params.get(weight)
+        and len(readers[weight]) == 1
+        and _inputs(program, op)
+    ]
+    moments = _moments(program, ops, samples[:_SAMPLES], watch) if ops else []
+    for number, (op, moment) in enumerate(zip(ops, moments), start=1):
+        slots = LAYERS[op.type]
+        weight = op.inputs[slots.weight][0]
+        exact = program.params[weight].astype(np.float64)
+        others = tuple(axis for axis in range(exact.ndim) if axis != slots.channels)
+        largest = np.abs(exact).max(axis=others)
+        step = np.where(largest > 0, largest, 1.0) / steps(8)
+        unit = step if op.type == "mul" else step.reshape(-1, *[1] * (exact.ndim - 1))
+        start = np.rint(rounded.params[weight] / unit)
+        value = _rounded(op, exact, start, step, moment) * unit
+        rounded.set_param(weight, value.astype(np.float32))
+        watch.step("rounding", number, len(ops))
+    return rounded, len(ops)
+
+
+def _inputs(program: Program, op: Op) -> bool:
+    """Whether a layer's weights for one output are few enough."""
+    shape = program.params[op.inputs[LAYERS[op.type].weight][0]].shape
     if op.type == "mul":
         dims = len(program.var(op.inputs["X"][0]).shape)
         whole = int(op.get("x_num_col_dims", 1)) == dims - 1
@@ -91,14 +133,14 @@ def _moments(
     asked = probes.done()
     sums: list[Any] = [0.0] * len(ops)
     with Executor(program, largest=samples) as executor:
-        for number, sample in enumerate(samples[:_SAMPLES], start=1):
+        for number, sample in enumerate(samples, start=1):
             answers = executor.run(asked, sample.feeds).outputs
             for place, (op, (value,)) in enumerate(zip(ops, answers)):
                 shape = program.params[op.inputs[LAYERS[op.type].weight][0]].shape
                 columns = _columns(op, np.asarray(value, np.float32), shape)
                 product = columns @ columns.transpose(0, 2, 1)
                 sums[place] = sums[place] + product.astype(np.float64) / columns.shape[2]
-            watch.step("observing inputs", number, min(len(samples), _SAMPLES))
+            watch.step("observing inputs", number, len(samples))
     return sums
 
 
@@ -129,19 +171,17 @@ def _windows(op: Op, value: _Array, kernel: Sequence[int]) -> _Array:
     return windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
 
 
-def _rounded(weight: _Array, program: Program, op: Op, scales: _Array, moment: _Array) -> _Array:
-    """The integers of a layer's weights, in the shape of `weight`."""
+def _rounded(op: Op, weight: _Array, stored: _Array, step: _Array, moment: _Array) -> _Array:
+    """The integers of a layer's weights, in their shape, of which `stored` is another rounding;
+    `step` is that of each output channel, or of all."""
     exact = weight.astype(np.float64)
-    stored = program.params[op.inputs[LAYERS[op.type].weight][0]]
     exact = exact.T if op.type == "mul" else exact  # outputs first
     before = stored.T if op.type == "mul" else stored
-    most = np.broadcast_to(scales.astype(np.float64), len(exact))
-    step = np.where(most > 0, most / steps(8), 1.0)
+    step = np.broadcast_to(np.where(step > 0, step, 1.0), len(exact))
     groups = len(moment)
     rows = (exact.reshape(len(exact), -1) / step[:, None]).reshape(groups, -1, moment.shape[1])
     start = before.reshape(rows.shape).astype(np.float64)
-    found = rounded_for(rows, moment, start)
-    result = found.reshape(exact.shape)
+    result = rounded_for(rows, moment, start).reshape(exact.shape)
     return result.T if op.type == "mul" else result
 
 
@@ -149,7 +189,8 @@ def rounded_for(exact: _Array, moment: _Array, start: _Array) -> _Array:
     """Whole numbers in place of `exact` (groups, outputs, inputs), at most 127, such that the
     products with inputs that go together as `moment` says stay as they were.
 
-    `start` is another rounding, which an output keeps where nothing better is found.
+    `start` is another rounding, which an output keeps where nothing better is found. What is 127
+    or -127 stays.
     """
     moment = moment + _damping(moment)
     handed = _swept(_handed_on(exact, moment), exact, moment)
@@ -168,6 +209,11 @@ def _error(off: _Array, moment: _Array) -> _Array:
     return np.asarray(((off @ moment) * off).sum(axis=-1))
 
 
+def _largest(exact: _Array) -> _Array:
+    """Which weights are 127 steps, but for the rounding of scales."""
+    return np.asarray(np.abs(exact) > steps(8) - 1e-3)
+
+
 def _handed_on(exact: _Array, moment: _Array) -> _Array:
     """Round the inputs with the largest squares first, and hand on the error of each."""
     order = np.argsort(-np.diagonal(moment, axis1=1, axis2=2), axis=1, kind="stable")
@@ -175,10 +221,14 @@ def _handed_on(exact: _Array, moment: _Array) -> _Array:
     sorted_moment = moment[group[:, :, None], order[:, :, None], order[:, None, :]]
     inverse = np.linalg.inv(sorted_moment)
     factor = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
-    left = np.take_along_axis(exact, order[:, None, :], axis=2)
+    sorted_exact = np.take_along_axis(exact, order[:, None, :], axis=2)
+    left = sorted_exact.copy()
     rounded = np.empty_like(left)
     for place in range(left.shape[2]):
-        rounded[..., place] = np.clip(np.rint(left[..., place]), -steps(8), steps(8))
+        whole = np.where(
+            _largest(sorted_exact[..., place]), sorted_exact[..., place], left[..., place]
+        )
+        rounded[..., place] = np.clip(np.rint(whole), -steps(8), steps(8))
         error = (left[..., place] - rounded[..., place]) / factor[:, None, place, place]
         left[..., place + 1 :] -= error[..., None] * factor[:, None, place, place + 1 :]
     result = np.empty_like(rounded)
@@ -196,6 +246,7 @@ def _swept(start: _Array, exact: _Array, moment: _Array) -> _Array:
             curve = moment[:, place, place][:, None]
             move = -np.rint(slope[..., place] / curve)
             move = np.clip(rounded[..., place] + move, -steps(8), steps(8)) - rounded[..., place]
+            move[_largest(exact[..., place])] = 0
             if move.any():
                 moved = True
                 rounded[..., place] += move

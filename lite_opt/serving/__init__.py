@@ -7,6 +7,8 @@ shadow    the server engine beside the edge one, on a share of the requests
 protocol  tensors of requests and answers, as JSON with or without binary parts
 bodies    what a client sends, with limits
 http, grpc_door  the two doors
-page, metrics    what people and Prometheus look at
-server    start, check, listen, stop
+connection   the HTTP library, set up
+desk         where both bring their requests; guard stands before HTTP
+opening, server   from bundles on disk to models that answer; start, check, listen, stop
+metrics, logs, settings   what Prometheus reads, what is written down, what is allowed
 """

@@ -12,6 +12,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from lite_opt.serving.desk import Desk
 from lite_opt.serving.guard import Guard
 from lite_opt.serving.settings import Settings
 
@@ -60,12 +61,12 @@ class HttpServer(uvicorn.Server):
     """
 
     def __init__(self, app: Guard, settings: Settings) -> None:
-        timed = type("_Timed", (_Protocol,), {"head_s": settings.body_s})
+        self._timed: Any = type("_Timed", (_Protocol,), {"head_s": settings.body_s})
         files = (settings.tls_cert, settings.tls_key)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=timed,
+                http=self._timed,
                 loop="asyncio",
                 lifespan="off",
                 ws="none",
@@ -90,22 +91,43 @@ class HttpServer(uvicorn.Server):
         """Answer until `stop` has been called."""
         await self.serve(sockets=[self._socket])
 
-    async def stop(self, desk: Any) -> None:
+    async def stop(self, desk: Desk) -> None:
         """Take no more connections, answer what has come, and end.
 
-        For a moment connections are still taken, and each answer says that its connection ends:
-        clients that keep one, and those in the queue of the system, are heard.
+        For a moment connections are still taken, and each answer says that its connection ends, so
+        that clients which keep one hear of it. Then what waits in the system's queue is taken, the
+        address given back, and waited for whoever has connected and not asked yet.
         """
         await asyncio.sleep(_LINGER_S)
-        for server in getattr(self, "servers", ()):
-            server.close()
-        quiet_s = 0.0
-        waited_s = 0.0
+        await self._take_the_last()
+        quiet_s = waited_s = 0.0
         while quiet_s < _LINGER_S / 2 and waited_s < desk.settings.grace_s:
             await asyncio.sleep(_LOOK_EVERY_S)
             waited_s += _LOOK_EVERY_S
-            quiet_s = quiet_s + _LOOK_EVERY_S if desk.open_requests == 0 else 0.0
+            connections: Any = self.server_state.connections
+            busy = desk.open_requests or any(it.cycle is None for it in connections)
+            quiet_s = 0.0 if busy else quiet_s + _LOOK_EVERY_S
         self.should_exit = True
+
+    async def _take_the_last(self) -> None:
+        """Close the address, but for those who wait there already: the system would hang up on
+        them, after they have sent their requests."""
+        last = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                last.append(self._socket.accept()[0])
+        for server in getattr(self, "servers", ()):
+            server.close()
+        loop = asyncio.get_running_loop()
+        for connection in last:
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):  # gone meanwhile
+                await loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
+
+    def _protocol(self) -> asyncio.Protocol:
+        state = (self.config, self.server_state, self.lifespan.state)
+        protocol: asyncio.Protocol = self._timed(*state)
+        return protocol
 
     def close(self) -> None:
         """Give the address back where the server has not been run."""

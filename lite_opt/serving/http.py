@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import math
+import re
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lite_opt.serving import protocol
 from lite_opt.serving.bodies import body_of, kind_of, picture_of
 from lite_opt.serving.desk import Desk
 from lite_opt.serving.guard import Guard
-from lite_opt.serving.page import page
 from lite_opt.serving.refusals import Refusal
 from lite_opt.serving.served import Served
 from lite_opt.serving.shadow import agreement
+from lite_opt.views.templates import filled
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -67,7 +73,7 @@ class _Doors:
     async def page(self, _: Request) -> Response:
         from starlette.responses import HTMLResponse
 
-        text, policy = page()
+        text, policy = _page()
         return HTMLResponse(text, headers={"Content-Security-Policy": policy})
 
     async def metrics(self, _: Request) -> Response:
@@ -167,13 +173,33 @@ class _Doors:
         return self._desk.served(params["name"], params.get("version", ""))
 
 
+@cache
+def _page() -> tuple[str, str]:
+    """The page, and the policy that it comes with: its own style and script and nothing else, and
+    requests to the server that it is from."""
+    text = filled("serving.html")
+    allowed = {
+        tag: " ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'"
+            for part in re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        )
+        for tag in ("script", "style")
+    }
+    return text, (
+        "default-src 'none'; img-src blob: data:; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; "
+        f"script-src {allowed['script']}; style-src {allowed['style']}"
+    )
+
+
 def _agreement(served: Served, answers: Any) -> dict[str, Any]:
     runs = {role: served.run_of(role, [answer]) for role, answer in answers.items()}
     report = agreement(runs["server"], runs["edge"])
+    largest = max(output.max_probability_diff for output in report.outputs)
     return {
         "passed": bool(report),
         "top1": report.top1_agreement,
-        "max_difference": max(o.max_probability_diff for o in report.outputs),
+        "max_difference": largest if math.isfinite(largest) else None,
         "failures": [*report.failures, *report.unjudged],
     }
 
@@ -200,9 +226,7 @@ def _asked(request: Request) -> tuple[bool, bool, int]:
 
 
 def _json(document: Any, status: int = 200) -> Response:
-    """JSON in which null says that there is no number: it has no NaN and no Infinity."""
-    import json
-
+    """An answer as JSON. Raises Refusal for NaN and infinite numbers, which it has not."""
     from starlette.responses import Response
 
     try:

@@ -182,6 +182,8 @@ class Served:
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             task=self.bundle.task,
             labels=self.bundle.labels,
+            image=pool.job.model.image,
+            inputs=tuple(spec.name for spec in self.bundle.inputs),
         )
 
     def named(self, answer: Answer) -> dict[str, npt.NDArray[Any]]:
@@ -243,7 +245,7 @@ class Served:
         try:
             check_drawable("", spec, name_of(run.task))
             assert spec is not None
-            (result,) = drawn(run, [picture], spec, self.bundle.inputs)
+            (result,) = drawn(run, [picture], spec, run.inputs or ())
         except PaddleEdgeError:
             return None
         return _png(result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lite_opt.views.latency import LATENCY_HEADER, latency_rows
@@ -12,6 +12,7 @@ from lite_opt.views.templates import filled
 if TYPE_CHECKING:
     from lite_opt.judge.compare import OutputDifference, Report
     from lite_opt.judge.rates import Rate
+    from lite_opt.judge.steps import Step
     from lite_opt.judge.vote import Vote
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "of_vote",
     "rate_row",
     "rows_of",
+    "steps_table",
     "tables",
     "verdict",
     "view",
@@ -43,6 +45,8 @@ def view(report: Report) -> Iterator[Item]:
         more = len(report.disagreeing) - _SHOWN
         yield f"disagree: {names}" + (f" and {more} more" if more > 0 else "")
     yield from warnings(report.warnings)
+    if report.culprit:
+        yield f"what makes the difference: {report.culprit}"
     yield verdict(report)
 
 
@@ -103,6 +107,8 @@ def rows_of(report: Report) -> dict[str, tuple[Row, list[Row]]]:
             RATES_HEADER,
             [rate_row(rate) for rate in report.rates],
         )
+    if report.steps:
+        tables["Steps on the same input"] = steps_table(report.steps)
     tables["Latency"] = (
         LATENCY_HEADER,
         latency_rows(dict(zip(names, (report.reference, report.candidate)))),
@@ -133,6 +139,18 @@ def rate_row(rate: Rate) -> Row:
         limit = "-" if rate.limit is None else f">= {percent(rate.limit)}"
     more = "-" if rate.limit is None else "none" if rate.decided else str(rate.more or "-")
     return rate.name, value, f"{low} to {high}", f"{rate.units} {rate.unit}", limit, more
+
+
+def steps_table(steps: Sequence[Step]) -> tuple[Row, list[Row]]:
+    """How the steps of two runs answer to the same input: (header, rows)."""
+    header = ("step", "alike", "95 % interval", "of", "limit", "largest |d score|", "")
+    return header, [_step(step, step.rate) for step in steps if step.rate is not None]
+
+
+def _step(step: Step, rate: Rate) -> Row:
+    name, value, interval, of, limit, _ = rate_row(rate)
+    largest = "-" if step.largest is None else f"{step.largest:.1e}"
+    return name, value, interval, of, limit, largest, "OTHERWISE" if step.broken else ""
 
 
 def verdict(report: Report) -> str:
@@ -171,6 +189,10 @@ def html_page(report: Report) -> str:
         report=report,
         verdict=verdict(report),
         tables=rows_of(report),
-        notes=[*noise_of(report), *figures_of(report)],
+        notes=[
+            *noise_of(report),
+            *figures_of(report),
+            *([f"What makes the difference: {report.culprit}"] if report.culprit else []),
+        ],
         limits=", ".join(limits),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ def document(done: Conversion, commands: Sequence[str] = ()) -> dict[str, Any]:
         "refused": done.refused or None,
         "advice": done.advice or None,
         "float_layers": asdict(done.float_layers) if done.float_layers else None,
+        "float_costs": {board: dict(counts) for board, counts in done.float_costs.items()} or None,
         "ways_out": _document_of(done.ways_out, commands) if done.ways_out else None,
         "targets": {n: asdict(t) for n, t in bundle.targets.items()} if bundle else None,
     }
@@ -64,10 +65,13 @@ def view(
         yield from _self_check(done.report)
     if done.float_layers is not None:
         yield from _float_layers(done.float_layers)
+    if done.float_costs:
+        yield _float_costs(done.float_costs)
     if done.report is not None:
         yield from warnings(done.report.warnings)
     if done.bundle is not None:
         yield _files(done.bundle, out)
+        yield from _in_float(done.bundle)
         if not done:
             reason = done.bundle.check["reason"]
             yield Remark(
@@ -133,7 +137,10 @@ def _self_check(report: Report) -> Iterator[Item]:
     header, rows = comparison.rows_of(report)["Differences"]
     yield table(f"Self-check: server against {judge}", header, rows)
     yield from comparison.noise_of(report)
-    if report.top1_agreement is not None:
+    if report.scores is not None and report.rates:
+        rates = [comparison.rate_row(rate) for rate in report.rates]
+        yield table(f"Self-check by task: {report.scores.task}", comparison.RATES_HEADER, rates)
+    elif report.top1_agreement is not None:
         yield f"top-1 agreement {percent(report.top1_agreement)} of {report.samples} samples"
     if report.accuracy is not None:
         yield (
@@ -143,14 +150,29 @@ def _self_check(report: Report) -> Iterator[Item]:
 
 
 def _float_layers(found: FloatLayers) -> Iterator[Item]:
-    """What `max_drop` decided, in sentences."""
+    """What `max_drop` or `max_float` decided, in sentences."""
     asked = f", {found.asked} of them as asked for," if found.asked else ""
     yield (
-        f"{found.measure} on {found.samples} samples held out: int8 loses {found.drop_int8:.2f} "
-        f"points, with {len(found.layers)} layers in float{asked} {found.drop:.2f}"
+        f"{len(found.layers)} layers in float{asked} are {percent(found.share)} of the "
+        f"multiply-adds, with what is always float; SQNR {found.sqnr_db_int8:.1f} dB in int8, "
+        f"{found.sqnr_db:.1f} dB with them"
     )
+    if found.drop is not None:
+        yield (
+            f"{found.measure} on {found.samples} samples: int8 loses {found.drop_int8:.2f} "
+            f"points, with layers in float {found.drop:.2f}"
+        )
     if found.layers:
         yield "in float: " + ", ".join(found.layers)
+
+
+def _float_costs(costs: Mapping[str, Mapping[str, int]]) -> Item:
+    rows = [
+        (board, *(f"{counts[kind] / 1e6:.1f} M" for kind in ("fp32", "int8", "mixed")))
+        for board, counts in costs.items()
+    ]
+    header = ("board", "fp32", "every layer in int8", "as it is")
+    return table("ARM instructions of one inference", header, rows)
 
 
 def _files(bundle: Bundle, out: str) -> Item:
@@ -164,6 +186,36 @@ def _files(bundle: Bundle, out: str) -> Item:
         "self-check",
     )
     return table(f"Bundle {out}", header, rows)
+
+
+# What layers of an operator are called; a star is where their plural has an s.
+_KINDS = {
+    "conv2d": "convolution*",
+    "depthwise_conv2d": "depthwise convolution*",
+    "conv2d_transpose": "transposed convolution*",
+    "fc": "linear layer*",
+    "rnn": "recurrent layer* (LSTM, GRU)",
+    "lstm": "recurrent layer*",
+    "gru": "recurrent layer*",
+    "lookup_table": "embedding*",
+    "lookup_table_v2": "embedding*",
+    "matmul": "product* of activations",
+    "matmul_v2": "product* of activations",
+}
+
+
+def _in_float(bundle: Bundle) -> Iterator[Item]:
+    """What of the file for ARM is in float though the recipe is for fewer bits, in a sentence."""
+    target = bundle.targets.get("arm")
+    if target is None or not target.in_float:
+        return
+    parts = []
+    for op, found in target.in_float.items():
+        kind = _KINDS.get(op, op).replace("*", "s" if found.layers > 1 else "")
+        weights = f", {size(found.bytes)} of weights" if found.bytes else ""
+        parts.append(f"{found.layers} {kind}{weights}")
+    verb = "computed in float" if target.precision == "int8" else "stored in float"
+    yield f"{verb}: {'; '.join(parts)}"
 
 
 def _made_from(target: Target) -> str:

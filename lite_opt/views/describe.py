@@ -11,7 +11,13 @@ from typing import Any
 from lite_opt.lite.kernels import SINCE, WITH_EXTRA, supported_ops
 from lite_opt.lite.refusals import reasons
 from lite_opt.lite.targets import LITE
-from lite_opt.model.cost import activation_bytes, flops, memory_bytes, multiply_adds
+from lite_opt.model.cost import (
+    activation_bytes,
+    convolution_share,
+    flops,
+    memory_bytes,
+    multiply_adds,
+)
 from lite_opt.model.load import load
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
@@ -25,6 +31,8 @@ from py_runner.tensors import TensorSpec
 
 __all__ = ["describe"]
 
+# In every network of docs/onnx.md with so many convolutions one engine was the cheaper one.
+_MOSTLY = 0.9
 _DEAREST = 5  # operators that are named
 
 
@@ -153,7 +161,20 @@ def _model(program: Program) -> dict[str, Any]:
         "parameters": sum(value.size for value in program.params.values()),
         "param_bytes": program.param_bytes,
         "flops": flops(program),
+        "convolution_share": convolution_share(program),
+        "engine_on_arm": _engine_on_arm(convolution_share(program)),
     }
+
+
+def _engine_on_arm(share: float | None) -> str:
+    """Which engine is the cheaper one on ARM, as far as docs/onnx.md has measured such networks."""
+    both = "bench BUNDLE --engine native,onnx --device qemu-aarch64:pi4 counts both"
+    if share is None or share < _MOSTLY:
+        return f"not known: {both}"
+    return (
+        f"native: {100 * share:.0f} % of the operations are convolutions, and in such networks "
+        f"Paddle Lite executed fewer instructions than ONNX Runtime (docs/onnx.md); {both}"
+    )
 
 
 def _prospect(program: Program, target: str) -> dict[str, Any]:

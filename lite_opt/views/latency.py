@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lite_opt.views.table import Item, Remark, Row, percent, size, table, warnings
@@ -34,7 +34,8 @@ def latency_rows(runs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
 
 
 def view(found: Bench) -> Iterator[Item]:
-    """What was measured: a row for each thread count, or the instructions that were counted."""
+    """What was measured: a row for each engine, batch and thread count, or the instructions that
+    were counted."""
     if found.arm_instructions is not None:
         yield (
             f"{found.arm_instructions / 1e6:.2f} M ARM instructions per inference of {found.model} "
@@ -42,12 +43,22 @@ def view(found: Bench) -> Iterator[Item]:
         )
         return
     yield from warnings(found.warnings)
-    rows = latency_rows({f"{r['engine']}, {r['threads']} threads": r for r in found.runs})
+    rows = latency_rows({_cell(run, found.runs): run for run in found.runs})
     yield table(f"Latency of {found.model}", LATENCY_HEADER, rows)
 
 
+def _cell(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+    """A row's name: the engine and its threads, and of what else differs, what this run has."""
+    name = f"{run['engine']}, {run['threads']} threads"
+    if len({other["batch"] for other in runs}) > 1:
+        name += f", batch {run['batch']}"
+    if len({other["precision"] for other in runs}) > 1:
+        name += f", {run['precision']}"
+    return name
+
+
 def counts(found: Counts) -> Iterator[Item]:
-    """Bundles x boards: a row for each bundle, a column for each board."""
+    """Bundles x boards: a row for each bundle and engine, a column for each board."""
     rows = [
         (model, *(f"{by_device[device] / 1e6:.2f}" for device in found.devices))
         for model, by_device in found.instructions.items()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
-from lite_opt.judge.pages import PagesReport
-from lite_opt.judge.steps import Step
-from lite_opt.views.comparison import RATES_HEADER, about, rate_row
+from lite_opt.judge.pages import PagesReport, paired
+from lite_opt.views.comparison import RATES_HEADER, about, rate_row, steps_table
 from lite_opt.views.table import Item, Remark, Row, percent, table, warnings
-from py_runner.formats.pages import Pages
+from lite_opt.views.templates import filled
+from py_runner.formats.pages import Line, Page, Pages
 
-__all__ = ["answers", "shares", "verdict", "verdict_view"]
+__all__ = ["answers", "html_page", "shares", "side_by_side", "verdict", "verdict_view"]
 
 _SHOWN = 20
 
@@ -32,6 +33,18 @@ def answers(run: Pages, path: str, notes: Sequence[str]) -> Iterator[Item]:
     yield table(title, ("step", "engine", "ms a page", "share"), _times(run), left=2)
 
 
+def side_by_side(title: str, server: Pages, edge: Pages) -> Item:
+    """A table of what two runs read, a line a row."""
+    rows: list[Row] = []
+    for left, right in zip(server.pages, edge.pages):
+        rows += [(left.id, *(_said(line) for line in pair)) for pair in paired(left, right)]
+    return table(title, ("page", "server", "edge"), rows, left=3)
+
+
+def _said(line: Line | None) -> str:
+    return "-" if line is None else f"{line.text} {line.score:.3f}"
+
+
 def shares(run: Pages) -> dict[str, float]:
     """The milliseconds a page of each step: decoding, cutting out, and of each stage making
     tensors, the graph and post-processing."""
@@ -48,13 +61,9 @@ def shares(run: Pages) -> dict[str, float]:
 
 def verdict_view(report: PagesReport) -> Iterator[Item]:
     """All of a comparison."""
-    yield table("Pages, end to end", RATES_HEADER, [rate_row(rate) for rate in report.rates])
-    yield table(
-        "Steps on the same input",
-        ("step", "alike", "95 % interval", "of", "limit", "largest |d score|", ""),
-        [_step(step) for step in report.steps if step.rate is not None],
-    )
-    yield "; ".join(f"{name} {value:.4g}" for name, value in report.figures.items())
+    for title, (header, rows) in _tables(report).items():
+        yield table(title, header, rows)
+    yield _figures(report)
     if report.differing:
         more = len(report.differing) - _SHOWN
         names = ", ".join(report.differing[:_SHOWN])
@@ -69,9 +78,65 @@ def verdict_view(report: PagesReport) -> Iterator[Item]:
 
 def verdict(report: PagesReport) -> str:
     """The outcome in one line."""
+    pages = f"{report.pages} page{'s' * (report.pages != 1)}"
     if report:
-        return f"PASSED on {report.pages} pages"
-    return f"FAILED on {report.pages} pages: " + "; ".join(report.failures)
+        return f"PASSED on {pages}"
+    return f"FAILED on {pages}: " + "; ".join(report.failures)
+
+
+def html_page(report: PagesReport, reference: Pages, candidate: Pages) -> str:
+    """A page of its own (no scripts, nothing loaded): the verdict, the step that makes the
+    difference, and the lines of each page with the characters that differ marked."""
+    theirs = {page.id: page for page in candidate.pages}
+    pages = [(page, theirs[page.id]) for page in reference.pages if page.id in theirs]
+    made = [
+        f"{who}: {_made_by(run)}"
+        for who, run in (("reference", report.reference), ("candidate", report.candidate))
+    ]
+    return filled(
+        "pages.html",
+        report=report,
+        verdict=verdict(report),
+        tables=_tables(report),
+        notes=[_figures(report), *made],
+        pages=[_lines_of(left, right) for left, right in pages],
+    )
+
+
+def _tables(report: PagesReport) -> dict[str, tuple[Row, list[Row]]]:
+    """A report as named tables: title -> (header, rows)."""
+    return {
+        "Pages, end to end": (RATES_HEADER, [rate_row(rate) for rate in report.rates]),
+        "Steps on the same input": steps_table(report.steps),
+    }
+
+
+def _figures(report: PagesReport) -> str:
+    return "; ".join(f"{name} {value:.4g}" for name, value in report.figures.items())
+
+
+def _lines_of(left: Page, right: Page) -> dict[str, Any]:
+    """The lines of two runs of a page, side by side."""
+    pairs = paired(left, right)
+    lines = []
+    for pair in pairs:
+        a, b = ("" if line is None else line.text for line in pair)
+        scores = ["-" if line is None else f"{line.score:.3f}" for line in pair]
+        line = next(line for line in pair if line is not None)
+        sides = [{"text": text, "score": score} for text, score in zip(_differing(a, b), scores)]
+        lines.append({"at": _corner(line.points), "sides": sides})
+    equal = sum(a is not None and b is not None and a.text == b.text for a, b in pairs)
+    return {"id": left.id, "equal": equal, "lines": lines}
+
+
+def _differing(left: str, right: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+    """Both texts in parts, and whether each is another than the other text has there."""
+    parts: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
+    for tag, i, j, k, n in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        for side, text in zip(parts, (left[i:j], right[k:n])):
+            if text:
+                side.append((text, tag != "equal"))
+    return parts
 
 
 def _times(run: Pages) -> list[Row]:
@@ -93,13 +158,6 @@ def _engine(run: Pages, step: str) -> str:
 
 def _corner(points: Sequence[Sequence[float]]) -> str:
     return f"{points[0][0]:.0f}, {points[0][1]:.0f}"
-
-
-def _step(step: Step) -> Row:
-    assert step.rate is not None
-    name, value, interval, of, limit, _ = rate_row(step.rate)
-    largest = "-" if step.largest is None else f"{step.largest:.1e}"
-    return name, value, interval, of, limit, largest, "OTHERWISE" if step.broken else ""
 
 
 def _made_by(run: Mapping[str, Any]) -> str:

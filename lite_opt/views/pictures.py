@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +14,30 @@ from py_runner.data.geometry import Placement
 from py_runner.data.image import ImageSpec
 from py_runner.data.roles import is_scale
 from py_runner.errors import DataError, UsageError
-from py_runner.formats.pages import Page, Pages
 from py_runner.formats.run import Run
 from py_runner.tasks import decode, name_of
 from py_runner.tasks.segmentation import masks
-from py_runner.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["annotated", "check_drawable", "drawn", "source_of", "with_lines"]
+__all__ = [
+    "BLACK",
+    "DIFFERENT",
+    "Marks",
+    "annotated",
+    "check_drawable",
+    "colour_of",
+    "drawn",
+    "source_of",
+]
 
 _MAPS = {"text-detection", "keypoints"}  # whose answers are in cells of an output's map
 _COVER = 0.5  # of a mask
+DIFFERENT = (220, 20, 20)
+BLACK = (0, 0, 0)
+# What is drawn in red: places of answers, or pixels of a mask.
+Marks = Union[frozenset[int], "npt.NDArray[np.bool_]"]
 
 
 def source_of(data: str | Path, id_: str) -> Path:
@@ -54,15 +65,16 @@ def annotated(
     run: Run,
     data: str | Path,
     spec: ImageSpec,
-    inputs: Sequence[TensorSpec],
+    inputs: Sequence[str],
     labels: Sequence[str] | None = None,
+    marked: Sequence[Marks] | None = None,
 ) -> Iterator[tuple[str, Image.Image]]:
     """The id of each sample of a data set, and its picture with what was found, as `drawn` has it.
 
     Raises DataError where a sample is no image file, or the outputs are not of the run's task.
     """
     pictures = (open_image(source_of(data, sample.id), spec) for sample in run.samples)
-    found = drawn(run, pictures, spec, inputs, labels)
+    found = drawn(run, pictures, spec, inputs, labels, marked)
     yield from zip((sample.id for sample in run.samples), found)
 
 
@@ -70,28 +82,32 @@ def drawn(
     run: Run,
     pictures: Iterable[Image.Image],
     spec: ImageSpec,
-    inputs: Sequence[TensorSpec],
+    inputs: Sequence[str],
     labels: Sequence[str] | None = None,
+    marked: Sequence[Marks] | None = None,
 ) -> Iterator[Image.Image]:
     """The picture of each sample of a run, with what was found.
 
-    `labels` are the run's own unless given. Boxes of a model that is fed the scale are on the
-    picture already; all else is on the tensor. Raises DataError where the outputs are not of the
-    run's task.
+    `inputs` are the names of the model's; `labels` are the run's own unless given; `marked` says of
+    each sample what is drawn in red. Boxes of a model that is fed the scale are on the picture
+    already; all else is on the tensor. Raises DataError where the outputs are not of the run's
+    task.
     """
     name = name_of(run.task)
-    on_picture = name == "detection" and any(is_scale(wanted.name) for wanted in inputs)
+    on_picture = name == "detection" and any(map(is_scale, inputs))
     found = masks(run) if name == "segmentation" else [None] * len(run.samples)
     answers = decode(run, labels)
     for number, picture in enumerate(pictures):
         place = spec.placed(picture.height, picture.width)
-        mask = found[number]
+        mask, red = found[number], marked[number] if marked else frozenset()
         if mask is not None:
-            yield _covered(picture, _on_picture(mask, picture, place))
+            parts = [mask] if isinstance(red, frozenset) else [mask, red]
+            yield _covered(picture, *(_on_picture(m, picture, place) for m in parts))
             continue
         grid = _grid(run, number) if name in _MAPS else (place.full_height, place.full_width)
         where = None if on_picture else (place, grid)
-        yield _drawn(picture, answers[number] if answers else {}, where)
+        assert isinstance(red, frozenset)
+        yield _drawn(picture, answers[number] if answers else {}, where, red)
 
 
 def _grid(run: Run, number: int) -> tuple[int, int]:
@@ -113,40 +129,51 @@ def _drawn(
     picture: Image.Image,
     answer: Mapping[str, Any],
     where: tuple[Placement, tuple[int, int]] | None,
+    marked: frozenset[int],
 ) -> Image.Image:
     from PIL import ImageDraw
+
+    def ink(index: int, number: int) -> tuple[int, int, int]:
+        return DIFFERENT if number in marked else colour_of(index)
 
     result = picture.copy()
     draw = ImageDraw.Draw(result)
     line = max(1, min(result.size) // 200)
-    for box in answer.get("boxes", ()):
-        colour = _colour(box["index"])
+    for number, box in enumerate(answer.get("boxes", ())):
+        colour = ink(box["index"], number)
         corners = _at(box["box"][:2], where), _at(box["box"][2:], where)
         low, high = np.minimum(*corners), np.maximum(*corners)
-        draw.rectangle([*low.tolist(), *high.tolist()], outline=colour, width=line)
+        draw.rectangle(
+            [*low.tolist(), *high.tolist()], outline=colour, width=line * (1 + (number in marked))
+        )
         _write(draw, low.tolist(), f"{_called(box)} {box['score']:.2f}", colour)
     for number, polygon in enumerate(answer.get("polygons", ())):
         outline = [_at(point, where) for point in polygon["points"]]
-        draw.line([*outline, outline[0]], fill=_colour(number), width=line)
-    for point in answer.get("points", ()):
+        draw.line([*outline, outline[0]], fill=ink(number, number), width=line)
+    for number, point in enumerate(answer.get("points", ())):
         x, y = _at((point["x"], point["y"]), where)
-        colour, reach = _colour(point["index"]), 2 * line
+        colour, reach = ink(point["index"], number), 2 * line
         draw.ellipse([x - reach, y - reach, x + reach, y + reach], fill=colour)
     if "text" in answer:
-        return _captioned(result, answer["text"] or "")
+        return _captioned(result, answer["text"] or "", DIFFERENT if marked else BLACK)
     if answer.get("top"):
-        return _captioned(result, f"{_called(answer['top'][0])} {answer['top'][0]['score']:.3f}")
+        text = f"{_called(answer['top'][0])} {answer['top'][0]['score']:.3f}"
+        return _captioned(result, text, DIFFERENT if marked else BLACK)
     return result
 
 
-def _covered(picture: Image.Image, mask: npt.NDArray[Any]) -> Image.Image:
-    """The picture with a colour for each class but 0."""
+def _covered(
+    picture: Image.Image, mask: npt.NDArray[Any], marked: npt.NDArray[Any] | None = None
+) -> Image.Image:
+    """The picture with a colour for each class but 0, and what is marked in red."""
     from PIL import Image
 
-    colours = np.array([(0, 0, 0), *(_colour(i) for i in range(1, int(mask.max()) + 1))])
+    colours = np.array([(0, 0, 0), *(colour_of(i) for i in range(1, int(mask.max()) + 1))])
     pixels = np.asarray(picture, np.float64)
     cover = _COVER * (mask > 0)[..., None]
     mixed = pixels * (1 - cover) + colours[mask] * cover
+    if marked is not None:
+        mixed[marked] = DIFFERENT
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
@@ -162,7 +189,7 @@ def _on_picture(mask: npt.NDArray[Any], picture: Image.Image, place: Placement) 
     return np.asarray(mask[np.ix_(*sides)])
 
 
-def _captioned(picture: Image.Image, text: str) -> Image.Image:
+def _captioned(picture: Image.Image, text: str, ink: tuple[int, int, int]) -> Image.Image:
     """The picture with a line below it."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -172,7 +199,7 @@ def _captioned(picture: Image.Image, text: str) -> Image.Image:
     width, strip = max(picture.width, int(right - left) + 8), int(bottom - top) + 8
     result = Image.new("RGB", (width, picture.height + strip), "white")
     result.paste(picture, (0, 0))
-    ImageDraw.Draw(result).text((4 - left, picture.height + 4 - top), text, "black", font=font)
+    ImageDraw.Draw(result).text((4 - left, picture.height + 4 - top), text, ink, font=font)
     return result
 
 
@@ -189,37 +216,9 @@ def _called(entry: Mapping[str, Any]) -> str:
     return str(entry["index"] if entry["name"] is None else entry["name"])
 
 
-def _colour(index: int) -> tuple[int, int, int]:
-    """One of twelve dark enough for white letters, neighbours far apart."""
+def colour_of(index: int) -> tuple[int, int, int]:
+    """One of eleven dark enough for white letters, neighbours far apart; none is red."""
     from colorsys import hsv_to_rgb
 
-    red, green, blue = hsv_to_rgb(index * 5 % 12 / 12, 0.85, 0.8)
+    red, green, blue = hsv_to_rgb((index * 5 % 11 + 1) / 12, 0.85, 0.8)
     return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def with_lines(file: Path, page: Page, run: Pages) -> Image.Image:
-    """A page with its lines: their outlines, and what they say beside the page where it stands."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    picture = open_image(file, run.stages["detection"].spec)
-    result = Image.new("RGB", (2 * picture.width, picture.height), "white")
-    result.paste(picture, (0, 0))
-    draw = ImageDraw.Draw(result)
-    for number, line in enumerate(page.text):
-        outline = [(x, y) for x, y in line.points]
-        colour = _colour(number)
-        draw.line([*outline, outline[0]], fill=colour, width=2)
-        draw.line([(x + picture.width, y) for x, y in (*outline, outline[0])], fill=colour)
-        high = np.hypot(*np.subtract(outline[0], outline[3]))
-        wide = np.hypot(*np.subtract(outline[0], outline[1]))
-        text = f"{line.text} {line.score:.2f}"
-        # Its own font has no letters but Latin ones.
-        size = max(8, min(high, wide) * 0.7)
-        font = ImageFont.load_default(size)
-        left, top, right, _ = draw.textbbox((0, 0), text, font=font)
-        if right - left > max(wide, high):
-            size = max(8, size * max(wide, high) / (right - left))
-            font = ImageFont.load_default(size)
-        corner = min(x for x, _ in outline) + picture.width, min(y for _, y in outline)
-        draw.text((corner[0] + 2, corner[1] + 1 - top / 2), text, fill="black", font=font)
-    return result

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["drawing", "view"]
 
-_HEADER = ("layer", "operator", "weights", "parameters", "SQNR dB", "cosine", "top-1 agrees")
+_HEADER = ("layer", "operator", "weights", "parameters", "multiply-adds", "SQNR dB", "cosine")
 
 
 def view(losses: Sequence[LayerLoss], model: str) -> Iterator[Item]:
@@ -25,14 +25,19 @@ def view(losses: Sequence[LayerLoss], model: str) -> Iterator[Item]:
             loss.op,
             loss.weight,
             f"{loss.parameters:,}",
+            percent(loss.share),
             f"{loss.sqnr_db:.1f}",
             f"{loss.cosine:.6f}",
-            percent(loss.top1_agreement),
+            "-" if loss.points is None else f"{loss.points:.2f}",
         )
         for loss in losses
     ]
+    measure = next((loss.measure for loss in losses if loss.measure), "no task")
     yield table(
-        f"Sensitivity of {model}: each layer alone in int8, worst first", _HEADER, rows, left=3
+        f"Sensitivity of {model}: each layer alone in int8, worst first",
+        (*_HEADER, f"points lost ({measure})"),
+        rows,
+        left=3,
     )
 
 

@@ -2,7 +2,8 @@
 
 The samples are stacked on axis 0. An `.npz` may hold their labels, too. A folder of `.npy` is all
 of their samples, in the order of the names; for a model of several inputs it is named as a bundle's
-own, `<sample>.<input>.npy`. A folder of `.npz` is all of theirs, whatever the model's inputs.
+own, `<sample>.<input>.npy`. A folder of `.npz` is all of theirs, whatever the model's inputs, and
+so is a list of either, with or without labels. One array may also be one sample, without its batch.
 A model that was exported for a fixed batch of N takes N rows at once:
 such a sample is N rows of the array, or one element of an array with an axis more.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from py_runner.data.source import IMAGE_SUFFIXES, MANY, Item, Wanted, check_feed, some
+from py_runner.data.image_files import listed
+from py_runner.data.source import IMAGE_SUFFIXES, MANY, Item, Made, Wanted, check_feed, some
 from py_runner.errors import DataError
 from py_runner.files.regular import load_array, open_regular
 from py_runner.tensors import TensorSpec
@@ -28,15 +31,19 @@ __all__ = ["array_items"]
 # What makes a folder something else than one of arrays: images, a bundle, a run.
 _OTHERS = IMAGE_SUFFIXES | {".json", ".nb"}
 
+_SUFFIXES = (".npy", ".npz")
+
 _Arrays = dict[str, npt.NDArray[Any]]
 
 
 def array_items(path: Path, wanted: Wanted) -> list[Item] | None:
-    """The samples in a `.npy`, a `.npz`, or a folder of either; None for another path."""
+    """The samples in a `.npy`, a `.npz`, a folder or a list of either; None for another path."""
     if path.is_dir():
         return _in_folder(path, wanted)
     suffix = path.suffix.lower()
-    if suffix not in (".npy", ".npz"):
+    if suffix in (".txt", ".csv"):
+        return _in_list(path, wanted)
+    if suffix not in _SUFFIXES:
         return None
     arrays, labels = (_read_npy if suffix == ".npy" else _read_npz)(path, wanted.inputs)
     if not all(array.ndim for array in arrays.values()):
@@ -51,7 +58,7 @@ def array_items(path: Path, wanted: Wanted) -> list[Item] | None:
         stack = stacks[spec.name]
         check_feed(str(path), spec, stack.dtype, stack.shape[1:])
     return [
-        Item(f"{path.name}[{i}]", None if labels is None else labels[i], partial(_feeds, stacks, i))
+        Item(f"{path.name}[{i}]", None if labels is None else labels[i], partial(_row, stacks, i))
         for i in range(lengths[wanted.inputs[0].name])
     ]
 
@@ -80,6 +87,26 @@ def _in_folder(folder: Path, wanted: Wanted) -> list[Item] | None:
     return [_item(folder, id_, of_input, wanted.inputs) for id_, of_input in samples.items()]
 
 
+def _in_list(path: Path, wanted: Wanted) -> list[Item] | None:
+    """None where the list names no arrays. A label that it gives counts for all of a file."""
+    files = listed(path)
+    arrays = [name for name, _, file in files if file.suffix.lower() in _SUFFIXES]
+    if not arrays:
+        return None
+    if len(arrays) < len(files):
+        other = next(name for name, _, _ in files if name not in arrays)
+        raise DataError(f"{path}: lists both {arrays[0]} and {other}: give one kind alone")
+    items = []
+    for name, label, file in files:
+        if not file.exists():
+            raise DataError(f"{path}: {name}: no such file")
+        found = array_items(file, wanted) or []
+        for index, item in enumerate(found):
+            id_ = name if len(found) == 1 else f"{name}[{index}]"
+            items.append(replace(item, id=id_, label=item.label if label is None else label))
+    return items
+
+
 def _item(folder: Path, id_: str, files: dict[int, Path], inputs: Sequence[TensorSpec]) -> Item:
     if sorted(files) != list(range(len(inputs))):
         raise DataError(
@@ -90,12 +117,18 @@ def _item(folder: Path, id_: str, files: dict[int, Path], inputs: Sequence[Tenso
     for number, spec in enumerate(inputs):
         arrays |= _read_npy(files[number], [spec])[0]
         check_feed(str(files[number]), spec, arrays[spec.name].dtype, arrays[spec.name].shape)
-    return Item(id_, None, lambda: {n: np.array(a, order="C") for n, a in arrays.items()})
+    return Item(id_, None, lambda: _copied(arrays))
+
+
+def _copied(arrays: _Arrays) -> Made:
+    return {name: np.array(array, order="C") for name, array in arrays.items()}, None
 
 
 def _stacked(path: Path, spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The array as [samples, *shape of a sample], still mapped if it was."""
     batch = spec.shape[0] if spec.shape and array.ndim else 1
+    if batch <= 1 and array.ndim == len(spec.shape) - 1:
+        return array[np.newaxis, np.newaxis]
     if batch > 1 and array.ndim == len(spec.shape) + 1:
         return array
     batch = max(batch, 1)
@@ -107,9 +140,9 @@ def _stacked(path: Path, spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArr
     return array.reshape(-1, batch, *array.shape[1:]) if array.size else array[:, np.newaxis]
 
 
-def _feeds(stacks: _Arrays, index: int) -> _Arrays:
+def _row(stacks: _Arrays, index: int) -> Made:
     # A copy: the sample must not depend on the file, nor on what others do to it.
-    return {name: np.array(stack[index], order="C") for name, stack in stacks.items()}
+    return {name: np.array(stack[index], order="C") for name, stack in stacks.items()}, None
 
 
 def _read_npy(path: Path, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[int] | None]:

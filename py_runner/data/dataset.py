@@ -12,7 +12,9 @@ What a path may be:
                          in sorted order; images may lie deeper inside
     folder of images     no labels
     one image            no label
-    .npy                 the samples of a single-input model, stacked on axis 0
+    list file of arrays  the same, of .npy or .npz
+    .npy                 the samples of a single-input model, stacked on axis 0, or one without
+                         that axis
     folder of .npy       their samples, one after the other; of a model of several inputs
                          `<sample>.<input>.npy`, as a bundle's own `samples/`
     .npz                 one such array per input, by its name, and optionally `label` (integers)
@@ -114,7 +116,8 @@ class Dataset:
 
 def _attempt(item: Item) -> Sample | BadItemError:
     try:
-        return Sample(item.id, item.feeds(), item.label)
+        feeds, pixels = item.make()
+        return Sample(item.id, feeds, item.label, pixels)
     except BadItemError as error:
         return error
 

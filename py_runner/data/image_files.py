@@ -20,12 +20,13 @@ from py_runner.data.decode import open_image
 from py_runner.data.image import ImageSpec
 from py_runner.data.labels import read_text
 from py_runner.data.roles import beside_picture, picture_input
-from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted, check_feed, some
+from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Made, Wanted, check_feed, some
 from py_runner.errors import DataError, UsageError
-from py_runner.tensors import TensorSpec
+from py_runner.tensors import TensorSpec, digest
 
 __all__ = [
     "image_items",
+    "listed",
     "listed_classes",
     "listed_files",
     "picture_feeds",
@@ -48,7 +49,7 @@ def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
     target, spec = picture_target(path, wanted)
     root = path if path.is_dir() else path.parent
     return [
-        Item(id_, label, partial(_feeds, root / name, target, spec, wanted.inputs))
+        Item(id_, label, partial(_made, root / name, target, spec, wanted.inputs))
         for id_, label, name in listed
     ]
 
@@ -63,9 +64,16 @@ def listed_classes(path: Path) -> dict[str, int]:
     return classes
 
 
+def listed(path: Path) -> list[tuple[str, int | None, Path]]:
+    """The id, label and file of each line of a list, .txt or .csv. Raises DataError for another
+    text."""
+    items = _in_list(path, _LISTS[path.suffix.lower()])
+    return [(item.id, item.label, path.parent / item.name) for item in items]
+
+
 def listed_files(path: Path) -> list[Path]:
-    """The files of a list, .txt or .csv. Raises DataError for another text."""
-    return [path.parent / item.name for item in _in_list(path, _LISTS[path.suffix.lower()])]
+    """The files of a list, as `listed` has them."""
+    return [file for _, _, file in listed(path)]
 
 
 def pictures(path: Path) -> list[tuple[str, Path]]:
@@ -81,14 +89,12 @@ def pictures(path: Path) -> list[tuple[str, Path]]:
     return [(id_, root / name) for id_, _, name in listed]
 
 
-def _feeds(
-    file: Path, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]
-) -> dict[str, npt.NDArray[Any]]:
+def _made(file: Path, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]) -> Made:
     try:
         pixels = np.asarray(open_image(file, spec))
     except DataError as error:  # names the file already
         raise BadItemError(str(error)) from error
-    return picture_feeds(str(file), pixels, target, spec, inputs)
+    return picture_feeds(str(file), pixels, target, spec, inputs), digest(pixels)
 
 
 def picture_feeds(

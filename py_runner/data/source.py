@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,16 @@ from py_runner.data.image import ImageSpec
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec
 
-__all__ = ["IMAGE_SUFFIXES", "MANY", "BadItemError", "Item", "Wanted", "check_feed", "some"]
+__all__ = ["IMAGE_SUFFIXES", "MANY", "BadItemError", "Item", "Made", "Wanted", "check_feed", "some"]
 
 # How the names of images end.
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 )
 MANY = 5  # names shown in an error before "..."
+
+
+Made = tuple[dict[str, npt.NDArray[Any]], Optional[str]]
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,14 @@ class Wanted:
 class Item:
     """A sample to be: `id` and `label` are the Sample's.
 
-    `feeds` makes its tensors, by the names of the inputs. It raises BadItemError where this item
-    alone is at fault, another DataError where the data set is.
+    `make` gives its tensors, by the names of the inputs, and of a picture the checksum of its
+    pixels. It raises BadItemError where this item alone is at fault, another DataError where the
+    data set is.
     """
 
     id: str
     label: int | None
-    feeds: Callable[[], dict[str, npt.NDArray[Any]]]
+    make: Callable[[], Made]
 
 
 class BadItemError(DataError):

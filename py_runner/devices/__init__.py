@@ -5,19 +5,29 @@ A device has one method that runs a job, and says which of a bundle's models it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
 from py_runner.devices import boards
 from py_runner.devices.here import Here
 from py_runner.devices.qemu import Emulated
+from py_runner.devices.qemu_python import EmulatedPython
 from py_runner.formats.run import Run
 from py_runner.job import Job
-from py_runner.tensors import Sample
+from py_runner.tensors import Model, Sample
 from py_runner.watch import Watch
 
-__all__ = ["BOARDS", "HERE", "Device", "arm_device", "board_words", "other_family"]
+__all__ = [
+    "BOARDS",
+    "COUNTERS",
+    "HERE",
+    "Counter",
+    "Device",
+    "arm_device",
+    "board_words",
+    "other_family",
+]
 
 
 class Device(Protocol):
@@ -31,6 +41,13 @@ class Device(Protocol):
 
     def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
         """Run a job on samples, of which there are `total`, None where that is not known."""
+
+
+class Counter(Device, Protocol):
+    """A device that counts the instructions of one inference."""
+
+    def count_instructions(self, model: Model, sample: Sample) -> int:
+        """See `Emulated.count_instructions`."""
 
 
 HERE: Device = Here()
@@ -48,6 +65,11 @@ BOARDS: dict[str, Emulated] = {
         for kind, named in _NAMED.items()
         for name, board in named.items()
     },
+}
+# By engines, those of their devices that count instructions: each runs on its own boards only.
+COUNTERS: dict[str, Mapping[str, Counter]] = {
+    "native": BOARDS,
+    "onnx": {n: EmulatedPython(board) for n, board in BOARDS.items() if board.arch == "aarch64"},
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain
 from typing import Any
@@ -22,8 +23,16 @@ from py_runner.watch import Watch
 __all__ = ["Here", "opened"]
 
 
+@dataclass(frozen=True)
 class Here:
-    """The machine that this interpreter runs on."""
+    """The machine that this interpreter runs on.
+
+    An engine is run by its own interpreter, or by `python`, a command, where that is given, which
+    takes `own_bytes` of memory more.
+    """
+
+    python: tuple[str, ...] = ()
+    own_bytes: int = 0
 
     def target(self, engine: str) -> str:
         """What `Engine.target` says."""
@@ -43,7 +52,7 @@ class Here:
         latency_ms: list[list[float]] = []
         peak = 0
         with (
-            opened(job, first) as worker,
+            opened(job, first, python=self.python, own_bytes=self.own_bytes) as worker,
             _Sender(worker, chain([first], samples), job, infos) as sender,
         ):
             for text in worker.ready["warnings"]:
@@ -84,8 +93,9 @@ class Here:
         )
 
 
-def opened(job: Job, first: Sample) -> Worker:
-    """The engine with the model open. Raises EngineError that names the file, in words."""
+def opened(job: Job, first: Sample, *, python: Sequence[str] = (), own_bytes: int = 0) -> Worker:
+    """The engine with the model open, by its own interpreter or by `python`, a command that takes
+    `own_bytes` of memory more. Raises EngineError that names the file, in words."""
     model = job.model
     config: dict[str, Any] = {
         "files": [str(f) for f in model.files],
@@ -102,17 +112,17 @@ def opened(job: Job, first: Sample) -> Worker:
             if spec.name in first.feeds
         },
     }
-    python = job.kind.python()
+    limit = job.memory_bytes(first)
     try:
         return Worker(
             job.kind.script,
             config,
             name=job.engine,
-            python=python,
+            python=python or (job.kind.python(),),
             threads=job.threads,
             env=job.kind.env(),
             time_limit_s=job.time_limit_s,
-            memory_limit_bytes=job.memory_bytes(first),
+            memory_limit_bytes=None if limit is None else limit + own_bytes,
         )
     except EngineError as error:
         text = job.kind.explain(str(error))
@@ -144,7 +154,7 @@ class _Sender:
                 if self._stopped:
                     break
                 self._job.check_feeds(sample)
-                info = SampleInfo(sample.id, sample_hash(sample), sample.label)
+                info = SampleInfo(sample.id, sample_hash(sample), sample.label, sample.pixels)
                 with self._changed:
                     self._infos.append(info)
                     self._changed.notify()

@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -40,10 +40,10 @@ from py_runner.job import Job, memory_limit
 from py_runner.tensors import Model, Sample
 from py_runner.watch import Watch
 
-__all__ = ["Emulated"]
+__all__ = ["EMULATOR_BYTES", "Emulated", "counted", "stage"]
 
 # Of memory: QEMU maps the whole space of a CPU of 32 bits, and for its translations.
-_EMULATOR_BYTES = 8 << 30
+EMULATOR_BYTES = 8 << 30
 # Samples are answered in batches, which begin small and grow until one takes this.
 _BATCH_S = 20
 _MOST_IN_BATCH = 64
@@ -131,14 +131,14 @@ class Emulated:
         """The Run of one batch, with its arrays in memory."""
         bundle = job.model.files[0].parent
         with temporary_folder() as folder:
-            _stage(folder, batch)
+            stage(folder, batch)
             options = ["--threads", job.threads, "--warmup", job.warmup, "--repeat", job.repeat]
             out = folder / "run"
             arguments = [bundle, "--samples", folder, "--out", out, *options]
             limit = job.time_limit_s and job.time_limit_s * len(batch)
             try:
                 argv = self._argv(folder)
-                said = self._call(argv, arguments, limit, job.memory_bytes(batch[0]))
+                said = self.call(argv, arguments, limit, job.memory_bytes(batch[0]))
             except EngineError as error:
                 if str(bundle) in str(error):
                     raise  # lite_run names what is at fault itself
@@ -153,7 +153,9 @@ class Emulated:
                 answer = {name: np.array(values[place]) for name, values in done.outputs.items()}
                 for name, value in job.keep(sample.id, answer).items():
                     outputs.setdefault(name, []).append(value)
-            return replace(done, outputs=outputs)
+            pixels = {sample.id: sample.pixels for sample in batch}
+            infos = tuple(replace(info, pixels=pixels.get(info.id)) for info in done.samples)
+            return replace(done, outputs=outputs, samples=infos)
 
     def count_instructions(self, model: Model, sample: Sample) -> int:
         """How many ARM instructions one inference executes: copy in, run, copy out, one thread.
@@ -169,26 +171,18 @@ class Emulated:
         `model` is `Bundle.model("arm")`. Errors are those of `run`; QEMU must take plugins of
         version 1, and a C compiler must be there to build ours.
         """
-        spans = []
         with temporary_folder() as temporary:
             folder = temporary.resolve()
-            plugin = _built_plugin(folder)
-            saved = _stage(folder, [Sample(str(index), sample.feeds) for index in range(2)])
-            first, last = (folder / next(iter(entry.feeds.values())) for entry in saved)
-            for repeat in (1, 2):
-                out, run = folder / f"counts{repeat}", folder / f"run{repeat}"
-                options = f"{_escaped(plugin)},open={self.openat}"
-                options += f",out={_escaped(out)},last={_escaped(last)}"
-                arguments = ["--samples", folder, "--out", run, "--warmup", 0, "--repeat", repeat]
-                bundle = model.files[0].parent
-                limit = memory_limit(model.files, [sample])
-                self._call(self._argv(folder, plugin=options), [bundle, *arguments], None, limit)
-                executed = {}
-                for line in read_bytes(out).decode("utf-8", "replace").splitlines():
-                    count, _, path = line.partition(" ")
-                    executed[path] = int(count)
-                spans.append(executed[str(last)] - executed[str(first)])
-        return spans[1] - spans[0]
+            saved = stage(folder, [Sample(str(index), sample.feeds) for index in range(2)])
+            files = [folder / next(iter(entry.feeds.values())) for entry in saved]
+
+            def argv(plugin: str, repeat: int) -> list[str]:
+                out = folder / f"run{repeat}"
+                options = ["--samples", folder, "--out", out, "--warmup", 0, "--repeat", repeat]
+                command = self._argv(folder, plugin=plugin)
+                return [*command, *map(str, [model.files[0].parent, *options])]
+
+            return counted(self, argv, folder, files, memory_limit(model.files, [sample]))
 
     def _argv(self, folder: Path | None = None, *, plugin: str | None = None) -> list[str]:
         """The emulator, its options and the command; a board's files are put into `folder`.
@@ -196,6 +190,23 @@ class Emulated:
         Raises EngineError for what is missing.
         """
         command = self._command()
+        argv = self.emulator_argv(folder, plugin=plugin)
+        sysroot = os.environ.get(self.sysroot_variable)
+        if sysroot:
+            places = [Path(sysroot, top, self.triplet).absolute() for top in ("usr/lib", "lib")]
+            if not any(place.is_dir() for place in places):
+                raise EngineError(
+                    f"{self.sysroot_variable}={sysroot}: holds no libraries under "
+                    f"usr/lib/{self.triplet}: fill it with armlinux/toolchains/make_sysroot.sh"
+                )
+            argv += ["-E", f"LD_LIBRARY_PATH={':'.join(map(str, places))}"]
+        return [*argv, str(command)]
+
+    def emulator_argv(
+        self, folder: Path | None, *, plugin: str | None = None, system: Path | None = None
+    ) -> list[str]:
+        """The emulator and its options; a board's files are put into `folder`. `system` is where
+        its C library is, where that is not QEMU's own to say. Raises EngineError without QEMU."""
         # The static build knows no plugins; else either does.
         names = [self.emulator] if plugin else [self.emulator, f"{self.emulator}-static"]
         emulator = next(filter(None, map(shutil.which, names)), None)
@@ -209,21 +220,12 @@ class Emulated:
             argv += ["-cpu", self.board.cpu]
         elif plugin and "QEMU_CPU" not in os.environ:
             argv += ["-cpu", self.cpu]
-        argv += ["-L", str(self._root(folder))]
-        sysroot = os.environ.get(self.sysroot_variable)
-        if sysroot:
-            places = [Path(sysroot, top, self.triplet).absolute() for top in ("usr/lib", "lib")]
-            if not any(place.is_dir() for place in places):
-                raise EngineError(
-                    f"{self.sysroot_variable}={sysroot}: holds no libraries under "
-                    f"usr/lib/{self.triplet}: fill it with armlinux/toolchains/make_sysroot.sh"
-                )
-            argv += ["-E", f"LD_LIBRARY_PATH={':'.join(map(str, places))}"]
-        return [*argv, str(command)]
+        return [*argv, "-L", str(self._root(folder, system))]
 
-    def _root(self, folder: Path | None) -> Path:
+    def _root(self, folder: Path | None, system: Path | None) -> Path:
         """What QEMU looks into before it takes this machine's files."""
-        system = Path(os.environ.get("QEMU_LD_PREFIX") or f"/usr/{self.triplet}").absolute()
+        own = os.environ.get("QEMU_LD_PREFIX") or f"/usr/{self.triplet}"
+        system = system or Path(own).absolute()
         if self.board is None or folder is None or not system.is_dir():
             return system
         root = folder / "root"
@@ -250,7 +252,7 @@ class Emulated:
             )
         return place.absolute()
 
-    def _call(
+    def call(
         self,
         argv: list[str],
         arguments: list[object],
@@ -260,7 +262,7 @@ class Emulated:
         """What the command said, which succeeded."""
         with Child([*argv, *map(str, arguments)], output="none") as child:
             if memory_bytes is not None:
-                child.limit_memory(_EMULATOR_BYTES + memory_bytes)
+                child.limit_memory(EMULATOR_BYTES + memory_bytes)
             child.tell()
             returncode = child.wait(time_limit_s)
             if returncode is None:
@@ -302,7 +304,7 @@ def _mute(text: str) -> None:
     """Each batch has the same warnings."""
 
 
-def _stage(folder: Path, samples: Iterable[Sample]) -> tuple[SavedSample, ...]:
+def stage(folder: Path, samples: Iterable[Sample]) -> tuple[SavedSample, ...]:
     """Write samples as `lite_run --samples` reads them."""
     saved = save_samples(folder, samples)
     entries = [asdict(entry) for entry in saved]
@@ -310,18 +312,44 @@ def _stage(folder: Path, samples: Iterable[Sample]) -> tuple[SavedSample, ...]:
     return saved
 
 
-def _built_plugin(folder: Path) -> Path:
+def counted(
+    on: Emulated,
+    argv: Callable[[str, int], list[str]],
+    folder: Path,
+    files: Sequence[Path],
+    memory_bytes: int,
+) -> int:
+    """The instructions of one inference more: by so many do two processes differ, between their
+    opening of the last two `files`, the last of which ends them.
+
+    `argv` makes a command line of the plugin's options and of how often to infer. Errors are those
+    of `Emulated.run`.
+    """
+    plugin = folder / "count_instructions.so"
+    _build_plugin(plugin)
+    spans = []
+    for repeat in (1, 2):
+        out = folder / f"counts{repeat}"
+        options = f"{_escaped(plugin)},open={on.openat},out={_escaped(out)}"
+        on.call(argv(f"{options},last={_escaped(files[-1])}", repeat), [], None, memory_bytes)
+        executed = {}
+        for line in read_bytes(out).decode("utf-8", "replace").splitlines():
+            count, _, path = line.partition(" ")
+            executed[path] = int(count)
+        spans.append(executed[str(files[-1])] - executed[str(files[-2])])
+    return spans[1] - spans[0]
+
+
+def _build_plugin(out: Path) -> None:
     source = next((path for path in _PLUGINS if path.is_file()), None)
     if source is None:
         raise EngineError(f"{_PLUGINS[-1]}: is missing: install paddle-edge again")
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:
         raise EngineError("counting instructions needs a C compiler: `apt install gcc libc6-dev`")
-    out = folder / "count_instructions.so"
     with Child([compiler, "-O2", "-shared", "-fPIC", "-o", str(out), str(source)]) as child:
         if child.wait() != 0:
             raise EngineError(f"{source}: {compiler} fails: {last_words(child.log())}")
-    return out
 
 
 def _escaped(path: Path) -> str:

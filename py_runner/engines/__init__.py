@@ -23,7 +23,6 @@ class Engine:
     suffix     of the file of a bundle that it runs: ".nb", ".onnx"; "" where it runs what Paddle
                saved
     devices    a pattern of the devices of this machine that it runs on, and the same in words
-    boards     whether it runs on boards as well (`devices.BOARDS`)
     script     the file that serve.py loads
     python     the interpreter to run that with; raises EngineError where there is none
     env        variables that it is started with
@@ -39,7 +38,6 @@ class Engine:
     env: Callable[[], dict[str, str]] = dict
     explain: Callable[[str], str] = lambda text: text
     target: Callable[[], str] = lambda: "x86"
-    boards: bool = False
 
 
 ENGINES: dict[str, Engine] = {
@@ -60,12 +58,11 @@ ENGINES: dict[str, Engine] = {
             script=Path(native.__file__),
             env=native.environment,
             target=native.target,
-            boards=True,
         ),
         Engine(
             "onnx",
             suffix=".onnx",
-            devices=("cpu", "cpu only"),
+            devices=("cpu", "cpu"),
             script=Path(onnx.__file__),
             target=lambda: "onnx",
         ),

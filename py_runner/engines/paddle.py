@@ -60,7 +60,7 @@ def _configure(paddle: Any, config: dict[str, Any]) -> Any:
     if config["tensorrt"]:
         settings.enable_tensorrt_engine(
             workspace_size=1 << 30,
-            max_batch_size=1,
+            max_batch_size=max((s["sample"][:1] or (1,))[0] for s in config["shapes"].values()),
             min_subgraph_size=3,
             precision_mode=precision,
             use_static=False,

@@ -15,7 +15,7 @@ import math
 import os
 import select
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Worker:
         script: the engine, a file that `serve.py` loads.
         config: sent as the first message; the child answers when the engine is ready.
         name: what to call the engine in errors.
-        python: the interpreter that has the engine.
+        python: the interpreter that has the engine, after what it is run by, if it is.
         threads: how many the engine's OpenMP may use.
         env: other variables that the child is started with.
         time_limit_s: how long it may take to open the model, once the engine is there.
@@ -59,7 +59,7 @@ class Worker:
         config: dict[str, Any],
         *,
         name: str,
-        python: str,
+        python: Sequence[str],
         threads: int = 1,
         env: Mapping[str, str] | None = None,
         time_limit_s: float | None = None,
@@ -74,7 +74,7 @@ class Worker:
             with contextlib.suppress(OSError):  # a smaller pipe is slower, not wrong
                 size = fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), _PIPE_BYTES)
                 self.room_bytes = self.room_bytes or size
-        argv = [python, "-W", "ignore", str(_SERVE), str(script), str(child_in), str(child_out)]
+        argv = [*python, "-W", "ignore", str(_SERVE), str(script), str(child_in), str(child_out)]
         # Neither engine on x86 takes every thread count through its API; their OpenMP does.
         counts = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         try:

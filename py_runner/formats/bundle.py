@@ -12,6 +12,7 @@ NAME.bundle/
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -29,10 +30,13 @@ from py_runner.tensors import Model, Sample, TensorSpec, sample_hash
 
 __all__ = [
     "FORMAT",
+    "LIMIT_RANGES",
     "Bundle",
+    "InFloat",
     "OnnxFacts",
     "SavedSample",
     "Target",
+    "check_limit",
     "refuse_pipeline",
     "save_samples",
 ]
@@ -47,6 +51,34 @@ def refuse_pipeline(folder: Path) -> None:
         folder / "pipeline.json",
         "is a pipeline: name a stage, such as {0}/detection (run, compare and inspect take it)",
     )
+
+
+# Least and most of the limits that a recipe is kept with; None is none.
+LIMIT_RANGES: dict[str, tuple[float, float]] = {
+    "cosine": (-1.0, 1.0),
+    "max_abs_diff": (0.0, math.inf),
+    "top1_drop": (-100.0, 100.0),
+    "noise_times": (0.0, math.inf),
+}
+
+
+def check_limit(name: str, value: Any) -> None:
+    """Raise ValueError for a limit of LIMIT_RANGES that is no finite number of its range."""
+    least, most = LIMIT_RANGES[name]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Not "value < least": NaN is less than nothing, and would let everything pass.
+    if not (number and math.isfinite(value) and least <= value <= most):
+        span = f"{least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
+        raise ValueError(f"the limit {name} is a number, {span}, not {value}")
+
+
+@dataclass(frozen=True)
+class InFloat:
+    """Layers of one kind that are in float, in a file of fewer bits, and the bytes of their
+    weights: 0 of products of two activations."""
+
+    layers: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +97,8 @@ class Target:
     `kernels` counts its kernels by "target/precision", `calib` the conversions between int8 and
     float among them; `weights` has the bytes of parameters by dtype. `precision` is a recipe's
     name, "fp32" for the x86 twin of a recipe that is for ARM only. `needs` maps operators to the
-    first release of Paddle Lite that has them, where that is later than v2.10.
+    first release of Paddle Lite that has them, where that is later than v2.10; `in_float` those
+    with weights, and products, to what of them a recipe of fewer bits leaves in float.
 
     Of an ONNX file, which `onnx` tells, `opt_version` is that of Paddle2ONNX, and `kernels` are
     none: they are chosen where it runs.
@@ -82,6 +115,7 @@ class Target:
     weights: dict[str, int]
     precision: str
     needs: dict[str, str] = field(default_factory=dict)
+    in_float: dict[str, InFloat] = field(default_factory=dict)
     onnx: Optional[OnnxFacts] = None  # noqa: UP045  evaluated, as in SavedSample
 
 
@@ -255,6 +289,12 @@ def _check(bundle: Bundle) -> None:
     for file in (*files, *(f for sample in bundle.samples for f in sample.feeds.values())):
         if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
             raise ValueError(f"the file name '{file}' leads out of the bundle")
+    limits = bundle.recipe.get("limits", {})
+    if not isinstance(limits, dict):
+        raise ValueError("field 'recipe.limits' is not of its type")
+    for name, value in limits.items():
+        if name in LIMIT_RANGES and value is not None:
+            check_limit(name, value)
     if bundle.task is not None:
         try:
             check_task(bundle.task)

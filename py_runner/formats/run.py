@@ -6,6 +6,7 @@ RUN/
   latency.csv    every measured inference: sample id, repeat, milliseconds
   output_<i>.npy the answers, samples stacked on a new axis 0; where shapes vary between
                  samples, output_<i>/<sample>.npy instead
+  fed/           another such folder, where each step was to be judged alone: see `Run`
 """
 
 from __future__ import annotations
@@ -35,15 +36,18 @@ __all__ = [
 
 FORMAT = 1
 _MANIFEST = "run.json"
+_FED = "fed"
 
 
 @dataclass(frozen=True)
 class SampleInfo:
-    """Which sample was fed: its id, the hash of its tensors, its label or None."""
+    """Which sample was fed: its id, the hash of its tensors, its label or None, and of a picture
+    the checksum of its decoded pixels."""
 
     id: str
     sha256: str
     label: Optional[int]  # noqa: UP045  evaluated when a manifest is read, by CPython 3.9 too
+    pixels: Optional[str] = None  # noqa: UP045
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ class Run:
     `py_runner.tasks`}; `labels` are the names of its classes, or the characters of a recognizer.
     Both are None where nobody said. Where a task is said, `image` is how pictures became tensors,
     as `ImageSpec.to_json` has it, and `inputs` are the names of what the model is fed: by them it
-    is known where answers lie on a picture.
+    is known where answers lie on a picture. `fed` is what the same model answered to the tensors of
+    the run that this one was made against, where its own are others.
     """
 
     engine: str
@@ -134,6 +139,7 @@ class Run:
     labels: tuple[str, ...] | None = None
     image: dict[str, Any] | None = None
     inputs: tuple[str, ...] | None = None
+    fed: Run | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         ids = [s.id for s in self.samples]
@@ -165,7 +171,11 @@ class Run:
                 }
                 for name, values in self.outputs.items()
             ],
-            "samples": [{"id": s.id, "sha256": s.sha256, "label": s.label} for s in self.samples],
+            "samples": [
+                {"id": s.id, "sha256": s.sha256, "label": s.label}
+                | ({} if s.pixels is None else {"pixels": s.pixels})
+                for s in self.samples
+            ],
         }
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
@@ -191,6 +201,9 @@ class Run:
             for sample, repeats in zip(self.samples, self.latency_ms):
                 for number, ms in enumerate(repeats):
                     writer.writerow([_cell(sample.id), number, f"{ms:.6f}"])
+        if self.fed is not None:
+            (folder / _FED).mkdir()
+            self.fed.write(folder / _FED)
         manifest.write(folder / _MANIFEST, self.summary())
 
     @classmethod
@@ -217,6 +230,7 @@ class Run:
                 samples=about.samples,
                 outputs=outputs,
                 latency_ms=_read_latency(path / "latency.csv", about.samples),
+                fed=cls.open(path / _FED) if (path / _FED).exists() else None,
             )
         except ModelError:
             raise
@@ -286,6 +300,7 @@ class Run:
             labels=first.labels,
             image=first.image,
             inputs=first.inputs,
+            fed=cls.merge(fed) if (fed := [r.fed for r in runs if r.fed is not None]) else None,
         )
 
 

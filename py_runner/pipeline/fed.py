@@ -22,7 +22,6 @@ from py_runner.formats.pipeline import Pipeline
 from py_runner.pipeline.stages import (
     Found,
     Stage,
-    digest,
     direction,
     fitted,
     is_turn,
@@ -30,6 +29,7 @@ from py_runner.pipeline.stages import (
     read,
     text_of,
 )
+from py_runner.tensors import digest
 
 __all__ = ["STEPS", "Feeding", "same_lines"]
 

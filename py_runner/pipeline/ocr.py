@@ -28,14 +28,13 @@ from py_runner.pipeline.fed import Feeding
 from py_runner.pipeline.stages import (
     Found,
     Stage,
-    digest,
     direction,
     group_width,
     is_turn,
     lines_in,
     read,
 )
-from py_runner.tensors import Model
+from py_runner.tensors import Model, digest
 from py_runner.watch import QUIET, Watch
 
 __all__ = ["read_pages"]

@@ -22,13 +22,12 @@ from py_runner.inference import run
 from py_runner.tasks.options import array_of
 from py_runner.tasks.text_detection import MAP, is_map, polygons_of
 from py_runner.tasks.text_recognition import STEPS, Line, characters_of, is_steps, line_of
-from py_runner.tensors import Model, Sample, sample_hash
+from py_runner.tensors import Model, Sample
 from py_runner.watch import QUIET, Watch
 
 __all__ = [
     "Found",
     "Stage",
-    "digest",
     "direction",
     "fitted",
     "group_width",
@@ -41,11 +40,6 @@ __all__ = [
 _Array = npt.NDArray[Any]
 # What a stage answered: an id, and its outputs.
 Take = Callable[[str, Mapping[str, _Array]], None]
-
-
-def digest(value: _Array) -> str:
-    """The checksum of pixels or of a tensor, whatever the input is called."""
-    return sample_hash(Sample("", {"": value}))
 
 
 @dataclass

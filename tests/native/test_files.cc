@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 #include <iterator>
+#include <map>
 
 #include "bundle.h"
 #include "error.h"
@@ -278,6 +279,14 @@ TEST_CASE("a manifest is read, and refused in words where a field is of no use")
   CHECK(edited([](json& d) { d["labels"] = nullptr; }).empty());
   CHECK(says(edited([](json& d) { d["name"] = std::string("a\0b", 3); }), "zero bytes"));
   CHECK(says(edited([](json& d) { d["recipe"]["limits"] = {{"cosine", "high"}}; }), "number"));
+  for (const auto& [name, value] : std::map<std::string, double>{
+           {"cosine", 1.01}, {"max_abs_diff", -1e-9}, {"top1_drop", -101}, {"noise_times", -1}}) {
+    const auto wrong = edited([&](json& d) {
+      d["recipe"]["limits"] = {{"cosine", 1}, {"max_abs_diff", 0}, {"top1_drop", 100}};
+      d["recipe"]["limits"][name] = value;
+    });
+    CHECK(says(wrong, "the limit " + name + " is "));
+  }
   for (const char* broken : {"", "{", "[1]", "null", "{\"format\": 1e400}", "\xff"}) {
     CHECK(!refusal([&] { lite_run::parse_bundle("b", broken); }).empty());
   }

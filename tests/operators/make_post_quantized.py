@@ -2,7 +2,8 @@
 dequantize_linear (onnx_format=True).
 
 `python make_post_quantized.py FOLDER`: a script of its own, because paddle decides at import which
-kind of program it makes.
+kind of program it makes. With `products` behind it, FOLDER/float is there already, and its products
+are quantized, of activations too, as PaddleSlim does, in the older form (onnx_format=False).
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy as np
 import paddle
 from paddle.static.quantization import PostTrainingQuantization
 
+NAMES = {"model_filename": "inference.pdmodel", "params_filename": "inference.pdiparams"}
 
-def main(folder: str) -> None:
-    """Save the float network to FOLDER/float, the quantized one to FOLDER/quantized."""
-    paddle.enable_static()
-    paddle.seed(0)
-    executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.global_scope()
+
+def small_network(folder: str, executor: paddle.static.Executor) -> None:
+    """Save the float network to FOLDER/float."""
+    scope = paddle.static.global_scope()
     program, start = paddle.static.Program(), paddle.static.Program()
     with paddle.static.program_guard(program, start):
         x = paddle.static.data("x", [-1, 3, 16, 16])
@@ -38,21 +39,31 @@ def main(folder: str) -> None:
     paddle.static.save_inference_model(
         f"{folder}/float/inference", [x], [scores], executor, program=program
     )
-    batches = [{"x": random.standard_normal((2, 3, 16, 16)).astype("float32")} for _ in range(8)]
-    names = {"model_filename": "inference.pdmodel", "params_filename": "inference.pdiparams"}
+
+
+def main(folder: str, what: str = "") -> None:
+    """Save the quantized network to FOLDER/quantized."""
+    paddle.enable_static()
+    paddle.seed(0)
+    executor = paddle.static.Executor(paddle.CPUPlace())
+    if what != "products":
+        small_network(folder, executor)
+    random = np.random.default_rng(0)
+    shape = (1, 6, 8) if what == "products" else (2, 3, 16, 16)
+    batches = [{"x": random.standard_normal(shape).astype("float32")} for _ in range(8)]
     post = PostTrainingQuantization(
         executor=executor,
         model_dir=f"{folder}/float",
         data_loader=lambda: iter(batches),
         batch_nums=len(batches),
         algo="abs_max",
-        onnx_format=True,
+        onnx_format=what != "products",
         quantizable_op_type=["conv2d", "depthwise_conv2d", "mul", "matmul_v2"],
-        **names,
+        **NAMES,
     )
     post.quantize()
-    post.save_quantized_model(f"{folder}/quantized", **names)
+    post.save_quantized_model(f"{folder}/quantized", **NAMES)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -86,6 +86,8 @@ def first_difference(
             died, and of no operator of its own.
     """
     target = bundle_target(engine, device)
+    if target == "onnx":
+        raise UsageError("layers are tapped in files of Paddle Lite: engine lite, native or paddle")
     refused = cannot(target, RECIPES["int8"] if is_quantized(candidate) else recipe)
     if engine != "paddle" and refused:
         raise UsageError(

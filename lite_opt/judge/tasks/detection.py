@@ -23,7 +23,7 @@ from py_runner.tasks.detection import THRESHOLD, Boxes, boxes
 from py_runner.tasks.options import option
 from py_runner.tasks.suppression import intersection_over_union
 
-__all__ = ["score"]
+__all__ = ["same_boxes", "score"]
 
 _Array = npt.NDArray[Any]
 _STRICT, _LOOSE = 0.9, 0.5
@@ -44,7 +44,7 @@ def score(case: Case) -> Scores:
         for run, found in zip(runs, everything)
     )
     pairs = {
-        least: [_same(a, b, least) for a, b in zip(left, right)] for least in (_STRICT, _LOOSE)
+        least: [same_boxes(a, b, least) for a, b in zip(left, right)] for least in (_STRICT, _LOOSE)
     }
     agreed = [len(found) for found in pairs[_STRICT]]
     all_of_them = [len(a) + len(b) - n for a, b, n in zip(left, right, agreed)]
@@ -84,7 +84,8 @@ def score(case: Case) -> Scores:
     )
 
 
-def _same(left: Boxes, right: Boxes, least: float) -> list[tuple[int, int]]:
+def same_boxes(left: Boxes, right: Boxes, least: float) -> list[tuple[int, int]]:
+    """Pairs of boxes of one class, by their places, that overlap by at least so much."""
     likeness = intersection_over_union(left.corners, right.corners)
     likeness[left.classes[:, None] != right.classes[None]] = -1
     return matched(likeness, least)

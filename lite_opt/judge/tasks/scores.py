@@ -44,13 +44,7 @@ class Scores:
     @property
     def failures(self) -> list[str]:
         """A line for each limit that is broken."""
-        return [
-            f"{rate.name}: {rate.value:.4g} is {'above' if rate.at_most else 'below'} "
-            f"{rate.limit:g} (95 % interval {rate.low:.4g} to {rate.high:.4g}, {rate.units} "
-            f"{rate.unit})"
-            for rate in self.rates
-            if rate.broken
-        ]
+        return [rate.failure for rate in self.rates if rate.broken]
 
     @property
     def undecided(self) -> list[str]:

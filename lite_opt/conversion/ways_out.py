@@ -118,9 +118,12 @@ def _float_layers(
     if found is None:
         return losses, []
     layers, passed = found
-    options = tuple(word for layer in layers for word in ("--float-layer", layer))
+    # Also those that a budget found, which would be spent anew.
+    every = (*settings.float_layers, *layers)
+    options = tuple(word for layer in every for word in ("--float-layer", layer))
+    without = ("--max-drop", "--max-float", "--float-layer")
     many = f"{len(layers)} of {len(mixed.layers)} layers more in float"
-    return losses, [WayOut(options, ("--max-drop",), f"{many}: {_words(passed)}")]
+    return losses, [WayOut(options, without, f"{many}: {_words(passed)}")]
 
 
 def _other_recipes(recipe: str, plan: Plan, again: Callable[..., Report | None]) -> list[WayOut]:

@@ -198,6 +198,6 @@ def test_the_command_ranks_layers_and_draws_them(
     bars = [e for e in drawing.iter() if e.tag.endswith("rect")]
     assert len(bars) == 1 + len(layers)
     shown = CliRunner().invoke(paddle_edge, ask, standalone_mode=False)
-    assert "worst first" in shown.stdout
+    assert "each layer alone in int8" in shown.stdout
     again = CliRunner().invoke(paddle_edge, [*ask, "--plot", str(plot)], standalone_mode=False)
     assert isinstance(again.exception, UsageError)

@@ -184,6 +184,23 @@ def test_more_bodies_at_once_than_there_is_room_for(serving: Serving) -> None:
     assert ends.count(429) == 4 and ends.count(408) == 8
 
 
+def test_a_host_that_is_none(serving: Serving) -> None:
+    for name in ("Host: [::1", "Host: localhost@evil.example", "Host: localhost.evil.example"):
+        connection = raw(serving)
+        connection.sendall(f"GET /v2/models HTTP/1.1\r\n{name}\r\n\r\n".encode())
+        assert told(connection)[0] == 403
+
+
+def test_what_is_left_of_a_refused_body_is_not_waited_for(serving: Serving) -> None:
+    connection = raw(serving)
+    connection.sendall(head("/v2/models/other/infer", "Content-Length: 100000") + b"{")
+    with connection:
+        answer = b""
+        while got := connection.recv(1 << 16):
+            answer += got
+    assert answer.startswith(b"HTTP/1.1 404") and b"connection: close" in answer
+
+
 def test_clients_that_leave(serving: Serving) -> None:
     for _ in range(50):
         connection = raw(serving)

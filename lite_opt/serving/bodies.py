@@ -32,21 +32,19 @@ async def body_of(request: Request, desk: Desk) -> AsyncIterator[bytes]:
     """
     most = desk.settings.max_body_bytes
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refusal(415, "encoded bodies are not taken: send it as it is", close=True)
+        raise Refusal(415, "encoded bodies are not taken: send it as it is")
     declared = request.headers.get("content-length")
     size = int(declared) if declared is not None else most  # h11 has seen to it that it is one
     if size > most:
-        raise Refusal(413, f"the body has {size} bytes, and {most} are allowed", close=True)
+        raise Refusal(413, f"the body has {size} bytes, and {most} are allowed")
     if desk.held_bytes + size > desk.settings.held_bytes:
-        raise Refusal(429, "too much is being sent at once", retry_after_s=1, close=True)
+        raise Refusal(429, "too much is being sent at once", retry_after_s=1)
     desk.held_bytes += size
     try:
         try:
             body = await asyncio.wait_for(_read(request, most), desk.settings.body_s)
         except asyncio.TimeoutError:
-            raise Refusal(
-                408, f"the body did not arrive in {desk.settings.body_s:g} s", close=True
-            ) from None
+            raise Refusal(408, f"the body did not arrive in {desk.settings.body_s:g} s") from None
         yield body
     finally:
         desk.held_bytes -= size
@@ -60,9 +58,9 @@ async def _read(request: Request, most: int) -> bytes:
         async for chunk in request.stream():
             body += chunk
             if len(body) > most:
-                raise Refusal(413, f"the body has more than {most} bytes", close=True)
+                raise Refusal(413, f"the body has more than {most} bytes")
     except ClientDisconnect:
-        raise Refusal(400, "the client left", close=True) from None
+        raise Refusal(400, "the client left") from None
     return bytes(body)
 
 

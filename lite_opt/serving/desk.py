@@ -50,13 +50,9 @@ class Desk:
         expected = f"Bearer {self.settings.token}"
         given = (authorization or "").encode("utf-8", "replace")
         if self.settings.token and not hmac.compare_digest(given, expected.encode()):
-            raise Refusal(
-                401, "this server asks for a token: Authorization: Bearer ...", close=True
-            )
+            raise Refusal(401, "this server asks for a token: Authorization: Bearer ...")
         if self.open_requests > self.settings.at_once:
-            raise Refusal(
-                429, f"{self.settings.at_once} requests are under way", retry_after_s=1, close=True
-            )
+            raise Refusal(429, f"{self.settings.at_once} requests are under way", retry_after_s=1)
 
     def give_up(self, left_s: float | None = None) -> float:
         """When a request that begins now is late, on `time.monotonic()`; `left_s` is how long its

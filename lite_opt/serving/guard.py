@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from lite_opt.serving.desk import Desk
 from lite_opt.serving.logs import log
@@ -39,24 +39,31 @@ class Guard:
         began = time.perf_counter()
         desk, status, error = self._desk, 0, ""
         scope["app"] = self  # the router then raises where it would answer with plain text
-        close = False
+        headers = dict(scope["headers"])
+        unread = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+
+        async def heard() -> MutableMapping[str, Any]:
+            nonlocal unread
+            message = await receive()
+            unread = unread and message.get("more_body", False)
+            return message
 
         async def told(message: MutableMapping[str, Any]) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                ending = ((b"connection", b"close"),) if close or desk.stopping else ()
+                # What is left of a body nobody wants to read: the connection ends.
+                ending = ((b"connection", b"close"),) if unread or desk.stopping else ()
                 message["headers"] = [*message.get("headers", ()), *_ALWAYS, *ending]
             await send(message)
 
         desk.open_requests += 1
         try:
-            headers = dict(scope["headers"])
             self._check(scope["path"], headers)
-            await self._app(scope, receive, told)
+            await self._app(scope, heard, told)
         except Exception as reason:
             refusal = _refusal_of(reason)
-            error, close = refusal.text, refusal.close
+            error = refusal.text
             if status:  # the answer has begun: the connection is cut
                 raise
             await _refuse(refusal, told)
@@ -68,11 +75,11 @@ class Guard:
         """Raise Refusal for who may not ask."""
         host = headers.get(b"host", b"").decode("latin-1")
         hosts = self._desk.settings.hosts
-        if hosts and urlsplit(f"//{host}").hostname not in hosts:
-            raise Refusal(403, "this server answers to the names of this machine only", close=True)
+        if hosts and _split(f"//{host}").hostname not in hosts:
+            raise Refusal(403, "this server answers to the names of this machine only")
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
-            raise Refusal(403, "pages of other sites may not ask", close=True)
+        if origin is not None and _split(origin.decode("latin-1")).netloc != host:
+            raise Refusal(403, "pages of other sites may not ask")
         if path not in _OPEN:
             authorization = headers.get(b"authorization")
             self._desk.admit(None if authorization is None else authorization.decode("latin-1"))
@@ -93,15 +100,23 @@ class Guard:
         )
 
 
+def _split(address: str) -> SplitResult:
+    """An address in its parts, which are empty where it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
+
+
 def _refusal_of(error: Exception) -> Refusal:
     from starlette.exceptions import HTTPException
 
     if isinstance(error, Refusal):
         return error
     if isinstance(error, HTTPException):
-        return Refusal(error.status_code, error.detail, close=True)
+        return Refusal(error.status_code, error.detail)
     logging.getLogger("paddle_edge.serving").exception("internal error")
-    return Refusal(500, f"internal error: {type(error).__name__}", close=True)
+    return Refusal(500, f"internal error: {type(error).__name__}")
 
 
 async def _refuse(refusal: Refusal, send: _Send) -> None:

@@ -109,9 +109,7 @@ class _Doors:
         served = self._served(request)
         kind = kind_of(request)
         if kind not in _JSON_KINDS:
-            raise Refusal(
-                415, f"the body is sent as {_JSON_KINDS[1]}, not as {kind:.80}", close=True
-            )
+            raise Refusal(415, f"the body is sent as {_JSON_KINDS[1]}, not as {kind:.80}")
         served.check_ready()
         length = request.headers.get(protocol.LENGTH_HEADER)
         async with body_of(request, self._desk) as body:
@@ -144,7 +142,7 @@ class _Doors:
         served = self._served(request)
         draw, both, top = _asked(request)
         if both and "server" not in served.pools:
-            raise Refusal(400, f"{served.name}: no server engine is here (--server)", close=True)
+            raise Refusal(400, f"{served.name}: no server engine is here (--server)")
         served.check_ready()
         began = time.perf_counter()
         async with body_of(request, self._desk) as body:
@@ -215,13 +213,13 @@ def _asked(request: Request) -> tuple[bool, bool, int]:
     for name in ("draw", "server"):
         text = asked.pop(name, "false").lower()
         if text not in ("true", "false", "1", "0"):
-            raise Refusal(400, f"'{name}' is true or false", close=True)
+            raise Refusal(400, f"'{name}' is true or false")
         flags.append(text in ("true", "1"))
     top = asked.pop("top", "5")
     if not (top.isascii() and top.isdigit() and 0 < int(top[:9]) <= _MOST_TOP):
-        raise Refusal(400, f"'top' is 1 to {_MOST_TOP}", close=True)
+        raise Refusal(400, f"'top' is 1 to {_MOST_TOP}")
     if asked:
-        raise Refusal(400, "there are 'draw', 'server' and 'top' to ask for", close=True)
+        raise Refusal(400, "there are 'draw', 'server' and 'top' to ask for")
     return flags[0], flags[1], int(top)
 
 

@@ -12,12 +12,8 @@ class Refusal(Exception):  # noqa: N818  most of them are no errors of ours
         status: of HTTP; gRPC's is made of it.
         text: one line for whoever sent the request.
         retry_after_s: when it may be sent again, where waiting helps.
-        close: whether the rest of the request is not read: the connection ends.
     """
 
-    def __init__(
-        self, status: int, text: str, *, retry_after_s: int | None = None, close: bool = False
-    ) -> None:
+    def __init__(self, status: int, text: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(text)
-        self.status, self.text = status, text
-        self.retry_after_s, self.close = retry_after_s, close
+        self.status, self.text, self.retry_after_s = status, text, retry_after_s

@@ -397,7 +397,7 @@ def test_other_tasks_answer_in_their_own_words(tmp_path: Path, photos: Path) -> 
     assert all(0 <= p["x"] < SIDE and p["score"] >= 0.2 for p in told["keypoints"]["points"])
     (output,) = told["tensor"]["outputs"]
     assert np.array(output["data"], "float32").tobytes() == value.tobytes()
-    assert "task detection needs" in told["detection"]
+    assert "this head needs the option anchors" in told["detection"]
 
 
 def metric(serving: Serving, name: str, **labels: str) -> float:

@@ -94,18 +94,18 @@ def norms_into_convolutions(program: Program) -> Iterator[tuple[str, str]]:
         ends = graph.ends(out, by_channels=True)
         if ends is None or {x, out} & graph.changing:
             continue
-        if any(end.op.input("Input") != out or not _pads_nothing(program, end.op) for end in ends):
+        if any(c.input("Input") != out or not _pads_nothing(program, c) for c in ends.ops):
             continue
         factor, added = factors
         behind: dict[int, Op | None] = {}
-        for conv in (end.op for end in ends):
+        for conv in ends.ops:
             weight = program.params[conv.inputs["Filter"][0]].astype(np.float64)
             spread = np.reshape(added, (conv.get("groups", 1), 1, -1, 1, 1))
             sums = (weight.reshape(len(spread), -1, *weight.shape[1:]) * spread).sum((2, 3, 4))
             behind[id(conv)] = _biased(graph, conv, sums.ravel())
             conv.rename_inputs({out: x})
         graph.multiply(ends, factor)
-        graph.readers[x] = [r for r in graph.readers[x] if r is not op] + [e.op for e in ends]
+        graph.readers[x] = [r for r in graph.readers[x] if r is not op] + ends.ops
         program.blocks[0].ops = [
             new
             for old in program.ops
@@ -113,7 +113,7 @@ def norms_into_convolutions(program: Program) -> Iterator[tuple[str, str]]:
             for new in (old, behind.get(id(old)))
             if new is not None
         ]
-        yield place(op), f"folded into {' and '.join(place(end.op) for end in ends)}"
+        yield place(op), f"folded into {' and '.join(map(place, ends.ops))}"
 
 
 def _pads_nothing(program: Program, conv: Op) -> bool:
@@ -148,13 +148,12 @@ def norms_before_relu(program: Program) -> Iterator[tuple[str, str]]:
     """batch_norm and relu in front of convolutions, as of DenseNet -> a sum and relu, and the
     factors in the weights of these, where all are positive."""
     graph = Factors(program)
-    made = program.producers()
     for op in program.ops:
         factors = batch_norm_factors(program, op) if op.type == "batch_norm" else None
         if factors is None or op.get("data_layout", "NCHW") == "NHWC":
             continue
         x, out = op.inputs["X"][0], op.outputs["Y"][0]
-        before, readers = made.get(x), graph.readers.get(out, [])
+        before, readers = program.producers().get(x), graph.readers.get(out, [])
         biased = before is not None and (before.input("Y") or "") in program.params
         is_conv = before is not None and (before.type in _CONVOLUTIONS or biased)
         if [r.type for r in readers] != ["relu"] or (is_conv and len(graph.readers[x]) == 1):
@@ -163,8 +162,8 @@ def norms_before_relu(program: Program) -> Iterator[tuple[str, str]]:
         ends = graph.ends(readers[0].layer, by_channels=True)
         if ends is None or factor.min() <= 1e-3 * factor.max() or {x, out} & graph.changing:
             continue
-        graph.multiply(ends, factor)
         op.type, op.attrs, op.outputs = "elementwise_add", {}, {"Out": [out]}
         op.inputs = {"X": [x], "Y": [graph.param(f"{out}.shift", added / factor)]}
         op.set("axis", 1)
         yield place(op), "became a sum"
+        graph.multiply(ends, factor, out, readers[0].layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,19 @@ class _Weights:
     slot: str
 
 
+@dataclass
+class Ends:
+    """Where a factor of a variable ends, and the variables that it passes on the way."""
+
+    weights: list[_Weights] = field(default_factory=list)
+    through: list[str] = field(default_factory=list)
+
+    @property
+    def ops(self) -> list[Op]:
+        """The operators whose weights take it."""
+        return [end.op for end in self.weights]
+
+
 class Factors:
     """Who reads what, while factors move on to the weights of who reads them."""
 
@@ -39,26 +52,27 @@ class Factors:
         self.readers = program.consumers()
         self.changing = rewritten(program)
 
-    def ends(self, name: str, *, by_channels: bool = False) -> list[_Weights] | None:
+    def ends(self, name: str, *, by_channels: bool = False) -> Ends | None:
         """The operators whose weights take a factor of a variable, or one for each of its channels,
         through what it passes; None where anything else reads it."""
         passed = _PASSED_BY_CHANNELS if by_channels else _PASSED
-        found: list[_Weights] = []
+        found = Ends()
         if name in self.changing:
             return None
         for op in self.readers.get(name, []):
             slot = self.weights(op, name)
             rows = op.type == "mul" and by_channels and op.get("x_num_col_dims", 1) != 1
             if slot is not None and not rows:
-                found.append(_Weights(op, slot))
+                found.weights.append(_Weights(op, slot))
                 continue
             if op.type not in passed or op.reads.count(name) != 1 or len(op.reads) > 2:
                 return None
             behind = self.ends(op.layer, by_channels=by_channels)
             if behind is None:
                 return None
-            found += behind
-        return found or None
+            found.weights += behind.weights
+            found.through += [op.layer, *behind.through]
+        return found if found.weights else None
 
     def weights(self, op: Op, x: str) -> str | None:
         """The slot of the weights of an operator that is linear in `x`."""
@@ -71,9 +85,11 @@ class Factors:
         known = known and op.get("data_format", "NCHW") in ("NCHW", "AnyLayout")
         return weights if known and op.reads.count(x) == 1 and op.input(data) == x else None
 
-    def multiply(self, ends: list[_Weights], factor: Any) -> None:
-        """Take a number, or one for each channel, into the weights."""
-        for end in ends:
+    def multiply(self, ends: Ends, factor: Any, *changed: str) -> None:
+        """Take a number, or one for each channel, into the weights. What is passed on the way, and
+        `changed`, holds other values now, and gets another name: whoever compares two programs by
+        names would take it for what it was."""
+        for end in ends.weights:
             weight = self.program.params[end.op.inputs[end.slot][0]]
             vector = np.asarray(factor, np.float64)
             if vector.ndim and end.op.type == "mul":
@@ -84,6 +100,19 @@ class Factors:
                 vector = np.repeat(spread, len(weight) // groups, axis=1)
                 vector = vector.reshape(*weight.shape[:2], 1, 1)
             end.op.inputs[end.slot] = [self.param(end.op.inputs[end.slot][0], weight * vector)]
+
+        for name in dict.fromkeys((*ends.through, *changed)):
+            self._rename(name)
+
+    def _rename(self, name: str) -> None:
+        program = self.program
+        new = program.new_name(f"{name}.scaled")
+        program.vars[new] = replace(program.vars.pop(name), name=new)
+        for op in program.ops:
+            op.rename_inputs({name: new})
+            for names in op.outputs.values():
+                names[:] = [new if each == name else each for each in names]
+        self.readers[new] = self.readers.pop(name, [])
 
     def param(self, stem: str, value: Any) -> str:
         name = self.program.new_name(stem)
@@ -110,7 +139,7 @@ def scales_into_weights(program: Program) -> Iterator[tuple[str, str]]:
         others = [reader for reader in graph.readers[x] if reader is not op]
         graph.readers[x] = others + graph.readers[out]
         program.blocks[0].ops = [each for each in program.ops if each is not op]
-        yield place(op), f"moved into the weights of {', '.join(place(end.op) for end in ends)}"
+        yield place(op), f"moved into the weights of {', '.join(map(place, ends.ops))}"
 
 
 @program_rule(
@@ -148,5 +177,5 @@ def gates_by_relu6(program: Program) -> Iterator[tuple[str, str]]:
         ]
         gate.type, gate.attrs = "relu6", {}
         gate.set("threshold", 6.0)
-        graph.multiply(ends, 1 / 6)
         yield place(gate), "became relu6"
+        graph.multiply(ends, 1 / 6, x, *gate.writes, *conv.writes)

@@ -144,6 +144,7 @@ PASSES = {
 
 def test_each_pass_alone_leaves_the_answers(tmp_path: Path) -> None:
     for name, (rule, made) in PASSES.items():
+        (tmp_path / name).mkdir()
         program = made()
         join_rearrangements(program)
         drop_dead_code(program)

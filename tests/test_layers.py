@@ -83,10 +83,10 @@ def chain(*, depth: int = DEPTH, pow_at: int | None = None) -> Program:
     return b.program(b.op("softmax", {"X": [logits]}, "soft", (1, 10), axis=-1))
 
 
-def pair(program: Program) -> tuple[Program, Program]:
-    """A source model and the repaired one, which a test may spoil."""
+def pair(program: Program, recipe: str = "fp32") -> tuple[Program, Program]:
+    """A source model and the one repaired for a recipe, which a test may spoil."""
     repaired = program.copy()
-    repair(repaired)
+    repair(repaired, recipe=RECIPES[recipe])
     return program, repaired
 
 
@@ -524,7 +524,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "int16-weights", "int8-weights", "int8"])
 def test_the_direction_classifier(recipe: str, lines: list[Sample]) -> None:
-    source, made = pair(load(ocr_model("cls")))
+    source, made = pair(load(ocr_model("cls")), recipe)
     engine = "paddle" if cannot("x86", RECIPES[recipe]) else "lite"
     if recipe == "int8":
         made = calibrate(made, lines, Calibration())
@@ -555,7 +555,7 @@ def test_an_imagenet_classifier_on_photographs(
     recipe: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = efficientnet_lite0(tmp_path_factory.mktemp("effnet") / "model")
-    source, made = pair(load(folder))
+    source, made = pair(load(folder), recipe)
     beside = Source.of(source)
     listed = tmp_path_factory.mktemp("photos") / "list.txt"
     listed.write_text("".join(f"{path} 0\n" for path in photo_files()[:3]))

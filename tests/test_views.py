@@ -107,7 +107,7 @@ def test_a_conversion_that_fails_says_so_beside_its_tables(
 
 def test_a_drawing_has_a_bar_for_each_layer_as_long_as_its_ratio() -> None:
     ratios = {"<a> & 'b'": -3.0, "bad": 19.9, "poor": 20.0, "good": 30.0, "same": math.inf}
-    losses = [LayerLoss(name, "mul", "w", 1, db, 1.0, None) for name, db in ratios.items()]
+    losses = [LayerLoss(name, "mul", "w", 1, db, 1.0, "", None, 0.5) for name, db in ratios.items()]
     picture = ElementTree.fromstring(drawing(losses, title="<net>"))
     texts = [e.text for e in picture.iter() if e.tag.endswith("text")]
     assert texts[0] == "<net>" and [texts[2::2], texts[3::2]] == [

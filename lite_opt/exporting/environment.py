@@ -26,6 +26,7 @@ _VARIABLE = "PADDLE_EDGE_PADDLECLAS_PYTHON"
 # What its networks import. It goes in without its own requirements, which are of training.
 _REQUIRED = ("paddlepaddle==3.3.1", "setuptools", "numpy<2", "pyyaml", "requests", "six", "tqdm")
 _ALONE = "paddleclas==2.6.0"
+_MEMORY_BYTES = 16 << 30  # to map, of installing
 
 
 def interpreter(*, install: bool = False, watch: Watch = QUIET) -> str:
@@ -77,6 +78,7 @@ def _make(place: Path, watch: Watch) -> None:
         steps = ([*create, str(folder)], [*install, *_REQUIRED], [*install, "--no-deps", _ALONE])
         for step in steps:
             with Child(step) as child:
+                child.limit_memory(_MEMORY_BYTES)
                 child.tell()
                 code = child.wait() or 0
                 if code:

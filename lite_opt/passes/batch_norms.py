@@ -91,7 +91,7 @@ def norms_into_convolutions(program: Program) -> Iterator[tuple[str, str]]:
         if factors is None or op.get("data_layout", "NCHW") == "NHWC":
             continue
         x, out = op.inputs["X"][0], op.outputs["Y"][0]
-        ends = graph.ends(out, by_channels=True)
+        ends = None if _taken(graph, x) else graph.ends(out, by_channels=True)
         if ends is None or {x, out} & graph.changing:
             continue
         if any(c.input("Input") != out or not _pads_nothing(program, c) for c in ends.ops):
@@ -114,6 +114,14 @@ def norms_into_convolutions(program: Program) -> Iterator[tuple[str, str]]:
             if new is not None
         ]
         yield place(op), f"folded into {' and '.join(map(place, ends.ops))}"
+
+
+def _taken(graph: Factors, x: str) -> bool:
+    """Whether Lite folds a batch_norm of `x` into the convolution that writes it, or its bias."""
+    before = graph.program.producers().get(x)
+    biased = before is not None and (before.input("Y") or "") in graph.program.params
+    is_conv = before is not None and (before.type in _CONVOLUTIONS or biased)
+    return is_conv and len(graph.readers[x]) == 1
 
 
 def _pads_nothing(program: Program, conv: Op) -> bool:
@@ -153,10 +161,8 @@ def norms_before_relu(program: Program) -> Iterator[tuple[str, str]]:
         if factors is None or op.get("data_layout", "NCHW") == "NHWC":
             continue
         x, out = op.inputs["X"][0], op.outputs["Y"][0]
-        before, readers = program.producers().get(x), graph.readers.get(out, [])
-        biased = before is not None and (before.input("Y") or "") in program.params
-        is_conv = before is not None and (before.type in _CONVOLUTIONS or biased)
-        if [r.type for r in readers] != ["relu"] or (is_conv and len(graph.readers[x]) == 1):
+        readers = graph.readers.get(out, [])
+        if [r.type for r in readers] != ["relu"] or _taken(graph, x):
             continue
         factor, added = factors
         ends = graph.ends(readers[0].layer, by_channels=True)

@@ -75,7 +75,7 @@ def _is_centred(op: Op, site: Site) -> bool:
     if made is None or made.type != "elementwise_sub":
         return False
     mean = site.producers.get(made.inputs["Y"][0])
-    return mean is not None and mean.type in ("reduce_mean", "reshape2")
+    return mean is not None and mean.type in ("reduce_mean", "pool2d", "reshape2")
 
 
 def about_the_mean(layers: Collection[str]) -> Rule:

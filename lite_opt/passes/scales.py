@@ -127,7 +127,7 @@ def scales_into_weights(program: Program) -> Iterator[tuple[str, str]]:
     graph = Factors(program)
     for op in list(program.ops):
         factor = op.get("scale", 1.0)
-        if op.type != "scale" or set(op.inputs) != {"X"} or op.get("bias", 0.0) or factor <= 0:
+        if op.type != "scale" or len(op.reads) != 1 or op.get("bias", 0.0) or factor <= 0:
             continue
         x, out = op.inputs["X"][0], op.outputs["Out"][0]
         ends = None if x in graph.changing else graph.ends(out)

@@ -116,8 +116,10 @@ def _longest(spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 def _check_dtype(spec: TensorSpec) -> None:
     try:
-        np.dtype(spec.dtype)
+        known = np.dtype(spec.dtype).isbuiltin == 1  # others' packages register more, as bfloat16
     except TypeError:
+        known = False
+    if not known:
         raise UsageError(
             f"input '{spec.name}' is of {spec.dtype}, which cannot be fed from here: export the "
             "model with float32 inputs"

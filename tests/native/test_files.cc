@@ -279,11 +279,12 @@ TEST_CASE("a manifest is read, and refused in words where a field is of no use")
   CHECK(edited([](json& d) { d["labels"] = nullptr; }).empty());
   CHECK(says(edited([](json& d) { d["name"] = std::string("a\0b", 3); }), "zero bytes"));
   CHECK(says(edited([](json& d) { d["recipe"]["limits"] = {{"cosine", "high"}}; }), "number"));
-  for (const auto& [name, value] : std::map<std::string, double>{
+  for (const auto& limit : std::map<std::string, double>{
            {"cosine", 1.01}, {"max_abs_diff", -1e-9}, {"top1_drop", -101}, {"noise_times", -1}}) {
+    const std::string& name = limit.first;
     const auto wrong = edited([&](json& d) {
       d["recipe"]["limits"] = {{"cosine", 1}, {"max_abs_diff", 0}, {"top1_drop", 100}};
-      d["recipe"]["limits"][name] = value;
+      d["recipe"]["limits"][name] = limit.second;
     });
     CHECK(says(wrong, "the limit " + name + " is "));
   }

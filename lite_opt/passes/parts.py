@@ -130,10 +130,8 @@ def tail(program: Program, conv: Op, readers: dict[str, list[Op]]) -> list[Op]:
     out = conv.outputs["Output"][0]
     while len(readers.get(out, [])) == 1 and not (behind and behind[-1].type == "batch_norm"):
         op = readers[out][0]
-        if op.type == "elementwise_add" and op.input("X") == out and op.get("axis", -1) == 1:
-            bias = program.params.get(op.input("Y") or "")
-            known = bias is not None and bias.ndim == 1 and bias.dtype == np.float32
-            name = op.output("Out")
+        if op.type == "elementwise_add" and op.input("X") == out:
+            known, name = _is_bias(program, op), op.output("Out")
         elif op.type == "batch_norm" and op.get("data_layout", "NCHW") != "NHWC":
             known, name = batch_norm_factors(program, op) is not None, op.output("Y")
         else:
@@ -143,6 +141,17 @@ def tail(program: Program, conv: Op, readers: dict[str, list[Op]]) -> list[Op]:
         behind.append(op)
         out = name
     return behind
+
+
+def _is_bias(program: Program, add: Op) -> bool:
+    """Whether a sum with a number for each channel, as a vector or, not yet made one, as
+    [1, C, 1, 1]."""
+    bias = program.params.get(add.input("Y") or "")
+    if bias is None or bias.dtype != np.float32:
+        return False
+    if add.get("axis", -1) == 1:
+        return bias.ndim == 1
+    return bias.ndim == 4 and bias.size == bias.shape[1]
 
 
 def written(conv: Op, behind: list[Op]) -> str:
@@ -157,7 +166,7 @@ def affine(program: Program, behind: list[Op]) -> tuple[Any, Any]:
     added: Any = np.float64(0.0)
     for op in behind:
         if op.type == "elementwise_add":
-            added = added + program.params[op.inputs["Y"][0]].astype(np.float64)
+            added = added + program.params[op.inputs["Y"][0]].astype(np.float64).ravel()
         else:
             factors = batch_norm_factors(program, op)
             assert factors is not None

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from lite_opt.model.pickled import KnownUnpickler
 from py_runner.errors import ModelError
 from py_runner.files.regular import open_regular
 
@@ -91,12 +92,7 @@ _PICKLED_NAMES: dict[tuple[str, str], Any] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _PICKLED_NAMES:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which weights do not need")
-        return _PICKLED_NAMES[module, name]
-
+class _Unpickler(KnownUnpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _device, size, view = pid
         if kind != "storage" or not isinstance(dtype, np.dtype) or view is not None:
@@ -106,7 +102,7 @@ class _Unpickler(pickle.Unpickler):
 
 def _read_state_dict(file: BinaryIO) -> dict[str, np.ndarray[Any, Any]]:
     def unpickle() -> Any:
-        return _Unpickler(file).load()
+        return _Unpickler(file, _PICKLED_NAMES).load()
 
     if unpickle() != _TORCH_MAGIC or unpickle() != _TORCH_PROTOCOL:
         raise ValueError("its magic or protocol number is another")

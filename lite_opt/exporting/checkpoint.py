@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lite_opt.model.pickled import KnownUnpickler
 from py_runner.errors import ModelError
 from py_runner.files.faults import reason
 from py_runner.files.regular import open_regular
@@ -41,7 +42,7 @@ def read_checkpoint(path: str | Path) -> dict[str, _Array]:
                 with np.load(file, allow_pickle=False) as stored:
                     arrays = {name: stored[name] for name in stored.files}
             else:
-                arrays = dict(_arrays(_Unpickler(file).load()))
+                arrays = dict(_arrays(KnownUnpickler(file, _NAMES).load()))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {reason(error)}") from None
     except Exception as error:  # unpickling a damaged file can raise nearly anything
@@ -158,10 +159,3 @@ _NAMES: dict[tuple[str, str], Any] = {
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("_codecs", "encode"): _encoded,
 }
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _NAMES:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which weights do not need")
-        return _NAMES[module, name]

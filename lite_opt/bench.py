@@ -15,7 +15,7 @@ from lite_opt.conversion.costs import LayerCost, layer_costs
 from lite_opt.conversion.plan import fix_shapes
 from lite_opt.model.load import load
 from lite_opt.passes.repair import repair
-from lite_opt.subject import Subject, opened
+from lite_opt.subject import Subject, check_made_from, opened
 from py_runner.devices import BOARDS, COUNTERS, board_words
 from py_runner.errors import UsageError
 from py_runner.formats.bundle import Bundle
@@ -269,11 +269,7 @@ def _opened(
         return
     bundle = Bundle.open(model)
     with opened(server, engine=engine, device=device, params=params) as subject:
-        if subject.model.sha256 != bundle.source.get("sha256"):
-            raise UsageError(
-                f"{server}: is not the model that {model} was made from "
-                f"({bundle.source.get('file')}): its checksum is another"
-            )
+        check_made_from(server, subject.model.sha256, bundle, str(model))
         yield replace(subject, own=bundle)
 
 

@@ -23,7 +23,7 @@ from py_runner.formats.pipeline import Pipeline
 from py_runner.inference import bundle_target
 from py_runner.tensors import Model, Sample
 
-__all__ = ["Subject", "bundle_samples", "opened", "source_models"]
+__all__ = ["Subject", "bundle_samples", "check_made_from", "opened", "source_models"]
 
 
 @dataclass(frozen=True)
@@ -146,16 +146,21 @@ def source_models(
                     f"{pipeline.path}: has no stage '{stage}': it has {', '.join(pipeline.stages)}"
                 )
             source = Source.of(load(path))
-            made_from = pipeline.stages[stage].source
-            if source.files.sha256() != made_from.get("sha256"):
-                raise UsageError(
-                    f"{path}: is not the model that stage {stage} was made from "
-                    f"({made_from.get('file')}): its checksum is another"
-                )
+            check_made_from(path, source.files.sha256(), pipeline.stages[stage], f"stage {stage}")
             folder = temporary / stage
             folder.mkdir()
             models[stage] = source.model(folder)
         yield models
+
+
+def check_made_from(path: str | Path, sha256: str, bundle: Bundle, called: str) -> None:
+    """Raise UsageError where the model at `path`, of that checksum, is not the one that a bundle
+    was made from."""
+    if sha256 != bundle.source.get("sha256"):
+        raise UsageError(
+            f"{path}: is not the model that {called} was made from "
+            f"({bundle.source.get('file')}): its checksum is another"
+        )
 
 
 def _of_bundle(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -93,6 +94,7 @@ def test_engines_that_are_killed_cost_a_request_each(bundle: Path, asked: list[Q
         assert killed == kills
         assert set(outcome.ends) <= {"right", "500", "503", "429"}, outcome.errors
         assert 0 < outcome.ends["500"] <= kills and outcome.ends["right"] > 0
+        # Killed at work or while it opened: clients are told the same, and no place of a file.
         assert {error.split("; ")[0] for error in outcome.errors if "wait" not in error} == {
             "engine lite was killed by SIGKILL"
         }
@@ -101,6 +103,30 @@ def test_engines_that_are_killed_cost_a_request_each(bundle: Path, asked: list[Q
         deaths = f'paddle_edge_engine_deaths_total{{engine="edge",model="tiny"}} {kills}.0'
         assert deaths in serving.ask("/metrics")[1].decode()
         assert serving.stop()[0] == 0
+
+
+def test_an_idle_engine_that_is_killed_costs_nothing(bundle: Path, asked: list[Question]) -> None:
+    with Serving(bundle) as serving:
+        (killed,) = serving.engines()
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: serving.engines() not in ([], [killed]))
+        assert infer(serving, asked[0])[0] == 200
+
+
+def test_an_engine_that_cannot_be_opened_again_is_told_without_places(
+    bundle: Path, asked: list[Question], tmp_path: Path
+) -> None:
+    mine = tmp_path / "tiny.bundle"
+    shutil.copytree(bundle, mine)
+    with Serving(mine) as serving:
+        (mine / "model.x86.nb").write_bytes(b"no model")
+        os.kill(serving.engines()[0], signal.SIGKILL)
+        serving.await_event("engine ended", 2)
+        status, answer, _ = infer(serving, asked[0])
+        told = answer["error"]
+        assert status == 503
+        assert told.startswith("engine lite was killed by SIGABRT"), told
+        assert str(mine / "model.x86.nb") in serving.events("engine ended")[-1]["text"]
 
 
 def test_told_to_stop_it_answers_what_has_come(bundle: Path, asked: list[Question]) -> None:

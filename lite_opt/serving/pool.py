@@ -35,6 +35,7 @@ __all__ = ["Answer", "Engines", "joined"]
 _Feeds = Mapping[str, npt.NDArray[Any]]
 
 _LONGEST_PAUSE_S = 10.0  # between two attempts to start an engine
+_LOOK_EVERY_S = 0.5  # whether an idle engine is still there
 _AT_ONCE = 2  # messages that an engine is sent: one to work at, and the next
 _HEADER_BYTES = 1 << 13  # more than a message has beside an array's elements
 
@@ -153,7 +154,8 @@ class Engines:
             if self._closing:
                 raise Refusal(503, "the server stops")
             if self.fault:
-                raise Refusal(503, self._fault, retry_after_s=math.ceil(_LONGEST_PAUSE_S))
+                why = self._for_clients(self._fault)
+                raise Refusal(503, why, retry_after_s=math.ceil(_LONGEST_PAUSE_S))
             if len(self._queue) >= self._limit:
                 for request in [r for r in self._queue if r.late()]:
                     self._queue.remove(request)
@@ -206,6 +208,12 @@ class Engines:
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._closing, pause_s)
 
+    def _for_clients(self, text: str) -> str:
+        """The words of an engine without the places of files, which only the log may name."""
+        for place in (*self.job.model.files, self.job.model.files[0].parent):
+            text = text.replace(f"{place}: ", "").replace(str(place), place.name)
+        return text
+
     def _is_there(self, worker: Worker, there: bool) -> None:
         with self._changed:
             (self._workers.add if there else self._workers.remove)(worker)
@@ -226,14 +234,14 @@ class Engines:
         try:
             while True:
                 if not ahead and len(sent) < _AT_ONCE:
-                    ahead = self._take(wait=not sent)
+                    ahead = self._take(worker, wait=not sent)
                 if ahead and (not sent or _fits(ahead, worker)):
                     worker.send({}, joined([request.feeds for request in ahead]))
                     sent.append((ahead, time.monotonic()))
                     ahead = []
                     if len(sent) < _AT_ONCE:
                         continue
-                if not sent:
+                if not sent and not worker.ended:
                     return
                 header, outputs = worker.receive(time_limit_s=self.job.time_limit_s)
                 self._answered(*sent.popleft(), header["latency_ms"][-1], outputs)
@@ -248,7 +256,7 @@ class Engines:
     ) -> None:
         """After an engine's end: fail the request that it was at, and keep all others."""
         if len(guilty) == 1:
-            guilty[0].fail(Refusal(500, str(error)))
+            guilty[0].fail(Refusal(500, self._for_clients(str(error))))
         else:
             for request in guilty:
                 request.alone = True
@@ -277,8 +285,9 @@ class Engines:
             with suppress(InvalidStateError):  # given up meanwhile
                 request.future.set_result(Answer(mine, engine_ms, queue_ms, rows))
 
-    def _take(self, *, wait: bool) -> list[_Request]:
-        """The next batch; empty where the pool is closed, or nothing is there and it need not wait.
+    def _take(self, worker: Worker, *, wait: bool) -> list[_Request]:
+        """The next batch; empty where the pool is closed, the engine that waited for it has ended,
+        or nothing is there and it need not wait.
 
         A request that an idle engine could take is not put into the pipe of a busy one.
         """
@@ -287,11 +296,13 @@ class Engines:
             while True:
                 while self._queue and self._queue[0].late():
                     self._queue.popleft()
+                if wait and worker.ended:
+                    return []
                 if len(self._queue) >= spare:
                     break
                 if not wait or self._closing:
                     return []
-                self._changed.wait()
+                self._changed.wait(_LOOK_EVERY_S)
             batch = [self._queue.popleft()]
             self._fill(batch)
         return batch

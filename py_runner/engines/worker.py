@@ -155,6 +155,11 @@ class Worker:
             "of the sample: the file is damaged, or give --memory-limit"
         )
 
+    @property
+    def ended(self) -> bool:
+        """Whether the child is there no more; `receive` then says how it ended."""
+        return self._child.ended
+
     def kill(self) -> None:
         """End the child at once; whoever is blocked in `send` or `receive` is let go."""
         self._child.kill()

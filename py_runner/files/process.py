@@ -140,6 +140,11 @@ class Child:
             if meanwhile:
                 meanwhile()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is there no more."""
+        return self._process.poll() is not None
+
     def log(self, most: int | None = _LOG_BYTES) -> bytes:
         """The last bytes that it wrote to its log, all of them where `most` is None."""
         size = self._log.seek(0, os.SEEK_END)

@@ -16,6 +16,7 @@ from py_runner.data.image_text import image_spec
 from py_runner.data.labels import check_labels, class_names, read_labels
 from py_runner.data.random_samples import Draws, random_samples
 from py_runner.data.task_spec import task_spec
+from py_runner.devices import is_remote
 from py_runner.errors import UsageError
 from py_runner.files.folder import temporary_folder
 from py_runner.formats.bundle import Bundle
@@ -107,10 +108,10 @@ def opened(
 ) -> Iterator[Subject]:
     """The subject at `path`, which is there as long as the block lasts.
 
-    By default engine `lite` runs a bundle, `onnx` one that holds nothing for Paddle Lite, and
-    `paddle` a source model; preprocessing, labels and task are those in the bundle or beside the
-    model. Raises UsageError where the engine does not run such a subject, ModelError and DataError
-    where a file is at fault.
+    By default engine `lite` runs a bundle, `native` does on a machine far away, `onnx` one that
+    holds nothing for Paddle Lite, and `paddle` a source model; preprocessing, labels and task are
+    those in the bundle or beside the model. Raises UsageError where the engine does not run such a
+    subject, ModelError and DataError where a file is at fault.
     """
     if Path(path, "bundle.json").exists():
         yield _of_bundle(path, engine, device, image, labels, task)
@@ -181,6 +182,8 @@ def _of_bundle(
     does = task_spec(task) if task else bundle.task
     check_labels(names, bundle.outputs, does)
     spec = image_spec(image) if image else bundle.image
+    if engine is None and is_remote(device):
+        engine = "native"
     engine = engine or ("onnx" if [*bundle.targets] == ["onnx"] else "lite")
     model = bundle.model(bundle_target(engine, device))
     known = None if names is None else tuple(names)

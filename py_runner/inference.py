@@ -7,7 +7,15 @@ from collections.abc import Iterable, Sized
 from dataclasses import replace
 from itertools import chain
 
-from py_runner.devices import BOARDS, COUNTERS, HERE, Device, board_words
+from py_runner.devices import (
+    BOARDS,
+    COUNTERS,
+    HERE,
+    Device,
+    board_words,
+    is_remote,
+    remote_device,
+)
 from py_runner.engines import ENGINES
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
@@ -45,8 +53,9 @@ def run(
         device: "cpu"; for engine `paddle` also "cpu+onednn", "gpu" and "gpu:N"; for `native` also
             "qemu-aarch64", "qemu-arm" and "qemu-aarch64:pi5" or another of devices/boards.py,
             which emulate a board: see devices/qemu.py. Its latencies
-            are the emulator's and say nothing of a board's. For `onnx` those of 64 bits, see
-            devices/qemu_python.py.
+            are the emulator's and say nothing of a board's; and a machine far away,
+            "ssh://[user@]host[:port][/folder]", see devices/remote.py. For `onnx` boards of 64
+            bits, see devices/qemu_python.py.
         threads: CPU threads of the engine.
         warmup: unmeasured inferences of the first sample.
         repeat: measured inferences a sample; the answer of the last one is kept.
@@ -107,17 +116,19 @@ def _place(engine: str, device: str) -> Device:
     if engine not in ENGINES:
         raise UsageError(f"unknown engine '{engine}': choose {', '.join(ENGINES)}")
     kind = ENGINES[engine]
+    if is_remote(device) and engine == "native":
+        return remote_device(device)
     if device in COUNTERS.get(engine, ()):
         return COUNTERS[engine][device]
     pattern, words = kind.devices
     if not re.fullmatch(pattern, device):
-        known = device in BOARDS or any(
-            re.fullmatch(other.devices[0], device) for other in ENGINES.values()
-        )
+        known = device in BOARDS or is_remote(device)
+        known = known or any(re.fullmatch(other.devices[0], device) for other in ENGINES.values())
         what = "" if known else f"unknown device '{device}': "
         boards = [
             text for text in board_words() if text.partition(":")[0] in COUNTERS.get(engine, ())
         ]
+        boards += ["ssh://[user@]host[:port][/folder]"] if engine == "native" else []
         places = ", ".join((words, *boards))
         raise UsageError(f"{what}engine {engine} runs on device {places}")
     return HERE

@@ -33,6 +33,7 @@ COMMANDS = {
     "completion": "Let your shell complete commands and options.",
     "convert": "Make a bundle of a model, and check it against the server.",
     "demo": "The whole path on real models and images.",
+    "device": "Boards far away: what they are, and lite_run on them.",
     "export": "Make an inference model of a network and its trained weights.",
     "inspect": "What a model, .nb file, bundle or run is.",
     "layers": "The first layer at which edge and server diverge.",

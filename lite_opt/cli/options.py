@@ -349,7 +349,7 @@ _DEVICES = (
     "cpu; for engine paddle also cpu+onednn, gpu or gpu:N; for engine native also qemu-aarch64 or "
     "qemu-arm, an emulated board, or one by name: "
     + "; ".join(text for text in board_words() if ":" in text)
-    + "."
+    + "; or ssh://[user@]host[:port][/folder], see `paddle-edge device`."
 )
 DEVICE = click.option("--device", default="cpu", show_default=True, help=_DEVICES)
 DEVICES = click.option(

@@ -13,6 +13,8 @@ from py_runner.devices import boards
 from py_runner.devices.here import Here
 from py_runner.devices.qemu import Emulated
 from py_runner.devices.qemu_python import EmulatedPython
+from py_runner.devices.remote import Remote
+from py_runner.devices.ssh import SCHEME, Address
 from py_runner.formats.run import Run
 from py_runner.job import Job
 from py_runner.tensors import Model, Sample
@@ -26,7 +28,9 @@ __all__ = [
     "Device",
     "arm_device",
     "board_words",
+    "is_remote",
     "other_family",
+    "remote_device",
 ]
 
 
@@ -71,6 +75,16 @@ COUNTERS: dict[str, Mapping[str, Counter]] = {
     "native": BOARDS,
     "onnx": {n: EmulatedPython(board) for n, board in BOARDS.items() if board.arch == "aarch64"},
 }
+
+
+def is_remote(name: str) -> bool:
+    """Whether a device's name is a URL."""
+    return name.startswith(SCHEME)
+
+
+def remote_device(name: str) -> Device:
+    """The device that a URL names. Raises UsageError for what is none of ours."""
+    return Remote(Address.parse(name))
 
 
 def board_words() -> list[str]:

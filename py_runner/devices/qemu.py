@@ -17,43 +17,33 @@ Environment, for each of AARCH64 and ARM:
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from py_runner.devices.batches import SPOKE, answer, kept, said_at_last, stage, tell_warnings
 from py_runner.devices.boards import Board
 from py_runner.errors import EngineError, RefusedError
 from py_runner.files.folder import temporary_folder
 from py_runner.files.process import Child, how_it_ended, last_words
 from py_runner.files.regular import read_bytes
-from py_runner.formats.bundle import SavedSample, save_samples
 from py_runner.formats.run import Run
 from py_runner.job import Job, memory_limit
 from py_runner.tensors import Model, Sample
 from py_runner.watch import Watch
 
-__all__ = ["EMULATOR_BYTES", "Emulated", "counted", "stage"]
+__all__ = ["EMULATOR_BYTES", "Emulated", "counted"]
 
 # Of memory: QEMU maps the whole space of a CPU of 32 bits, and for its translations.
 EMULATOR_BYTES = 8 << 30
-# Samples are answered in batches, which begin small and grow until one takes this.
-_BATCH_S = 20
-_MOST_IN_BATCH = 64
 # What a malloc costs depends on how the heap came to be, and that on the clock, which logs print.
 # A heap that only grows, with no fast bins, makes it the same each time.
 _STEADY_MALLOC = (
     "glibc.malloc.trim_threshold=1073741824:glibc.malloc.top_pad=67108864:glibc.malloc.mxfast=0"
 )
-_SAYS = "lite_run: "  # before what the command writes to standard error
-_WARNING = f"{_SAYS}warning: "
 _PLUGIN = "count_instructions.c"
 # In the checkout, and where the wheel puts it.
 _PLUGINS = (
@@ -107,25 +97,7 @@ class Emulated:
         refuses or dies.
         """
         self._argv()
-        runs: list[Run] = []
-        answered, size = 0, 1
-        start = time.perf_counter()
-        while batch := list(islice(samples, size)):
-            for sample in batch:
-                job.check_feeds(sample)
-            began = time.perf_counter()
-            runs.append(self._answer(job, batch, watch if not runs else replace(watch, warn=_mute)))
-            answered += len(batch)
-            watch.step(f"engine {job.engine}", answered, total)
-            if time.perf_counter() - began < _BATCH_S:
-                size = min(2 * size, _MOST_IN_BATCH)
-        return replace(
-            Run.merge(runs),
-            device=job.device,
-            precision=job.model.precision,
-            warmup=job.warmup,
-            wall_s=time.perf_counter() - start,
-        )
+        return answer(job, samples, total, watch, partial(self._answer, job))
 
     def _answer(self, job: Job, batch: list[Sample], watch: Watch) -> Run:
         """The Run of one batch, with its arrays in memory."""
@@ -144,18 +116,8 @@ class Emulated:
                     raise  # lite_run names what is at fault itself
                 which = " to ".join(dict.fromkeys(f"'{s.id}'" for s in (batch[0], batch[-1])))
                 raise type(error)(f"{job.model.files[0]}: sample {which}: {error}") from None
-            for line in said.decode("utf-8", "replace").splitlines():
-                if line.startswith(_WARNING):
-                    watch.warn(line.removeprefix(_WARNING))
-            done = Run.open(out)
-            outputs: dict[str, list[np.ndarray[Any, Any]]] = {}
-            for place, sample in enumerate(done.samples):
-                answer = {name: np.array(values[place]) for name, values in done.outputs.items()}
-                for name, value in job.keep(sample.id, answer).items():
-                    outputs.setdefault(name, []).append(value)
-            pixels = {sample.id: sample.pixels for sample in batch}
-            infos = tuple(replace(info, pixels=pixels.get(info.id)) for info in done.samples)
-            return replace(done, outputs=outputs, samples=infos)
+            tell_warnings(said, watch)
+            return kept(job, out, batch)
 
     def count_instructions(self, model: Model, sample: Sample) -> int:
         """How many ARM instructions one inference executes: copy in, run, copy out, one thread.
@@ -270,20 +232,14 @@ class Emulated:
             said = child.log(None)
         if returncode != 0:
             # Without a word from lite_run, and not killed, it was never started.
-            ran = returncode < 0 or f"\n{_SAYS}".encode() in b"\n" + said
+            ran = returncode < 0 or SPOKE.search(said)
             kind = RefusedError if ran else EngineError
             raise kind(f"{self.emulator}: {self._words(argv[-1], returncode, said)}")
         return said
 
     def _words(self, command: str, returncode: int, log: bytes) -> str:
         """Why an emulated process failed, and what to do, in one line."""
-        lines = [line for line in log.decode("utf-8", "replace").splitlines() if line.strip()]
-        said = lines[-1].removeprefix(_SAYS) if lines and lines[-1].startswith(_SAYS) else ""
-        if said.startswith("the engine ended the process"):
-            last = last_words("\n".join(lines[:-1]).encode())
-            _, _, advice = said.partition("above. ")
-            return f"the engine ended the process: {last}. {advice}"
-        if said:
+        if said := said_at_last(log):
             return said
         reason = last_words(log).removeprefix(f"{command}: ")
         for telling, advice in (
@@ -298,18 +254,6 @@ class Emulated:
                 return f"{command}: {reason}: {advice}"
         ended = how_it_ended(returncode)
         return f"{command}: {ended}: {reason}; {self.command_variable} names it"
-
-
-def _mute(text: str) -> None:
-    """Each batch has the same warnings."""
-
-
-def stage(folder: Path, samples: Iterable[Sample]) -> tuple[SavedSample, ...]:
-    """Write samples as `lite_run --samples` reads them."""
-    saved = save_samples(folder, samples)
-    entries = [asdict(entry) for entry in saved]
-    (folder / "samples.json").write_text(json.dumps(entries), encoding="ascii")
-    return saved
 
 
 def counted(

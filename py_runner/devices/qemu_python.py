@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from py_runner.devices.batches import stage
 from py_runner.devices.here import Here
-from py_runner.devices.qemu import EMULATOR_BYTES, Emulated, counted, stage
+from py_runner.devices.qemu import EMULATOR_BYTES, Emulated, counted
 from py_runner.engines import ENGINES
 from py_runner.errors import EngineError
 from py_runner.files.folder import temporary_folder

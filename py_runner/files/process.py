@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 from py_runner.errors import EngineError
 
@@ -64,7 +64,7 @@ class Child:
         env: variables added to the environment.
         pass_fds: descriptors that it inherits.
         output: what becomes of its standard output: "log", as of standard error, "lines", which
-            `lines` reads, or "none".
+            `lines` reads, or "none"; or a file that takes it.
 
     Raises EngineError where the program cannot be started.
     """
@@ -75,12 +75,11 @@ class Child:
         *,
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
-        output: str = "log",
+        output: str | BinaryIO = "log",
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
-        stdout: Any = {"log": self._log, "lines": subprocess.PIPE, "none": subprocess.DEVNULL}[
-            output
-        ]
+        kinds = {"log": self._log, "lines": subprocess.PIPE, "none": subprocess.DEVNULL}
+        stdout: Any = kinds[output] if isinstance(output, str) else output
         try:
             self._process = subprocess.Popen(
                 list(argv),
@@ -104,14 +103,17 @@ class Child:
         with suppress(AttributeError, OSError):  # none such, or it has ended
             resource.prlimit(self._process.pid, resource.RLIMIT_AS, (limit_bytes, limit_bytes))
 
-    def tell(self, data: bytes = b"") -> None:
-        """Write to its standard input and close that. A child that is gone says why at its end."""
+    def tell(self, data: bytes = b"", *, close: bool = True) -> None:
+        """Write to its standard input, and close that where it is not to hear more. A child that is
+        gone says why at its end."""
         stream = self._process.stdin
         assert stream is not None
         with suppress(BrokenPipeError):
             stream.write(data)
-        with suppress(BrokenPipeError):
-            stream.close()
+            stream.flush()
+        if close:
+            with suppress(BrokenPipeError):
+                stream.close()
 
     def lines(self) -> Iterator[bytes]:
         """Its standard output, line by line as they come, to the end."""

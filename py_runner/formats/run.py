@@ -86,6 +86,7 @@ class _Manifest:
     samples: tuple[SampleInfo, ...]
     noise: dict[str, float] = field(default_factory=dict)
     cpu: Optional[dict[str, Any]] = None  # noqa: UP045
+    sensors: Optional[dict[str, Any]] = None  # noqa: UP045
     task: Optional[dict[str, Any]] = None  # noqa: UP045
     labels: Optional[tuple[str, ...]] = None  # noqa: UP045
     image: Optional[dict[str, Any]] = None  # noqa: UP045
@@ -95,9 +96,10 @@ class _Manifest:
 # The fields that a Run and its manifest have alike.
 _PLAIN = (
     "engine", "engine_version", "device", "machine", "threads", "precision", "warmup",
-    "peak_memory_bytes", "wall_s", "created", "cpu", "task", "labels", "image", "inputs",
+    "peak_memory_bytes", "wall_s", "created", "cpu", "sensors", "task", "labels", "image",
+    "inputs",
 )  # fmt: skip
-_WHERE_SAID = ("task", "labels", "image", "inputs")  # left out of run.json where they are None
+_WHERE_SAID = ("sensors", "task", "labels", "image", "inputs")  # left out where they are None
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ class Run:
     answers move when the inputs do by one unit in the last place, on the scale of the limits that
     they are judged by: a bundle's reference has it where a judge had doubts; else it is empty.
     `cpu` is what engine native says of the CPU, and by which of its features the engine chose
-    kernels: `lr_cpu` in lite_run.h. `task` says what the outputs mean: {"name", and the options of
+    kernels: `lr_cpu` in lite_run.h. `sensors` are, of a device far away, temperatures and
+    frequencies "before" and "after", and whether it was "throttled" between, in words: see
+    `py_runner.devices.sensors`. `task` says what the outputs mean: {"name", and the options of
     `py_runner.tasks`}; `labels` are the names of its classes, or the characters of a recognizer.
     Both are None where nobody said. Where a task is said, `image` is how pictures became tensors,
     as `ImageSpec.to_json` has it, and `inputs` are the names of what the model is fed: by them it
@@ -135,6 +139,7 @@ class Run:
     created: str
     noise: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, Any] | None = None
+    sensors: dict[str, Any] | None = None
     task: dict[str, Any] | None = None
     labels: tuple[str, ...] | None = None
     image: dict[str, Any] | None = None
@@ -296,12 +301,25 @@ class Run:
                 for name in dict.fromkeys(n for r in runs for n in r.noise)
             },
             cpu=first.cpu if all(r.cpu == first.cpu for r in runs) else None,
+            sensors=_sensors([r.sensors for r in runs if r.sensors]),
             task=first.task,
             labels=first.labels,
             image=first.image,
             inputs=first.inputs,
             fed=cls.merge(fed) if (fed := [r.fed for r in runs if r.fed is not None]) else None,
         )
+
+
+def _sensors(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """From the beginning of the first run to the end of the last one."""
+    if not found:
+        return None
+    throttled = dict.fromkeys(word for one in found for word in one["throttled"])
+    return {
+        "before": found[0]["before"],
+        "after": found[-1]["after"],
+        "throttled": list(throttled),
+    }
 
 
 def machine() -> str:

@@ -1,0 +1,85 @@
+"""`paddle-edge device`: machines far away, on which bundles are run from here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from lite_opt.cli import options as opt
+from lite_opt.cli.output import tell, watching
+from lite_opt.views import devices
+from py_runner.devices.install import check, install
+from py_runner.devices.known import known
+
+__all__ = ["command"]
+
+
+@click.group("device")
+def command() -> None:
+    """Boards far away: what they are, and lite_run on them.
+
+    A device is ssh://[user@]host[:port][/folder]; ssh's own configuration, keys and known hosts are
+    used. The folder is where lite_run and bundles are kept there, by default .paddle-edge.
+
+    \b
+    Examples:
+      paddle-edge device check ssh://pi@raspberrypi     what it is, and what fits it
+      paddle-edge device install ssh://pi@raspberrypi   put lite_run there
+      paddle-edge run cat.bundle --device ssh://pi@raspberrypi -o pi.run
+    """
+
+
+@command.command("list", cls=opt.Command)
+@opt.JSON
+@opt.DEBUG
+def _list(as_json: bool) -> None:
+    """List the hosts of ssh's configuration, and the devices of a list of your own.
+
+    The list is the file that PADDLE_EDGE_DEVICES names, by default devices.txt in the configuration
+    folder of paddle-edge: a URL a line.
+
+    \b
+    Examples:
+      paddle-edge device list
+      PADDLE_EDGE_DEVICES=fleet.txt paddle-edge device list --json
+    """
+    found = [asdict(one) for one in known()]
+    tell({"devices": found}, devices.listed(found), as_json=as_json)
+
+
+@command.command("check", cls=opt.Command)
+@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+@opt.JSON
+@opt.DEBUG
+def _check(urls: tuple[str, ...], as_json: bool) -> None:
+    """Say what each device is, which build of lite_run and which recipes fit it, and why.
+
+    \b
+    Examples:
+      paddle-edge device check ssh://pi@raspberrypi
+      paddle-edge device check ssh://pi4 ssh://pi5 --json
+    """
+    found = [check(url) for url in urls]
+    tell({"devices": [one.to_json() for one in found]}, devices.facts(found), as_json=as_json)
+
+
+@command.command("install", cls=opt.Command)
+@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+@opt.JSON
+@opt.DEBUG
+def _install(urls: tuple[str, ...], as_json: bool) -> None:
+    """Put the build of lite_run that fits on each device, and see it run there.
+
+    The builds are the folders of `cmake --install` that PADDLE_EDGE_LITE_RUN_AARCH64,
+    PADDLE_EDGE_LITE_RUN_ARM (32 bits) and PADDLE_EDGE_LITE_RUN (x86-64) name. Copied is what has
+    changed.
+
+    \b
+    Examples:
+      paddle-edge device install ssh://pi@raspberrypi
+      paddle-edge device install ssh://pi@raspberrypi/opt/edge
+    """
+    with watching(as_json) as watch:
+        done = [asdict(install(url, watch=watch)) for url in urls]
+    tell({"devices": done}, devices.installed(done), as_json=as_json)

@@ -1,0 +1,190 @@
+"""What a device far away is: asked by a shell there, before anything of ours is installed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from py_runner.devices import sensors
+from py_runner.devices.ssh import Connection
+
+__all__ = ["Facts", "ask", "built_for"]
+
+# Sections "=== NAME", each with what a command says; what a system lacks stays empty.
+_ASK = (
+    sensors.READ
+    + r"""
+say() { name=$1; shift; printf '\n=== %s\n' "$name"; "$@" 2>/dev/null; }
+say machine uname -m
+say system uname -sr
+say elf sh -c 'od -An -tx1 -N5 /proc/$$/exe'
+say libc sh -c 'getconf GNU_LIBC_VERSION || ldd --version 2>&1 | head -n 2'
+say page_bytes getconf PAGESIZE
+say model sh -c 'tr -d "\000" </proc/device-tree/model'
+say cpuinfo cat /proc/cpuinfo
+cpus=${PADDLE_EDGE_SYSFS:-/sys}/devices/system/cpu
+say max_khz cat "$cpus"/cpu[0-9]*/cpufreq/cpuinfo_max_freq
+say memory cat /proc/meminfo
+say disk df -Pk .
+say sensors sensors
+current=; [ ! -r current ] || read -r current <current
+[ -z "$current" ] || say version "runners/$current/bin/lite_run" --version
+# Of an x86 it says nothing.
+case $(uname -m) in arm*|aarch64) ;; *) current= ;; esac
+[ -z "$current" ] || say cpu "runners/$current/bin/lite_run" --cpu --json
+:
+"""
+)
+_BITS = {"01": 32, "02": 64}  # EI_CLASS of an ELF file
+_DOT_PRODUCT, _FP16 = "asimddp", "asimdhp"  # the kernel's words
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a device says of itself; None or empty is what it does not say.
+
+    `machine` is the kernel's ("aarch64"), `bits` are those of its programs, which on a board may be
+    32 under a kernel of 64. `parts` are the cores' part numbers, and `mhz` the highest frequency of
+    each core, so that cores of two kinds show. `features` are "dot product" and "fp16". `lite_run`
+    is the version that runs there, and `engine_features` what Paddle Lite makes of the features.
+    """
+
+    url: str
+    machine: str
+    system: str
+    model: str
+    bits: int | None
+    libc: str
+    page_bytes: int | None
+    cores: int
+    parts: tuple[str, ...]
+    mhz: tuple[float, ...]
+    governors: tuple[str, ...]
+    features: tuple[str, ...]
+    memory_bytes: int | None
+    free_memory_bytes: int | None
+    free_disk_bytes: int | None
+    sensors: dict[str, Any]
+    lite_run: str
+    engine_features: tuple[str, ...] | None
+
+    @property
+    def build(self) -> str:
+        """Which build of lite_run fits: "aarch64", "armv7hf", "x86-64"; "" where none does."""
+        if self.machine in ("x86_64", "amd64"):
+            return "x86-64" if self.bits == 64 else ""
+        if self.machine == "aarch64" and self.bits == 64:
+            return "aarch64"
+        if self.machine in ("aarch64", "armv8l", "armv7l"):
+            return "armv7hf"
+        return ""
+
+    def advice(self) -> list[str]:
+        """Which build and recipes fit, and why, in sentences."""
+        if not self.build:
+            kind = f"{self.machine}, programs of {self.bits or '?'} bits"
+            return [f"no build of lite_run fits {kind}"]
+        said = [f"build {self.build}: {self.machine}, programs of {self.bits} bits"]
+        if "musl" in self.libc:
+            said.append(f"{self.libc} is not the GNU C library, which Paddle Lite's SDKs are for")
+        if self.page_bytes not in (None, 4096):
+            said.append(f"pages have {self.page_bytes} bytes: libraries have to be aligned to them")
+        if self.build == "x86-64":
+            return [*said, "recipes fp32, int16-weights and int8-weights: int8 is wrong on x86"]
+        if "dot product" in self.features:
+            said.append(
+                "recipe int8: the cores have the dot product, which halves its instructions"
+            )
+        else:
+            said.append("recipes fp32 or int8-weights: int8 saves little without the dot product")
+        if "fp16" in self.features:
+            said.append(
+                "recipe fp16 can run: the cores have fp16, if the library was built with it"
+            )
+        else:
+            said.append("not recipe fp16: the cores have no arithmetic of half precision")
+        return said
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for --json."""
+        return {**asdict(self), "build": self.build, "advice": self.advice()}
+
+
+def ask(there: Connection) -> Facts:
+    """What the device says. Errors are those of `Connection.call`."""
+    said = there.call(_ASK).decode("utf-8", "replace")
+    sections = re.findall(r"^=== (\w+)\n(.*?)(?=^=== |\Z)", said, re.MULTILINE | re.DOTALL)
+    found = {name: body.strip() for name, body in sections}
+    return _facts(there.address.url, found)
+
+
+def _facts(url: str, found: Mapping[str, str]) -> Facts:
+    sensed = sensors.parse(found.get("sensors", ""))
+    cpuinfo = _fields(found.get("cpuinfo", ""))
+    memory = {name: _number(values[0]) for name, values in _fields(found.get("memory", "")).items()}
+    kilobytes = found.get("disk", "").splitlines()[-1:] or [""]
+    free = re.search(r"([0-9]+)\s+[0-9]+%", kilobytes[0])
+    libc = next((line for line in found.get("libc", "").splitlines() if line.strip()), "")
+    cpu: dict[str, Any] = {}
+    with suppress(ValueError):
+        cpu = json.loads(found.get("cpu", ""))
+    features = _features(cpuinfo) or tuple(cpu.get("features", ()))
+    return Facts(
+        url=url,
+        machine=found.get("machine", ""),
+        system=found.get("system", ""),
+        model=found.get("model", ""),
+        bits=_BITS.get(found.get("elf", "").rpartition(" ")[2]),
+        libc=libc.strip(),
+        page_bytes=_number(found.get("page_bytes", "")),
+        cores=len(cpuinfo.get("processor", ())),
+        parts=tuple(dict.fromkeys(cpuinfo.get("CPU part", cpuinfo.get("model name", ())))),
+        mhz=tuple(int(word) / 1e3 for word in found.get("max_khz", "").split() if word.isdecimal()),
+        governors=tuple(dict.fromkeys(sensed["governor"].values())),
+        features=features,
+        memory_bytes=_bytes(memory.get("MemTotal")),
+        free_memory_bytes=_bytes(memory.get("MemAvailable")),
+        free_disk_bytes=_bytes(int(free[1])) if free else None,
+        sensors=sensed,
+        lite_run=found.get("version", "").removeprefix("lite_run "),
+        engine_features=tuple(cpu["engine_features"]) if "engine_features" in cpu else None,
+    )
+
+
+def _features(cpuinfo: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Those that every core has."""
+    cores = [set(words.split()) for words in cpuinfo.get("Features", ())]
+    common = set.intersection(*cores) if cores else set()
+    named = {"dot product": _DOT_PRODUCT, "fp16": _FP16}
+    return tuple(name for name, word in named.items() if word in common)
+
+
+def _fields(text: str) -> dict[str, list[str]]:
+    """The lines `NAME: VALUE` of a file of /proc, by names."""
+    fields: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(name.strip(), []).append(value.strip())
+    return fields
+
+
+def _number(text: str) -> int | None:
+    found = re.match("[0-9]+", text)
+    return int(found[0]) if found else None
+
+
+def _bytes(kilobytes: int | None) -> int | None:
+    return None if kilobytes is None else kilobytes * 1024
+
+
+def built_for(head: bytes) -> str:
+    """Which `Facts.build` a program is, by the first 20 bytes of its file; "" where it is none."""
+    kinds = {(2, 183): "aarch64", (1, 40): "armv7hf", (2, 62): "x86-64"}
+    if head[:4] != b"\x7fELF" or len(head) < 20:
+        return ""
+    return kinds.get((head[4], int.from_bytes(head[18:20], "little")), "")

@@ -1,0 +1,253 @@
+"""A device far away, by ssh: the command `lite_run` there, which `paddle-edge device install` puts.
+
+In our folder there: `runners/<checksum>` are builds, `current` says which one is used;
+`bundles/<checksum>` have the one model that was asked for; `jobs/<process>` are what works now.
+
+Each batch of samples is one command there: an archive of them goes in, one of the answers comes
+back. The command listens whether somebody still waits: if not, it ends `lite_run` and removes what
+it made. So nothing is left running there, whether the connection is lost, time is up or the user
+has had enough. A batch whose connection was lost is asked again, those before it are not.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from py_runner.devices import sensors
+from py_runner.devices.batches import SPOKE, answer, kept, said_at_last, stage, tell_warnings
+from py_runner.devices.ssh import Address, Connection, DroppedError, archive
+from py_runner.errors import EngineError, RefusedError
+from py_runner.files.checksum import sha256
+from py_runner.files.folder import temporary_folder
+from py_runner.files.process import how_it_ended, last_words
+from py_runner.files.regular import read_bytes, read_text
+from py_runner.formats.run import Run
+from py_runner.job import Job
+from py_runner.tensors import Sample
+from py_runner.watch import Watch
+
+__all__ = ["Remote"]
+
+_FIRST_BATCH = 8  # a connection costs more than a process
+_TRIES = 5
+_WAIT_S = 1.0  # before the second try; twice that before the next
+_START_S = 60.0  # what opening a connection and copying a batch may take beside a time limit
+_KILLED = 128 + 9
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+_MANIFEST = "bundle.json"
+_ANSWER = re.compile(r"(status|log|before|after|others|out(/[\w.-]+){0,2})")
+
+_CHECKSUMS = r"""
+[ ! -d "bundles/$1" ] || find "bundles/$1" -type f -exec sha256sum -- {} +
+"""
+# $1 checksum, $2 bytes of the archive
+_PUT = r"""
+new=partial/$$
+rm -rf "$new"; mkdir -p bundles "$new" || exit 74
+trap 'rm -rf "$new"' EXIT
+trap 'exit 143' HUP INT TERM
+head -c "$2" | tar -xof - -C "$new" || exit 74
+rm -rf "bundles/$1"
+mv -T "$new" "bundles/$1" 2>/dev/null || [ -e "bundles/$1/bundle.json" ]
+"""
+# $1 checksum of the bundle, $2 bytes of the archive; then options of lite_run
+_RUN = (
+    sensors.READ
+    + r"""
+bundle=../../bundles/$1 bytes=$2; shift 2
+current=; [ ! -r current ] || read -r current <current
+[ -e "runners/$current/bin/lite_run" ] && [ -n "$current" ] || {
+  echo 'lite_run is not there: install it by `paddle-edge device install`' >&2; exit 71; }
+mkdir -p jobs; job=$PWD/jobs/$$
+rm -rf "$job"; others=0
+for other in jobs/*; do
+  [ -d "$other" ] || continue
+  if kill -0 "${other##*/}" 2>/dev/null; then others=$((others + 1)); else rm -rf "$other"; fi
+done
+mkdir "$job" || exit 74
+trap 'rm -rf "$job"' EXIT
+trap 'exit 143' HUP INT TERM
+cd "$job" || exit 74
+exec 3<&0
+head -c "$bytes" <&3 | tar -xof - || exit 74
+echo "$others" >others
+sensors >before
+"../../runners/$current/bin/lite_run" "$bundle" --samples in --out out "$@" \
+  >/dev/null 2>log </dev/null 3<&- &
+runner=$!
+{ cat; kill -9 "$runner"; } <&3 >/dev/null 2>&1 3<&- &
+watcher=$!
+wait "$runner" 2>/dev/null
+echo $? >status
+kill "$watcher" 2>/dev/null
+sensors >after
+rm -rf in; mkdir -p out
+tar -cf - status log before after others out || exit 74
+"""
+)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """The device that an address names."""
+
+    address: Address
+
+    def target(self, engine: str) -> str:
+        """Which of a bundle's models lite_run takes there: "arm" or "x86". Raises EngineError where
+        the device cannot be reached."""
+        return _target(self.address)
+
+    def missing(self) -> str:
+        """What to do before `lite_run` runs there; "" where it does."""
+        try:
+            with Connection(self.address) as there:
+                there.call("[ -e current ] || { echo 'lite_run is not there' >&2; exit 71; }")
+        except EngineError as error:
+            return str(error)
+        return ""
+
+    def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
+        """`inference.run` there, batch by batch.
+
+        Raises in one line EngineError where the device cannot be reached, or loses the connection
+        again and again, and RefusedError where `lite_run` refuses or dies.
+        """
+        with Connection(self.address) as there:
+            bundle = _tried(partial(_bundle, there, job, watch), watch)
+
+            def ask(batch: list[Sample], watch: Watch) -> Run:
+                return _tried(partial(self._answer, there, job, bundle, batch, watch), watch)
+
+            return answer(job, samples, total, watch, ask, size=_FIRST_BATCH)
+
+    def _answer(
+        self, there: Connection, job: Job, bundle: str, batch: list[Sample], watch: Watch
+    ) -> Run:
+        options: list[object] = ["--threads", job.threads, "--warmup", job.warmup]
+        options += ["--repeat", job.repeat]
+        limit = job.time_limit_s
+        options += ["--time-limit", limit] if limit is not None else []
+        memory = job.memory_limit_gb
+        options += ["--memory-limit", memory] if memory is not None else []
+        with temporary_folder() as folder, tempfile.TemporaryFile() as said:
+            stage(folder, batch)
+            files = {
+                f"in/{file.relative_to(folder).as_posix()}": file
+                for file in sorted(folder.rglob("*"))
+                if file.is_file()
+            }
+            data = archive(files)
+            there.call(
+                _RUN, bundle, len(data), *options, data=data, into=said, hold=True,
+                time_limit_s=limit and limit * (len(batch) + 1) + _START_S,
+            )  # fmt: skip
+            answered = folder / "answer"
+            self._unpack(said, answered)
+            self._check(answered, job, batch, watch)
+            found = sensors.between(
+                *(sensors.parse(read_text(answered / name)) for name in ("before", "after"))
+            )
+            for word in found["throttled"]:
+                watch.warn(f"{self.address.url} was throttled: {word}")
+            return replace(kept(job, answered / "out", batch), sensors=found)
+
+    def _unpack(self, said: BinaryIO, folder: Path) -> None:
+        """What came back, which is somebody else's: plain files under the names we know."""
+        said.seek(0)
+        folder.mkdir()
+        try:
+            with tarfile.open(fileobj=said, mode="r:") as tar:
+                for entry in tar:
+                    if entry.isfile() and _ANSWER.fullmatch(entry.name) and ".." not in entry.name:
+                        source = tar.extractfile(entry)
+                        assert source is not None
+                        place = folder / entry.name
+                        place.parent.mkdir(exist_ok=True, parents=True)
+                        with place.open("xb") as file:
+                            shutil.copyfileobj(source, file)
+        except (tarfile.TarError, OSError) as error:
+            raise DroppedError(
+                f"{self.address.url}: what came back is not whole: {error}"
+            ) from None
+
+    def _check(self, folder: Path, job: Job, batch: list[Sample], watch: Watch) -> None:
+        """Raise what the end of lite_run means; pass on what it warned of."""
+        log = read_bytes(folder / "log")
+        status = int(read_text(folder / "status"))
+        if read_text(folder / "others").strip() != "0":
+            watch.warn(f"{self.address.url}: another job runs there: latencies are of both")
+        if status == 0:
+            tell_warnings(log, watch)
+            return
+        if status == _KILLED:
+            raise DroppedError(f"{self.address.url}: lite_run was killed there")
+        if status in (_NOT_EXECUTABLE, _NOT_FOUND):
+            raise EngineError(
+                f"{self.address.url}: {self.address.folder}: lite_run cannot be started there: "
+                f"{last_words(log)}: install it again by `paddle-edge device install`, in a folder "
+                "from which programs may be run: ssh://HOST/FOLDER"
+            )
+        local = str(job.model.files[0].parent)
+        said = re.sub(r"\.\./\.\./bundles/[0-9a-f]{64}", lambda _: local, said_at_last(log))
+        ended = how_it_ended(128 - status if status > 128 else status)
+        if local in said:
+            raise RefusedError(f"{self.address.url}: {said}")
+        which = " to ".join(dict.fromkeys(f"'{s.id}'" for s in (batch[0], batch[-1])))
+        kind = RefusedError if SPOKE.search(log) or status > 128 else EngineError
+        words = said or f"{ended}: {last_words(log)}"
+        raise kind(f"{job.model.files[0]}: sample {which}: {self.address.url}: {words}")
+
+
+_T = TypeVar("_T")
+
+
+def _tried(work: Callable[[], _T], watch: Watch) -> _T:
+    """What work makes, which is done again where the connection is lost, so many times."""
+    for attempt in range(_TRIES - 1):
+        try:
+            return work()
+        except DroppedError as error:
+            watch.say(f"{error}: trying again")
+            time.sleep(_WAIT_S * 2**attempt)
+    try:
+        return work()
+    except DroppedError as error:
+        raise EngineError(f"{error}; gave up after {_TRIES} tries") from None
+
+
+@lru_cache(maxsize=64)
+def _target(address: Address) -> str:
+    with Connection(address) as there:
+        return "arm" if re.match(rb"aarch64|arm", there.call("uname -m")) else "x86"
+
+
+def _bundle(there: Connection, job: Job, watch: Watch) -> str:
+    """Have the job's model there, and return what it is called. Copied is what is not there, or is
+    damaged there."""
+    file = job.model.files[0]
+    manifest = file.parent / _MANIFEST
+    wanted = [sha256(manifest), sha256(file)]
+    called = sha256(manifest, file)
+    for _ in range(2):
+        listed = there.call(_CHECKSUMS, called).decode("ascii", "replace")
+        # A name with odd characters has a backslash before its line.
+        if sorted(line.lstrip("\\")[:64] for line in listed.splitlines()) == sorted(wanted):
+            return called
+        data = archive({_MANIFEST: manifest, file.name: file})
+        name, whole = f"sending {job.model.name}, KB", len(data) // 1000
+
+        def sent(count: int, name: str = name, whole: int = whole) -> None:
+            watch.step(name, count // 1000, whole)
+
+        there.call(_PUT, called, len(data), data=data, sent=sent)
+    raise EngineError(f"{there.address.url}: {file}: arrives there damaged: is its disk sound?")

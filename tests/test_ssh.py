@@ -473,12 +473,12 @@ def test_a_disk_that_is_full(server: Server, home: Path, bundle: Path, tmp_path:
     try:
         there = url(server, disk)
         (disk / "filler").write_bytes(bytes(600_000))
-        with pytest.raises(EngineError, match="No space left on device: make room"):
+        with pytest.raises(EngineError, match="its disk is full: make room"):
             install(there)
         assert not list((disk / "partial").iterdir())
         (disk / "filler").unlink()
         assert install(there).version == "0.1.0"
-        with pytest.raises(EngineError, match="No space left on device"):
+        with pytest.raises(EngineError, match="its disk is full"):
             answered(there, bundle, large)
         assert nothing_left(disk)
         assert same(

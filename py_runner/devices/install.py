@@ -158,7 +158,6 @@ def _explained(text: str, build: str) -> str:
         ("Permission denied", "choose a folder from which programs may be run: ssh://HOST/FOLDER"),
         ("error while loading shared libraries", "install that library there"),
         ("GLIBC", "build it for an older system"),
-        ("No space left", "make room, or choose another folder: ssh://HOST/FOLDER"),
     ):
         if telling in text:
             return f"{text}: {advice}"

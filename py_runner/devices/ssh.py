@@ -49,6 +49,7 @@ _OPTIONS = (
     "LogLevel=ERROR", "RemoteCommand=none", "ClearAllForwardings=yes", "PermitLocalCommand=no",
 )  # fmt: skip
 _AFTERWORD = "tar: Exiting with failure status"  # after the line that says why
+_DISK_FULL = ("No space left", "Wrote only", "short write")  # of GNU's and busybox's tar
 # Reasons that another try does not mend, and what to do.
 _FINAL = {
     "Host key verification failed": "its key is not the one you know: connect once by `ssh`, and "
@@ -191,7 +192,9 @@ class Connection:
     def _error(self, code: int, words: list[str]) -> EngineError:
         last = words[-1] if words else f"ended with code {code}"
         if code != _CONNECTION_FAILED:
-            return EngineError(f"{self.address.url}: {last}")
+            full = any(mark in word for word in words for mark in _DISK_FULL)
+            room = ": its disk is full: make room, or choose another folder: ssh://HOST/FOLDER"
+            return EngineError(f"{self.address.url}: {last}{room if full else ''}")
         for reason, advice in _FINAL.items():
             if any(reason in word for word in words):
                 return EngineError(f"{self.address.url}: {reason}: {advice}")

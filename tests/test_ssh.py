@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,11 @@ from sshd import Server, running, serving
 from test_cli import Command, command  # noqa: F401
 from test_native import built
 
-from py_runner.devices import remote, sensors
+from lite_opt.conversion.convert import convert
+from lite_opt.judge.layers import bundle_layers, first_difference
+from lite_opt.model.load import load
+from lite_opt.passes.repair import repair
+from py_runner.devices import BOARDS, remote, sensors
 from py_runner.devices.facts import _facts, built_for
 from py_runner.devices.install import check, install
 from py_runner.devices.known import DEVICES_VARIABLE, known
@@ -173,19 +178,19 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     assert sorted(p.name for p in there.iterdir()) == ["bundle.json", "model.x86.nb"]
     before = there.stat().st_ino
     assert same(
-        answered(device, bundle, samples(3)), run(model(bundle), samples(3), engine="native")
+        answered(device, bundle, samples(3)), run(x86_model(bundle), samples(3), engine="native")
     )
     assert there.stat().st_ino == before
     assert nothing_left(home) and home.stat().st_mode & 0o777 == 0o700
     assert not list(Path.home().glob("pwned")) and not list(home.rglob("pwned"))
 
 
-def model(bundle: Path) -> Any:
+def x86_model(bundle: Path) -> Any:
     return Bundle.open(bundle).model("x86")
 
 
 def answered(device: str, bundle: Path, given: list[Sample], **options: Any) -> Run:
-    return run(model(bundle), given, engine="native", device=device, **options)
+    return run(x86_model(bundle), given, engine="native", device=device, **options)
 
 
 def test_bench_measures_there(device: str, bundle: Path, command: Command) -> None:  # noqa: F811
@@ -244,7 +249,7 @@ def test_a_connection_that_is_cut_is_resumed(
         far = answered(device, bundle, given, repeat=3000, watch=watch)
     assert len(said) == 1 and said[0].endswith("trying again")
     assert told == [8, 24, 40]
-    assert same(far, run(model(bundle), given, engine="native"))
+    assert same(far, run(x86_model(bundle), given, engine="native"))
     assert far.latency["count"] == 40 * 3000
     assert nothing_left(home)
 
@@ -259,7 +264,7 @@ def test_a_runner_that_is_killed_is_started_again(device: str, home: Path, bundl
     with once_at_work(home, kill):
         far = answered(device, bundle, samples(8), repeat=3000, watch=Watch(say=said.append))
     assert len(said) == 1 and "lite_run was killed there: trying again" in said[0]
-    assert same(far, run(model(bundle), samples(8), engine="native"))
+    assert same(far, run(x86_model(bundle), samples(8), engine="native"))
 
 
 def test_who_keeps_cutting_is_given_up_on(
@@ -349,7 +354,7 @@ def test_addresses_and_engines(bundle: Path) -> None:
     assert folder("ssh://pi@rasp:22/opt/a%20b") == ("pi@rasp", "22", "/opt/a b")
     assert folder("ssh://[fe80::1%25eth0]:22/~/-x") == ("fe80::1%25eth0", "22", "./-x")
     with pytest.raises(UsageError, match="engine lite runs on device cpu only"):
-        run(model(bundle), samples(1), engine="lite", device="ssh://pi")
+        run(x86_model(bundle), samples(1), engine="lite", device="ssh://pi")
 
 
 def test_folders_are_private(server: Server, tmp_path: Path) -> None:
@@ -400,7 +405,7 @@ def test_a_build_of_another_kind(
 def test_hostile_names_stay_names(device: str, home: Path, bundle: Path, tmp_path: Path) -> None:
     """Of a bundle's folder, of its model's file, of its samples: here as there."""
     given = samples(2)
-    wanted = run(model(bundle), given, engine="native")
+    wanted = run(x86_model(bundle), given, engine="native")
     for place, name in enumerate((f"{HOSTILE}.nb", "--checkpoint-action=exec=x\n.nb")):
         folder = tmp_path / f"--exclude={place} {HOSTILE}\n"
         shutil.copytree(bundle, folder)
@@ -434,7 +439,7 @@ def test_what_lite_run_refuses_is_said_of_the_file_here(
 ) -> None:
     copy = tmp_path / "damaged.bundle"
     shutil.copytree(bundle, copy)
-    file, was_sound = copy / "model.x86.nb", model(copy)
+    file, was_sound = copy / "model.x86.nb", x86_model(copy)
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
@@ -456,7 +461,7 @@ def test_two_commands_at_once(device: str, home: Path, bundle: Path) -> None:
             )
         )
     for own, far in zip(given, runs):
-        assert same(far, run(model(bundle), own, engine="native"))
+        assert same(far, run(x86_model(bundle), own, engine="native"))
     assert warned and all("another job runs there" in text for text in warned)
     assert nothing_left(home)
 
@@ -575,3 +580,57 @@ def test_devices_that_are_known(
     listed.write_text("adb:x\n")
     code, _, error = command("device", "list")
     assert code == 2 and "adb:x" in error
+
+
+def test_only_an_arm_judges_a_file_for_arm(device: str, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no ARM: it cannot judge the file for arm"):
+        convert(model, tmp_path / "b", device=device)
+    with pytest.raises(UsageError, match="a device judges the file for arm: make and check that"):
+        convert(model, tmp_path / "b", device=device, check=False)
+    assert not (tmp_path / "b").exists()
+
+
+def test_layers_are_looked_at_there(device: str, model: Path, bundle: Path) -> None:
+    """A planted fault, in the model that the device gets, is found at its layer."""
+    given = samples(2)
+    assert bundle_layers(model, bundle, samples=given, engine="native", device=device)
+    wrong = load(model)
+    repair(wrong)
+    assert isinstance(wrong.params, dict)
+    wrong.params["conv.w"] = wrong.params["conv.w"] * np.float32(1.5)
+    found = first_difference(load(model), wrong, given, engine="native", device=device, taps=None)
+    assert not found and found.divergence is not None and found.divergence.op == "conv2d"
+
+
+def test_an_arm_board_far_away_judges(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real ARM engine, emulated on the other side of the connection: `uname` and `lite_run`
+    there are scripts, because the machine behind the loopback is no board."""
+    pi4 = BOARDS["qemu-aarch64:pi4"]
+    if pi4.missing():
+        pytest.skip(pi4.missing())
+    there, programs = tmp_path / "there", tmp_path / "programs"
+    runner = there / "runners/emulated/bin/lite_run"
+    for folder in (programs, runner.parent, tmp_path / "sshd", tmp_path / "root"):
+        folder.mkdir(parents=True)
+    there.chmod(0o700)
+    (there / "current").write_text("emulated\n")
+    emulator = shlex.join(pi4._argv(tmp_path / "root"))
+    scripts = {programs / "uname": "echo aarch64", runner: f'exec {emulator} "$@"'}
+    for script, text in scripts.items():
+        script.write_text(f"#!/bin/sh\n{text}\n")
+        script.chmod(0o700)
+    with serving(tmp_path / "sshd", PATH=f"{programs}:{os.environ['PATH']}") as far:
+        monkeypatch.setenv(CONFIG_VARIABLE, str(far.config))
+        place = url(far, there)
+        facts = check(place)
+        assert (facts.build, facts.lite_run) == ("aarch64", "0.1.0")
+        assert facts.engine_features == ()
+        done = convert(model, tmp_path / "b", device=place)
+        assert done and f"({place})" in json.dumps(done.bundle.check)
+        arm = done.bundle.model("arm")
+        assert same(
+            run(arm, samples(9), engine="native", device=place),
+            run(arm, samples(9), engine="native", device="qemu-aarch64:pi4"),
+        )

@@ -107,6 +107,11 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--explain", is_flag=True, help="Show what each repair and pass did to the graph.")
 @click.option("--check/--no-check", default=True, help="Compare with the server before success.")
+@click.option(
+    "--device",
+    help="Where the file for arm is judged: ssh://..., see `paddle-edge device`, or an emulated "
+    "board. Default: this machine or a board, where one is set up.",
+)
 @opt.LIMITS
 @opt.TASK_LIMITS
 @opt.FORCE
@@ -150,6 +155,7 @@ def command(
       paddle-edge convert inference/ -o cat8.bundle --recipe int8 --calibration val.txt \\
         --max-drop 0.5
       paddle-edge convert inference/ -o cat.bundle --target arm,x86,onnx
+      paddle-edge convert inference/ -o cat.bundle --device ssh://pi@raspberrypi
       paddle-edge convert inference/ -o cat.bundle --explain --no-passes fold_affine
     """
     budgets = {"max_drop": max_drop, "max_float": max_float, "float_layers": float_layers}

@@ -102,6 +102,7 @@ def convert(
     limits: Mapping[str, float | None] | None = None,
     truth: str | Path | None = None,
     task_limits: Mapping[str, float] | None = None,
+    device: str | None = None,
     force: bool = False,
     look_on: bool = True,
     watch: Watch = QUIET,
@@ -139,6 +140,9 @@ def convert(
             them: what int8 loses is then told in mAP, mIoU or right lines.
         task_limits: replace those of the task in the recipe's precision (`task_limits_for`), by
             which rounded models are judged on real samples.
+        device: where engine native judges the file for arm, as for `py_runner.inference.run`, and
+            without its verdict there is no bundle; by default this machine or an emulated board,
+            where one is set up.
         look_on: where a limit is missed, look for what would pass: that takes a while.
         watch: is told of each step, how far long work has come, and what speaks against the result.
 
@@ -162,6 +166,7 @@ def convert(
         limits=limits or {},
         truth=None if truth is None else Path(truth),
         task_limits=task_limits or {},
+        device=device,
     )
     if plan.onnx:
         check_installed(runs=check)
@@ -281,6 +286,7 @@ class _Made:
                 case = Case(
                     source, models, judged, kept, reference, watch, limits, look_on,
                     real=not self.data.drawn, truth=plan.truth, task_limits=plan.task_limits,
+                    device=plan.device,
                 )  # fmt: skip
                 verdicts = Verdicts(simulation=judges.simulation(case))
                 if plan.lite:

@@ -67,7 +67,8 @@ class Case:
     on the server engine; engines that are slow get the first `kept` of them. `limits` are those of
     the recipe: what has its precision is held to them, an fp32 twin to those of fp32. `look_on` is
     whether to look for the layer that an ARM engine gets wrong; `real` is whether the samples are
-    such as the model is for, `truth` the file of their labels or None."""
+    such as the model is for, `truth` the file of their labels or None. `device` is the one whose
+    verdict is asked for; None where any ARM engine may judge."""
 
     source: Source
     models: Models
@@ -80,6 +81,7 @@ class Case:
     real: bool = False
     truth: Path | None = None
     task_limits: Mapping[str, float] = field(default_factory=dict)
+    device: str | None = None
 
     @cached_property
     def noise(self) -> dict[str, float]:
@@ -415,15 +417,16 @@ def onnx(case: Case, file: Path) -> Verdict:
 
 
 def board(case: Case, folder: Path, bundle: Bundle) -> tuple[Verdict | None, Verdict | None]:
-    """An ARM engine on the file for arm, where there is one: this machine, or an emulated board.
+    """An ARM engine on the file for arm, where there is one: the device that is asked for, else
+    this machine, or an emulated board.
 
     It counts more than any other. `folder` holds a whole bundle. Static int8 has two families of
     kernels, with and without dot product: where boards are emulated the second verdict is one's
     that takes the other family. None where no engine is here, in doubt where it is set up wrongly.
     Raises CheckFailedError where the model is wrong on it, or it refuses the model, dies of it or
-    hangs.
+    hangs, and EngineError where the device that is asked for cannot be had.
     """
-    device = arm_device()
+    device = case.device or arm_device()
     if "arm" not in bundle.targets or device is None:
         return None, None
     verdict, answers = _on_board(case, folder, bundle, device)
@@ -460,6 +463,8 @@ def _on_board(case: Case, folder: Path, bundle: Bundle, device: str) -> tuple[Ve
             raise CheckFailedError(None, _blame(case, device, limit_s, words)) from None
         warn(f"no ARM verdict: on device {device} {lacks}")
     except EngineError as error:
+        if case.device is not None:
+            raise
         warn(f"no ARM verdict: {str(error).replace(str(folder), bundle.name)}")
     if answers is None:
         return Verdict("native", None, doubt=warnings[-1], warnings=tuple(warnings)), None

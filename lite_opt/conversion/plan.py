@@ -21,6 +21,7 @@ from py_runner.data.mentions import with_mentioned
 from py_runner.data.random_samples import random_samples
 from py_runner.errors import DataError, UsageError
 from py_runner.files.folder import check_free
+from py_runner.inference import bundle_target
 from py_runner.tensors import Sample
 
 __all__ = ["CHECK_SAMPLES", "Material", "Plan", "fix_shapes"]
@@ -51,6 +52,7 @@ class Plan:
     limits: Mapping[str, float | None] = field(default_factory=dict)
     truth: Path | None = None
     task_limits: Mapping[str, float] = field(default_factory=dict)
+    device: str | None = None
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -70,6 +72,8 @@ class Plan:
                 f"there is no release '{self.release}' of Paddle Lite that reads today's files: "
                 f"choose {', '.join(RELEASES)}"
             )
+        if self.device is not None:
+            self._check_device(self.device)
         if self.check_samples < 1:
             raise UsageError("check_samples is at least 1")
         refused = {name: cannot(name, recipe) for name in self.target}
@@ -95,6 +99,12 @@ class Plan:
         check_free(self.out, force=self.force, keep=keep)
         if self.save_quantized is not None:
             check_free(self.save_quantized, force=self.force, keep=keep)
+
+    def _check_device(self, device: str) -> None:
+        if not self.check or "arm" not in self.target:
+            raise UsageError("a device judges the file for arm: make and check that")
+        if bundle_target("native", device) != "arm":
+            raise UsageError(f"device {device} is no ARM: it cannot judge the file for arm")
 
     @property
     def lite(self) -> list[str]:

@@ -67,7 +67,8 @@ def running(command: str) -> list[int]:
 
 @contextmanager
 def serving(folder: Path, **environment: str) -> Iterator[Server]:
-    """A server as long as the block lasts; its commands have these variables."""
+    """A server as long as the block lasts; its commands have these variables, and a home folder
+    where no shell finds anything to read."""
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     need(sshd is not None and shutil.which("ssh") is not None, "openssh-server, openssh-client")
     assert sshd is not None
@@ -83,13 +84,15 @@ def serving(folder: Path, **environment: str) -> Iterator[Server]:
         port = probe.getsockname()[1]
     key = " ".join((folder / "host.pub").read_text().split()[:2])
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {key}\n")
-    settings = " ".join(f'"{name}={value}"' for name, value in environment.items())
+    (folder / "home").mkdir()
+    variables = {"HOME": str(folder / "home"), **environment}
+    settings = " ".join(f'"{name}={value}"' for name, value in variables.items())
     (folder / "server.conf").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nPidFile none\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nStrictModes no\n"
         "PermitRootLogin prohibit-password\nMaxStartups 100\nPrintMotd no\n"
-        + (f"SetEnv {settings}\n" if settings else "")
+        f"SetEnv {settings}\n"
     )
     (folder / "client.conf").write_text(
         f"Host board stranger\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"

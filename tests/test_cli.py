@@ -268,7 +268,7 @@ def test_importing_the_runner_pulls_in_no_engine() -> None:
 # Options and arguments of text that never name a file to read or to write.
 TEXT = {
     "name", "engine", "device", "precision", "recipe", "target", "algorithm", "effort", "version",
-    "url", "host",
+    "url", "urls", "host",
     "devices",
     "prefix",
     "float_layers",

@@ -97,7 +97,7 @@ class Facts:
             return [*said, "recipes fp32, int16-weights and int8-weights: int8 is wrong on x86"]
         if "dot product" in self.features:
             said.append(
-                "recipe int8: the cores have the dot product, which halves its instructions"
+                "recipe int8: the cores have the dot product (see docs/quantising.md for the gain)"
             )
         else:
             said.append("recipes fp32 or int8-weights: int8 saves little without the dot product")

@@ -209,7 +209,7 @@ def archive(files: Mapping[str, Path | bytes], *, links: Iterable[tuple[str, str
     """A tar archive of files, or their contents, under these names, and of symbolic links, for
     `tar -x` there. What may be executed here may be so there, and only the user may anything."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(None, "w", buffer, format=tarfile.PAX_FORMAT) as tar:
         for name, source in files.items():
             entry = tarfile.TarInfo(name)
             if isinstance(source, Path):

@@ -150,8 +150,15 @@ def once_at_work(home: Path, act: Callable[[], object]) -> Iterator[None]:
     assert done, "lite_run was not seen at work"
 
 
+def pwned(server: Server, home: Path) -> list[Path]:
+    """What a name that became a command would have made."""
+    places = (server.folder / "home", home, Path.cwd())
+    return [found for place in places for found in place.rglob("pwned")]
+
+
 def test_answers_are_those_of_this_machine_bit_by_bit(
     device: str,
+    server: Server,
     home: Path,
     bundle: Path,
     command: Command,  # noqa: F811
@@ -182,7 +189,7 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     )
     assert there.stat().st_ino == before
     assert nothing_left(home) and home.stat().st_mode & 0o777 == 0o700
-    assert not list(Path.home().glob("pwned")) and not list(home.rglob("pwned"))
+    assert not pwned(server, home)
 
 
 def x86_model(bundle: Path) -> Any:
@@ -218,6 +225,12 @@ def test_what_a_device_is(device: str, server: Server, tmp_path: Path, command: 
     code, text, error = command("device", "check", device)
     assert code == 0 and "x86_64" in text and "0.1.0" in text
     assert f"{device}: build x86-64" in error
+    code, text, error = command("device", "check", device, "ssh://stranger", "--json")
+    document = json.loads(text)
+    assert code == 1 and [one["url"] for one in document["devices"]] == [device]
+    assert [one["url"] for one in document["failed"]] == ["ssh://stranger"]
+    code, text, error = command("device", "check", "ssh://stranger")
+    assert code == 3 and "Host key verification failed" in error
 
 
 def test_only_what_changed_is_copied(server: Server, build: Path, tmp_path: Path) -> None:
@@ -402,7 +415,9 @@ def test_a_build_of_another_kind(
     assert not (tmp_path / "there/current").exists()
 
 
-def test_hostile_names_stay_names(device: str, home: Path, bundle: Path, tmp_path: Path) -> None:
+def test_hostile_names_stay_names(
+    device: str, server: Server, home: Path, bundle: Path, tmp_path: Path
+) -> None:
     """Of a bundle's folder, of its model's file, of its samples: here as there."""
     given = samples(2)
     wanted = run(x86_model(bundle), given, engine="native")
@@ -420,7 +435,7 @@ def test_hostile_names_stay_names(device: str, home: Path, bundle: Path, tmp_pat
             for output in far.outputs
             for a, b in zip(far.outputs[output], wanted.outputs[output])
         )
-    assert not [*Path.home().glob("pwned"), *home.rglob("pwned"), *Path.cwd().glob("pwned")]
+    assert not pwned(server, home)
 
 
 def test_a_bundle_that_is_damaged_there_is_copied_again(

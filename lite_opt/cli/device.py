@@ -11,6 +11,7 @@ from lite_opt.cli.output import tell, watching
 from lite_opt.views import devices
 from py_runner.devices.install import check, install
 from py_runner.devices.known import known
+from py_runner.errors import EngineError
 
 __all__ = ["command"]
 
@@ -52,16 +53,27 @@ def _list(as_json: bool) -> None:
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
 @opt.JSON
 @opt.DEBUG
-def _check(urls: tuple[str, ...], as_json: bool) -> None:
+def _check(urls: tuple[str, ...], as_json: bool) -> bool:
     """Say what each device is, which build of lite_run and which recipes fit it, and why.
+
+    Of several, those that cannot be reached are named, and the exit code is 1.
 
     \b
     Examples:
       paddle-edge device check ssh://pi@raspberrypi
       paddle-edge device check ssh://pi4 ssh://pi5 --json
     """
-    found = [check(url) for url in urls]
-    tell({"devices": [one.to_json() for one in found]}, devices.facts(found), as_json=as_json)
+    found, failed = [], []
+    for url in urls:
+        try:
+            found.append(check(url))
+        except EngineError as error:
+            if len(urls) == 1:
+                raise
+            failed.append({"url": url, "error": str(error)})
+    document = {"devices": [one.to_json() for one in found], "failed": failed}
+    tell(document, devices.facts(found, [one["error"] for one in failed]), as_json=as_json)
+    return not failed
 
 
 @command.command("install", cls=opt.Command)

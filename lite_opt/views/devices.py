@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lite_opt.views.table import Item, Remark, size, table
@@ -21,8 +21,9 @@ def listed(found: Sequence[Mapping[str, str]]) -> Iterator[Item]:
     yield table("Devices", ("device", "named in"), [tuple(one.values()) for one in found], left=2)
 
 
-def facts(found: Sequence[Facts]) -> Iterator[Item]:
-    """A row for each property, a column for each device; then what fits each."""
+def facts(found: Sequence[Facts], failed: Iterable[str] = ()) -> Iterator[Item]:
+    """A row for each property, a column for each device; then what fits each, and what the others
+    failed by."""
     rows: dict[str, Callable[[Facts], str]] = {
         "machine": lambda one: one.machine,
         "board": lambda one: one.model,
@@ -48,6 +49,8 @@ def facts(found: Sequence[Facts]) -> Iterator[Item]:
     for one in found:
         for sentence in one.advice():
             yield Remark(f"{one.url}: {sentence}")
+    for error in failed:
+        yield Remark(error)
 
 
 def installed(done: Sequence[Mapping[str, Any]]) -> Iterator[Item]:

@@ -348,6 +348,12 @@ def test_a_device_that_cannot_be_reached(
         check("ssh://board")
 
 
+def test_without_ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match="ssh is not installed: `apt install openssh-client`"):
+        check("ssh://board")
+
+
 @pytest.mark.parametrize(
     "wrong",
     ["ssh://", "ssh://-oProxyCommand=x", "ssh://a b", "ssh://h:0", "ssh://h:99999", "ssh://u@-h",

@@ -30,7 +30,7 @@ def facts(found: Sequence[Facts], failed: Iterable[str] = ()) -> Iterator[Item]:
         "system": lambda one: one.system,
         "programs": lambda one: f"{one.bits} bits" if one.bits else "",
         "C library": lambda one: one.libc,
-        "pages": lambda one: size(one.page_bytes) if one.page_bytes else "",
+        "pages": lambda one: f"{one.page_bytes} bytes" if one.page_bytes else "",
         "cores": _cores,
         "governor": lambda one: ", ".join(one.governors),
         "features": lambda one: ", ".join(one.features),

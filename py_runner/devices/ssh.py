@@ -19,6 +19,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
@@ -168,6 +169,8 @@ class Connection:
         time_limit_s: float | None = None,
         sent: Callable[[int], object] = lambda _: None,
     ) -> bytes:
+        if shutil.which("ssh") is None:
+            raise EngineError("ssh is not installed: `apt install openssh-client`")
         config = os.environ.get(CONFIG_VARIABLE)
         argv = ["ssh", *(("-F", config) if config else ()), *_options(_OPTIONS), *self._shared]
         argv += ["-p", self.address.port] if self.address.port else []

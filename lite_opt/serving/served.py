@@ -243,7 +243,7 @@ class Served:
         """What was found on the picture, as the address of a PNG; None where it has no place."""
         spec = self.bundle.image
         try:
-            check_drawable("", spec, name_of(run.task))
+            check_drawable("", spec, name_of(run.task), run.inputs or ())
             assert spec is not None
             (result,) = drawn(run, [picture], spec, run.inputs or ())
         except PaddleEdgeError:

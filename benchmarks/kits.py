@@ -300,9 +300,10 @@ def export(spec: Network, out: Path) -> None:
     settle(model, call)
     spread_scores(model, call)
     model.eval()
-    for layer in model.sublayers():
-        if hasattr(layer, "rep"):  # branches that only training needs become one
-            layer.rep()
+    for layer in model.sublayers():  # branches that only training needs become one
+        for join in ("rep", "convert_to_deploy"):
+            if hasattr(layer, join):
+                getattr(layer, join)()
     shapes = {"im_shape": [1, 2], "scale_factor": [1, 2]}
     specs = {
         one: paddle.static.InputSpec(shapes.get(one, [1, 3, *spec.sides]), "float32", one)

@@ -26,6 +26,7 @@ from lite_opt.judge.tasks.scores import matched
 from lite_opt.judge.tasks.segmentation import confusion, mean_iou
 from lite_opt.views.comparison import html_page, rows_of, verdict, view
 from py_runner.errors import DataError, UsageError
+from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.tasks.suppression import intersection_over_union
 from py_runner.watch import QUIET
@@ -276,6 +277,36 @@ def test_lines_and_characters_that_are_read_alike() -> None:
     assert not report and report.disagreeing == ("s3",)
     assert "lines read alike: 0.975 is below 0.98" in report.failures[0]
     assert compare(reading(LINES, None), reading([v * 1.1 for v in LINES], None))
+
+
+def test_limits_that_a_bundle_was_made_with_hold_for_its_reference(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def command(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", ["paddle-edge", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        capfd.readouterr()
+        return int(ended.value.code or 0)
+
+    out = tmp_path / "out.bundle"
+    asked = ("--task", "text-recognition", "--task-limit", "lines=0.9", "--no-check")
+    assert command("convert", str(model), "-o", str(out), "--target", "x86", *asked) == 0
+    wanted = {**task_limits_for("text-recognition", "fp32"), "lines": 0.9}
+    assert Bundle.open(out).recipe["task_limits"] == wanted
+    # What the command made is a classifier: readers' answers take the places of its own.
+    left = str(reading(LINES).save(out / "reference", force=True))
+    alone = str(reading(LINES).save(tmp_path / "alone.run"))
+    off = [
+        line_of(v[0].argmax(-1)[[0, 2, 4, 6, 8, 8]]) if i < 2 else v for i, v in enumerate(LINES)
+    ]
+    right = str(reading(off).save(tmp_path / "right.run"))
+    rounded = str(replace(reading(off), precision="fp16").save(tmp_path / "rounded.run"))
+    told = ("--task-limit", "characters=0.9")
+    assert command("compare", left, right, *told) == 0
+    assert command("compare", alone, right, *told) == 1  # the usual limit: 0.99
+    assert command("compare", left, rounded, *told) == 1  # of another precision
+    assert command("compare", left, right, *told, "--task-limit", "lines=0.99") == 1
 
 
 def test_a_dictionary_off_by_one_is_found_and_named() -> None:

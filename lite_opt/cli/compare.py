@@ -12,12 +12,13 @@ from lite_opt.cli import options as opt
 from lite_opt.cli import pages
 from lite_opt.cli.output import new_file, tell, write
 from lite_opt.judge.compare import compare
-from lite_opt.judge.limits import limits_for
+from lite_opt.judge.limits import kept_limits, limits_for
 from lite_opt.judge.vote import vote
 from lite_opt.views import comparison
 from lite_opt.views.side_by_side import drawn_side_by_side
 from py_runner.errors import UsageError
 from py_runner.files.folder import check_free, whole_folder
+from py_runner.formats.bundle import Bundle
 from py_runner.formats.pages import is_pages
 from py_runner.formats.run import Run
 
@@ -62,7 +63,8 @@ def command(
 
     Exits 1 where a limit is broken, where the candidate lacks samples of its reference, or where
     nothing could be judged: a detector that found nothing. The default limits follow from the
-    candidate's precision, and from the reference's own noise where a bundle's reference has it.
+    candidate's precision, or are those that the bundle was made with where the reference is a
+    bundle's, and from the reference's own noise where that has it.
     Runs that know their task are judged by it: boxes, masks or lines that agree, each share with
     its 95 % interval and how many more samples its limit needs. Runs of a pipeline are
     judged by their lines and step by step: the one that makes a difference is named.
@@ -106,14 +108,15 @@ def command(
             as_json=as_json,
         )
     edge = Run.open(candidate)
-    wanted = limits_for(edge.precision, **limits)
+    kept, of_task = kept_limits(_recipe_of(reference), edge.precision)
+    wanted = limits_for(edge.precision, kept, **limits)
     server = Run.open(reference)
     report = compare(
         server,
         edge,
         limits=wanted,
         common=common,
-        task_limits=dict(task_limits),
+        task_limits={**of_task, **dict(task_limits)},
         truth=truth,
     )
     if page:
@@ -124,6 +127,13 @@ def command(
                 picture.save(folder / f"{number:06d}_{Path(id_).stem}.png")
     tell(report.to_json(), comparison.view(report), as_json=as_json)
     return bool(report)
+
+
+def _recipe_of(reference: str) -> Mapping[str, Any]:
+    """The recipe of the bundle whose reference a run is; nothing where it is none's."""
+    folder = Path(reference).absolute()
+    inside = folder.name == "reference" and (folder.parent / "bundle.json").is_file()
+    return Bundle.open(folder.parent).recipe if inside else {}
 
 
 def _vote(

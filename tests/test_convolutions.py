@@ -212,6 +212,16 @@ def test_a_scale_that_is_seen_otherwise_or_turns_a_sign_stays(by: float) -> None
     assert scales_into_weights(b.program(*outputs)) == []
 
 
+@pytest.mark.parametrize(("rows", "moved"), [(2048, 1), (2049, 0)])
+def test_a_scale_before_a_large_matrix_stays(rows: int, moved: int) -> None:
+    """Writing the matrix anew would take longer than all of the rest of a conversion."""
+    b = Builder()
+    x = scaled(b, b.input("x", (-1, rows)), 0.5)
+    out = b.op("mul", {"X": [x], "Y": [b.param("w", (rows, 4096))]}, "out", (-1, 4096),
+               x_num_col_dims=1, y_num_col_dims=1)  # fmt: skip
+    assert len(scales_into_weights(b.program(out))) == moved
+
+
 def test_a_norm_before_relu_becomes_a_sum(tmp_path: Path) -> None:
     b = Builder()
     x = b.input("x", (-1, 8, 6, 6))

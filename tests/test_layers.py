@@ -522,7 +522,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["fp32", "fp16", "int16-weights", "int8-weights", "int8"])
+@pytest.mark.parametrize("recipe", ["fp32", "fp16", "int8-weights", "int8"])
 def test_the_direction_classifier(recipe: str, lines: list[Sample]) -> None:
     source, made = pair(load(ocr_model("cls")), recipe)
     engine = "paddle" if cannot("x86", RECIPES[recipe]) else "lite"
@@ -550,7 +550,7 @@ def test_the_direction_classifier(recipe: str, lines: list[Sample]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["fp32", "int16-weights", "int8-weights"])
+@pytest.mark.parametrize("recipe", ["fp32", "int16-weights"])
 def test_an_imagenet_classifier_on_photographs(
     recipe: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

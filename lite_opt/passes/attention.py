@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lite_opt.model.program import Op, Program
-from lite_opt.passes.axes import KINDS, Moves, Path, cost, elements, follow, moves, work
+from lite_opt.passes.axes import KINDS, Path, follow
 from lite_opt.passes.chain import Chain
+from lite_opt.passes.moves import Moves, cost, elements, moves, work
 from lite_opt.passes.rearrange import chain_after, chain_of, only_reader, own_of, put, weight
 from lite_opt.passes.rule import Site, place, program_rule
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lite_opt.model.program import Op, Program
-from lite_opt.passes.axes import KINDS, Moves, elements, follow, moves, work
+from lite_opt.passes.axes import KINDS, follow
 from lite_opt.passes.chain import Chain
+from lite_opt.passes.moves import Moves, elements, moves, work
 from lite_opt.passes.rule import Site, rule
 
 __all__ = [

@@ -21,6 +21,9 @@ _PASSED = (
 # As _PASSED, of a factor for each channel: the channels stay the second dimension.
 _PASSED_BY_CHANNELS = ("pool2d", "relu")
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
+# Numbers of weights. Such a matrix is read whole at every inference; what a scale in front of it
+# costs is no thousandth of that, and a conversion that writes it anew takes twice the time.
+_MANY = 1 << 23
 
 
 @dataclass
@@ -85,6 +88,10 @@ class Factors:
         known = known and op.get("data_format", "NCHW") in ("NCHW", "AnyLayout")
         return weights if known and op.reads.count(x) == 1 and op.input(data) == x else None
 
+    def numbers(self, ends: Ends) -> int:
+        """How many numbers the weights have that take a factor."""
+        return sum(self.program.params[end.op.inputs[end.slot][0]].size for end in ends.weights)
+
     def multiply(self, ends: Ends, factor: Any, *changed: str) -> None:
         """Take a number, or one for each channel, into the weights. What is passed on the way, and
         `changed`, holds other values now, and gets another name: whoever compares two programs by
@@ -123,7 +130,7 @@ class Factors:
 @program_rule(because="Lite would pass over the tensor at every inference, and no fusion takes it")
 def scales_into_weights(program: Program) -> Iterator[tuple[str, str]]:
     """scale by a positive number, such as a dropout, that only linear layers read in the end -> the
-    weights of these."""
+    weights of these, up to 8 million numbers."""
     graph = Factors(program)
     for op in list(program.ops):
         factor = op.get("scale", 1.0)
@@ -131,7 +138,7 @@ def scales_into_weights(program: Program) -> Iterator[tuple[str, str]]:
             continue
         x, out = op.inputs["X"][0], op.outputs["Out"][0]
         ends = None if x in graph.changing else graph.ends(out)
-        if ends is None:
+        if ends is None or graph.numbers(ends) > _MANY:
             continue
         graph.multiply(ends, factor)
         for reader in graph.readers[out]:

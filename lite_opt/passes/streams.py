@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lite_opt.model.program import Op, Program
-from lite_opt.passes.axes import KINDS, Path, Shape, cost, follow, moves
+from lite_opt.passes.axes import KINDS, Path, Shape, follow
+from lite_opt.passes.moves import cost, moves
 from lite_opt.passes.rearrange import chain_after, chain_of
 from lite_opt.passes.rule import Site, place, program_rule
 from lite_opt.passes.shapes import MAX_RANK, reshape

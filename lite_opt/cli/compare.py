@@ -15,6 +15,8 @@ from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.vote import vote
 from lite_opt.views import comparison
+from lite_opt.views.report.judged import Judged
+from lite_opt.views.report.page import html_page
 from lite_opt.views.side_by_side import drawn_side_by_side
 from py_runner.errors import UsageError
 from py_runner.files.folder import check_free, whole_folder
@@ -35,13 +37,17 @@ __all__ = ["command"]
     is_flag=True,
     help="Judge the samples that both have, also where the candidate lacks some.",
 )
-@click.option("--html", type=opt.Writes(), help="Write the report as a page, too.")
+@click.option(
+    "--html",
+    type=opt.Writes(),
+    help="Write the report as a page, too; with --data it shows the pictures that differ.",
+)
 @click.option(
     "--draw",
     type=opt.Writes(),
     help="Write the pictures here, the reference beside the candidate, differences marked.",
 )
-@click.option("--data", type=opt.Reads(), help="The pictures to draw on: what both runs were fed.")
+@click.option("--data", type=opt.Reads(), help="The pictures: what both runs were fed.")
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG
@@ -117,7 +123,13 @@ def command(
         truth=truth,
     )
     if page:
-        write(page, comparison.html_page(report))
+        judged = Judged(edge, report, candidate)
+        write(
+            page,
+            html_page(
+                server, [judged], folder=reference, data=data, command=opt.again([], ["--debug"])
+            ),
+        )
     if draw:
         with whole_folder(draw, force=force) as folder:
             for number, (id_, picture) in enumerate(drawn_side_by_side(server, edge, str(data))):

@@ -27,7 +27,7 @@ from py_runner.formats.run import Run
 from py_runner.tasks import name_of
 from py_runner.tasks.options import NotOfTaskError
 
-__all__ = ["OutputDifference", "Report", "compare", "lacks"]
+__all__ = ["LEAST_RESPONSE", "OutputDifference", "Report", "compare", "lacks"]
 
 _Array = npt.NDArray[Any]
 
@@ -36,7 +36,7 @@ _Array = npt.NDArray[Any]
 _LEAST_PROBABILITY = {"fp16": 6.1e-5}
 _LEAST_PROBABILITY_FP32 = 1e-12
 # A candidate whose spread over the samples is below this part of the reference's is stuck.
-_LEAST_RESPONSE = 0.01
+LEAST_RESPONSE = 0.01
 # A reference whose spread is below this part of its magnitude hardly moves itself.
 _LEAST_SPREAD = 1e-6
 
@@ -516,7 +516,7 @@ def _dead(difference: OutputDifference) -> list[str]:
             f"output '{name}': {difference.not_finite} values are NaN or Inf, first in "
             f"'{difference.worst}'"
         ]
-    if difference.response is not None and difference.response < _LEAST_RESPONSE:
+    if difference.response is not None and difference.response < LEAST_RESPONSE:
         return [f"output '{name}' does not move when the input does"]
     return []
 

@@ -68,12 +68,13 @@ def _unrun(run: Mapping[str, Any]) -> list[str]:
 
 def _too_few(report: Report) -> list[str]:
     """Where the samples leave a limit open. A task says so among the report's warnings."""
+    told = report.scores.rates if report.scores is not None else ()
     few = ["One sample does not show that the answer moves with the input."]
     open_ = [
         f"{rate.name}: {rate.samples} samples do not decide about the limit {rate.limit:g} "
         f"(95 % interval {rate.low:.4g} to {rate.high:.4g})"
         + (f": {rate.more} more would." if rate.more else ".")
         for rate in report.rates
-        if report.scores is None and not rate.decided
+        if rate not in told and not rate.decided
     ]
     return few * (report.samples == 1) + open_

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ _WARMUP, _REPEAT, _ROUNDS = 5, 50, 5
 class Bench:
     """What was measured of `model`, a path: a run's summary (`Run.summary()`, and its `batch`) for
     each engine, precision, batch and number of threads, and what the engines warned of; on an
-    emulated board `arm_instructions` an inference instead, the same number each time.
+    emulated board `arm_instructions` an inference instead, the same number each time. `sha256` is
+    the model's, as runs of it have it.
     """
 
     model: str
@@ -42,28 +43,35 @@ class Bench:
     runs: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     arm_instructions: int | None = None
+    sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """What was measured, for --json."""
         if self.arm_instructions is None:
             return {"model": self.model, "runs": self.runs, "warnings": self.warnings}
-        counted = {"device": self.device, "arm_instructions": self.arm_instructions}
+        counted = {
+            "sha256": self.sha256,
+            "device": self.device,
+            "arm_instructions": self.arm_instructions,
+        }
         return {"model": self.model, **counted, "runs": []}
 
 
 @dataclass(frozen=True)
 class Counts:
     """Executed ARM instructions an inference: of each bundle, a path (with the engine's name, where
-    several were asked), on each emulated board."""
+    several were asked), on each emulated board. `sha256` has the checksum of each, as runs do."""
 
     devices: tuple[str, ...]
     instructions: dict[str, dict[str, int]]
+    sha256: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What was counted, for --json."""
         return {
             "counts": [
                 {"model": model, "device": device, "arm_instructions": number}
+                | ({"sha256": self.sha256[model]} if model in self.sha256 else {})
                 for model, by_device in self.instructions.items()
                 for device, number in by_device.items()
             ]
@@ -97,14 +105,16 @@ def count(
     engines = _listed(engine) or [None]
     cases = list(product(paths, engines, devices))
     instructions: dict[str, dict[str, int]] = {}
+    checksums: dict[str, str] = {}
     for done, (path, name, device) in enumerate(cases, start=1):
         found = bench(path, engine=name, device=device, **given)
         if found.arm_instructions is None:
             raise UsageError(f"engine {name} runs on no emulated board: {', '.join(COUNTERS)} do")
         row = path if len(engines) == 1 else f"{path} ({name})"
         instructions.setdefault(row, {})[device] = found.arm_instructions
+        checksums[row] = found.sha256
         watch.step("counts", done, len(cases))
-    return Counts(tuple(devices), instructions)
+    return Counts(tuple(devices), instructions, checksums)
 
 
 def by_layer(
@@ -193,7 +203,8 @@ def bench(
             count = COUNTERS[subjects[0].engine][device].count_instructions(
                 subjects[0].model, sample
             )
-            return Bench(str(model), device, arm_instructions=count)
+            sha256 = subjects[0].model.sha256
+            return Bench(str(model), device, arm_instructions=count, sha256=sha256)
         cells = [
             _Cell(subject, [_batched(subject.model, own[0], size)], count, size, kind)
             for subject, own in zip(subjects, map(list, samples))

@@ -38,8 +38,9 @@ from lite_opt.model.program import Program
 from lite_opt.passes import repair
 from lite_opt.passes.attributes import fill_defaults
 from lite_opt.recipes import RECIPES
-from lite_opt.views.comparison import html_page
 from lite_opt.views.describe import describe
+from lite_opt.views.report.judged import Judged
+from lite_opt.views.report.page import html_page
 from py_runner.data.random_samples import random_samples
 from py_runner.engines.lite import PYTHON_VARIABLE
 from py_runner.errors import ConvertError, EngineError, ModelError, PaddleEdgeError, UsageError
@@ -840,7 +841,7 @@ def test_manifests_with_a_wrong_value_anywhere(name: str, stage: Path) -> None:
                 else:
                     edge = Run.open("edge.run")
                     judged = compare(reference, edge)
-                    html_page(judged)
+                    html_page(reference, [Judged(edge, judged)])
                     json.dumps(judged.to_json())
             except PaddleEdgeError as error:
                 refused += 1

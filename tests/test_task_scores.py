@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_compare import LOGITS, made
+from test_compare import LOGITS, made, page_of
 from test_tasks import of, text_map
 
 from lite_opt.cli.main import main
@@ -24,7 +24,7 @@ from lite_opt.judge.limits import Limits, limits_for, task_limits_for
 from lite_opt.judge.rates import Rate
 from lite_opt.judge.tasks.scores import matched
 from lite_opt.judge.tasks.segmentation import confusion, mean_iou
-from lite_opt.views.comparison import html_page, rows_of, verdict, view
+from lite_opt.views.comparison import rows_of, verdict, view
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
@@ -477,14 +477,15 @@ def test_classes_have_intervals_too() -> None:
 
 
 def test_the_report_says_when_the_data_are_too_few(tmp_path: Path) -> None:
-    report = compare(reading(LINES[:1]), reading([v * 1.1 for v in LINES[:1]]))
+    runs = reading(LINES[:1]), reading([v * 1.1 for v in LINES[:1]])
+    report = compare(*runs)
     assert report and verdict(report) == "PASSED on 1 samples"
     said = [text for text in report.warnings if text.startswith("lines read alike")]
     assert "380 more samples would decide" in said[0]
     header, rows = rows_of(report)["Task: text-recognition"]
     assert header[-1] == "more needed" and rows[0][-1] == "380"
     assert rows[0][:2] == ("lines read alike", "100.00%")
-    page = html_page(report)
+    page = page_of(*runs)
     assert "Task: text-recognition" in page and "380" in page
     assert len(list(view(report))) > 3
 

@@ -23,14 +23,19 @@ def latency_rows(runs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     return [
         (
             name,
-            *(f"{run['latency'][key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms", "mean_ms")),
-            f"{run['latency']['throughput_per_s']:.1f}",
+            *(_figure(run, key, 2) for key in ("p50_ms", "p90_ms", "p99_ms", "mean_ms")),
+            _figure(run, "throughput_per_s", 1),
             str(run["latency"]["count"]),
             str(run["threads"]),
             size(run["peak_memory_bytes"]),
         )
         for name, run in runs.items()
     ]
+
+
+def _figure(run: Mapping[str, Any], key: str, digits: int) -> str:
+    value = run["latency"].get(key)
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def view(found: Bench) -> Iterator[Item]:

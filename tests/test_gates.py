@@ -15,7 +15,7 @@ from test_cli import Command, command  # noqa: F401  a fixture
 from test_report import ARM, EVIL, LABELS, LOGITS, X86, flipped, run, samples
 
 from lite_opt.judge.compare import compare
-from lite_opt.judge.speed import slowdown
+from lite_opt.judge.speed import intervals, slowdown, until_steady
 from lite_opt.views.checks import checks
 from lite_opt.views.junit import junit
 from lite_opt.views.markdown import code, markdown
@@ -175,3 +175,24 @@ def test_the_command_is_a_gate(
         assert code_ == 2 and "such as 10%" in error
     code_, _, error = command("compare", *runs, runs[0], "--junit", tmp_path / "y.xml")
     assert code_ == 2 and "--junit is of two runs" in error and not (tmp_path / "y.xml").exists()
+
+
+def test_inferences_count_once_the_engine_is_warm() -> None:
+    steady = RANDOM.normal(10, 0.2, 40).tolist()
+    assert until_steady([90, 40, 20, 15, *steady]) in range(4, 8)
+    assert until_steady(steady) <= 20  # never more than half
+    assert until_steady([90, *[10.0] * 8]) == 0  # too few to tell
+    assert until_steady([10.0] * 50) == 0
+
+
+def test_percentiles_are_as_certain_as_the_inferences_are_many() -> None:
+    """The interval holds the true median of 19 in 20 experiments, or nearly."""
+    hits, widths = 0, []
+    for seed in range(60):
+        low, high = intervals(np.random.default_rng(seed).exponential(1, 60).tolist())["p50_ms"]
+        hits += low <= np.log(2) <= high
+        widths.append(high - low)
+    assert 53 <= hits <= 60 and np.mean(widths) < 0.7
+    few, many = (intervals(OLD.ravel()[:n].tolist())["p90_ms"] for n in (20, 180))
+    assert many[1] - many[0] < few[1] - few[0]
+    assert intervals([2.0, 2.0]) == dict.fromkeys(("p50_ms", "p90_ms", "p99_ms"), (2.0, 2.0))

@@ -20,10 +20,10 @@ from lite_opt.judge.by_sample import apart
 from lite_opt.judge.compare import compare
 from lite_opt.judge.evidence import evidence
 from lite_opt.judge.recommend import Offer, frontier, recommended
-from lite_opt.views.report.judged import Judged
+from lite_opt.views.report.judged import Judged, offers, recommendation
 from lite_opt.views.report.names import names_of
 from lite_opt.views.report.page import html_page
-from lite_opt.views.report.sources import Counted, known_of
+from lite_opt.views.report.sources import Counted, Known, known_of
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run, SampleInfo
 
@@ -249,6 +249,19 @@ def test_sizes_and_costs_are_those_of_the_bundle_that_ran(bundle: Path) -> None:
     )
 
 
+def test_costs_are_those_of_the_board_that_ran() -> None:
+    counts = [{"pi4": 70, "pi5": 60}, {"pi4": 80, "pi5": 50}]
+    edges = [run(**{**ARM, "device": "pi5", "threads": n}) for n in (1, 2)]
+    judged = [
+        Judged(edge, compare(run(), edge), "", Known(None, None, count))
+        for edge, count in zip(edges, counts)
+    ]
+    assert [one.unit for one in offers(judged)] == ["M instructions on pi5"] * 2
+    assert (recommendation(judged) or (None,))[0] == 1
+    timed = [Judged(edge, one.report) for edge, one in zip(edges, judged)]
+    assert {one.unit for one in offers(timed)} == {"ms on aarch64, pi5"}
+
+
 def test_the_command_judges_many(
     bundle: Path,
     tmp_path: Path,
@@ -267,7 +280,7 @@ def test_the_command_judges_many(
     assert code == 0, error
     assert "M instructions, pi4" in text and "5.00" in text
     read = Page(page.read_text(encoding="utf-8"))
-    assert read.verdict == "passed" and "1 of 2 hold their limits" in read.text
+    assert read.verdict == "passed" and "1 of 2 hold their limits, 1 of them" in read.text
     assert "ARM instructions." in read.text and "paddle-edge report" in read.text
     assert command("report", *runs, *more)[0] == 2  # the page is there
     code, text, _ = command("report", *runs[1:], "-o", page, "--force", "--json")

@@ -70,7 +70,7 @@ def recommended(offers: Sequence[Offer]) -> tuple[int, str] | None:
             else f"is the smallest ({(offers[place].bytes or 0) / 1e6:.2f} MB)" if by_size
             else "loses least"
         )  # fmt: skip
-        among = f"of the {len(proven)} that hold their limits it {how}"
+        among = f"of the {len(proven)} that hold their limits and are best proven it {how}"
     return place, among
 
 

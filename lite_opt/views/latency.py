@@ -48,8 +48,20 @@ def view(found: Bench) -> Iterator[Item]:
         )
         return
     yield from warnings(found.warnings)
-    rows = latency_rows({_cell(run, found.runs): run for run in found.runs})
+    rows = [
+        _with_intervals(row, run)
+        for run in found.runs
+        for row in latency_rows({_cell(run, found.runs): run})
+    ]
     yield table(f"Latency of {found.model}", LATENCY_HEADER, rows)
+
+
+def _with_intervals(row: Row, run: Mapping[str, Any]) -> Row:
+    """The row with the 95 % intervals of its percentiles."""
+    cells = list(row)
+    for place, (low, high) in enumerate(run.get("latency_interval", {}).values(), start=1):
+        cells[place] += f" ({low:.2f} to {high:.2f})"
+    return cells
 
 
 def _cell(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:

@@ -172,7 +172,13 @@ def trade(rows: Sequence[Mapping[str, Any]], cost: str, loss: str, chosen: str |
     sized = any(row["mb"] is not None for row in shown)
     x = {"field": "cost", "type": "quantitative", "title": cost, "scale": _TIGHT}
     y = {"field": "loss", "type": "quantitative", "title": loss, "scale": {"zero": False}}
-    size = {"field": "mb", "type": "quantitative", "title": "MB", "scale": {"range": [60, 400]}}
+    size = {
+        "field": "mb",
+        "type": "quantitative",
+        "title": "MB",
+        "legend": None,
+        "scale": {"range": [60, 400]},
+    }
     points: dict[str, Any] = {
         "x": x, "y": y, "color": _colour("name", few=len(shown) <= _MOST_LINES),
         "description": {"field": "said"},
@@ -180,11 +186,12 @@ def trade(rows: Sequence[Mapping[str, Any]], cost: str, loss: str, chosen: str |
         "opacity": {"condition": {"test": "datum.best", "value": 1.0}, "value": 0.45},
         **({"size": size} if sized else {"size": {"value": 120}}),
     }  # fmt: skip
+    on_top = sorted(shown, key=lambda row: bool(row["chosen"]))
     front = sorted((row for row in shown if row["best"]), key=lambda row: float(row["cost"]))
     layers = [
         {"data": {"values": front}, "mark": {"type": "line", "color": "#888"},
          "encoding": {"x": x, "y": y}},
-        {"data": {"values": shown}, "mark": {"type": "point", "filled": True}, "encoding": points},
+        {"data": {"values": on_top}, "mark": {"type": "point", "filled": True}, "encoding": points},
     ]  # fmt: skip
     said = (
         "Cost against loss, the size of a mark is the file's; those on the line are bettered by "

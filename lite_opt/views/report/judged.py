@@ -13,7 +13,7 @@ from lite_opt.views.report.names import place
 from lite_opt.views.report.sources import Known
 from py_runner.formats.run import Run
 
-__all__ = ["NOTHING", "Judged", "agreement", "loss", "points_lost", "recommendation"]
+__all__ = ["NOTHING", "Judged", "agreement", "loss", "offers", "points_lost", "recommendation"]
 
 NOTHING = Known(None, None, {})
 
@@ -33,12 +33,12 @@ class Judged:
         """What its verdict rests on."""
         return evidence(self.report)
 
-    def offer(self) -> Offer:
-        """What it gives and costs: instructions on the first board, else its median latency, unless
-        that is an emulator's."""
-        about, board = self.report.candidate, next(iter(self.known.instructions), None)
+    def offer(self, board: str | None) -> Offer:
+        """What it gives and costs: instructions on the board, where they were counted, else its
+        median latency, unless that is an emulator's."""
+        about = self.report.candidate
         cost, unit = about["latency"].get("p50_ms"), f"ms on {place(about)}"
-        if board is not None:
+        if board is not None and board in self.known.instructions:
             cost, unit = self.known.instructions[board] / 1e6, f"M instructions on {board}"
         elif emulated(about):
             cost = None
@@ -47,7 +47,15 @@ class Judged:
 
 def recommendation(judged: Sequence[Judged]) -> tuple[int, str] | None:
     """Which candidate to ship, and why; None where none holds its limits."""
-    return recommended([one.offer() for one in judged])
+    return recommended(offers(judged))
+
+
+def offers(judged: Sequence[Judged]) -> list[Offer]:
+    """What each gives and costs, on the counted board that most of them ran on, else the first."""
+    boards = [board for one in judged for board in one.known.instructions]
+    ran = [one.report.candidate["device"] for one in judged]
+    board = max(boards, key=ran.count, default=None)
+    return [one.offer(board) for one in judged]
 
 
 def agreement(report: Report) -> Rate | None:

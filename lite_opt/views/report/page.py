@@ -16,7 +16,7 @@ from lite_opt.views import comparison
 from lite_opt.views.checks import Check, checks
 from lite_opt.views.report import charts, runs, words
 from lite_opt.views.report.gallery import Gallery, gallery
-from lite_opt.views.report.judged import NOTHING, Judged, loss, recommendation
+from lite_opt.views.report.judged import NOTHING, Judged, loss, offers, recommendation
 from lite_opt.views.report.names import names_of
 from lite_opt.views.templates import filled
 from py_runner.formats.run import Run
@@ -160,13 +160,13 @@ def _of_all(
     counts = {n: o.known.instructions for n, o in zip(names[1:], judged) if o.known.instructions}
     if counts:
         result.append(charts.by_board(counts))
-    offers = [one.offer() for one in judged]
-    best = set(frontier(offers))
-    unit = next((offer.unit for offer in offers if offer.cost is not None), "")
+    offered = offers(judged)
+    best = set(frontier(offered))
+    unit = next((offer.unit for offer in offered if offer.cost is not None), "")
     rows = [
         {"name": name, "cost": offer.cost, "loss": offer.loss, "best": place in best,
          "mb": None if offer.bytes is None else offer.bytes / 1e6}
-        for place, (name, offer) in enumerate(zip(names[1:], offers))
+        for place, (name, offer) in enumerate(zip(names[1:], offered))
         if offer.cost is not None and offer.unit == unit and _finite(offer.loss)
     ]  # fmt: skip
     if len(rows) > 1:

@@ -34,11 +34,12 @@ def headline(judged: Sequence[Judged], names: Sequence[str], chosen: tuple[int, 
         return one_said(judged[0])
     if chosen is None:
         return f"None of the {len(judged)} runs holds its limits: ship none of them."
-    good = sum(one.seen.status != "failed" for one in judged)
+    statuses = [one.seen.status for one in judged]
+    good = len(judged) - statuses.count("failed")
     place, why = chosen
     return (
-        f"{good} of {len(judged)} hold their limits. Recommended: {names[place]}, {why}. "
-        + one_said(judged[place])
+        f"{good} of {len(judged)} hold their limits, {statuses.count('passed')} of them with enough "
+        f"seen to ship. Recommended: {names[place]}, {why}. " + one_said(judged[place])
     )
 
 

@@ -38,8 +38,8 @@ def headline(judged: Sequence[Judged], names: Sequence[str], chosen: tuple[int, 
     good = len(judged) - statuses.count("failed")
     place, why = chosen
     return (
-        f"{good} of {len(judged)} hold their limits, {statuses.count('passed')} of them with enough "
-        f"seen to ship. Recommended: {names[place]}, {why}. " + one_said(judged[place])
+        f"{good} of {len(judged)} hold their limits, {statuses.count('passed')} of them with "
+        f"enough seen to ship. Recommended: {names[place]}, {why}. " + one_said(judged[place])
     )
 
 

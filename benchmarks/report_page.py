@@ -1,12 +1,13 @@
-"""Writes docs/report-light.png, -dark.png and -phone.png: the report of a trained model.
+"""Writes docs/report-light.png, -dark.png, -phone.png and -lines.png: reports of trained models.
 
     python benchmarks/report_page.py [--work FOLDER] [--lines 200]
 
 PP-OCR's direction classifier on rendered text lines whose direction is known, half of them upside
 down: fp32, int8-weights and int8 by Paddle Lite on x86 (not int8, which has no right kernels there)
 and, with a board (PADDLE_EDGE_LITE_RUN_AARCH64), on an emulated Raspberry Pi 5, judged by the
-server; ARM instructions on a Pi 4 and a Pi 5. Says how long the page took and how large it is.
-What is in FOLDER already is not run again. Needs the group `demo`, the extra `report`, chromium.
+server; ARM instructions on a Pi 4 and a Pi 5. And PP-OCRv4's recognizer with weights of 8 bits, as
+the x86 engine reads the upright lines: what two sides read differently. Says how long the page took
+and how large it is. What is in FOLDER already is not run again. Needs the group `demo`, the extra `report`, chromium.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from playwright.sync_api import Browser, sync_playwright
 from lite_opt.bench import count
 from lite_opt.conversion.convert import convert
 from lite_opt.conversion.source import Source
-from lite_opt.demo.packages import ocr_model
+from lite_opt.demo.packages import ocr_characters, ocr_model
 from lite_opt.demo.text_lines import TEXT_LINE_LABELS, write_text_lines
 from lite_opt.judge.compare import compare
 from lite_opt.model.load import load
@@ -41,6 +42,7 @@ from py_runner.inference import bundle_target, run
 DOCS = Path(__file__).parents[1] / "docs"
 RECIPES = ("fp32", "int8-weights", "int8")
 BOARDS = ("qemu-aarch64:pi4", "qemu-aarch64:pi5")
+UPRIGHT = 60  # lines that are read
 SEED = 7  # of the lines that calibrate: others than those that are judged
 
 
@@ -59,6 +61,7 @@ def main() -> None:
             _shot(it, page, "light", "light", 1000)
             _shot(it, page, "dark", "dark", 1000)
             _shot(it, page, "phone", "light", 390)
+            _shot(it, _lines(work), "lines", "light", 900)
 
 
 def _report(work: Path, lines: int) -> Path:
@@ -108,6 +111,36 @@ def _report(work: Path, lines: int) -> Path:
     )
     (work / "report.html").write_text(text, encoding="utf-8")
     return work / "report.html"
+
+
+def _lines(work: Path) -> Path:
+    """The page of the recognizer, of runs that are made where they are not there yet."""
+    keys, upright = work / "keys.txt", work / "upright"
+    keys.write_text("".join(f"{c}\n" for c in ocr_characters()[:-1]), "utf-8")
+    upright.mkdir(exist_ok=True)
+    listed = [line.split() for line in (work / "lines" / "list.txt").read_text().splitlines()]
+    for name in [name for name, label in listed if label == "0"][:UPRIGHT]:
+        shutil.copy(work / "lines" / name, upright)
+    beside = {"image": "ppocr-rec", "task": "text-recognition", "labels": keys}
+    path = work / "rec.bundle"
+    if not path.exists():
+        done = convert(
+            ocr_model("rec"), path, recipe="int8-weights", target=["x86"], samples=upright,
+            check_samples=2, **beside,
+        )  # fmt: skip
+        assert done.bundle is not None, done.report
+    bundle, server, edge = Bundle.open(path), work / "rec-server.run", work / "rec-x86.run"
+    if not server.exists():
+        source = Source.of(load(ocr_model("rec")), **beside).model(work)
+        run(source, _samples(bundle, upright), engine="paddle").save(server)
+    if not edge.exists():
+        run(bundle.model("x86"), _samples(bundle, upright), engine="lite").save(edge)
+    runs = Run.open(server), Run.open(edge)
+    judged = Judged(runs[1], compare(*runs), edge.name)
+    command = f"paddle-edge compare {server.name} {edge.name} --data upright/ --html report.html"
+    text = html_page(runs[0], [judged], folder=server.name, data=upright, command=command)
+    (work / "lines.html").write_text(text, encoding="utf-8")
+    return work / "lines.html"
 
 
 def _run(work: Path, bundle: Bundle, data: Path, recipe: str, engine: str, device: str) -> Path:

@@ -7,7 +7,8 @@ down: fp32, int8-weights and int8 by Paddle Lite on x86 (not int8, which has no 
 and, with a board (PADDLE_EDGE_LITE_RUN_AARCH64), on an emulated Raspberry Pi 5, judged by the
 server; ARM instructions on a Pi 4 and a Pi 5. And PP-OCRv4's recognizer with weights of 8 bits, as
 the x86 engine reads the upright lines: what two sides read differently. Says how long the page took
-and how large it is. What is in FOLDER already is not run again. Needs the group `demo`, the extra `report`, chromium.
+and how large it is. What is in FOLDER already is not run again. Needs the group `demo`, the extra
+`report`, chromium.
 """
 
 from __future__ import annotations

@@ -231,6 +231,7 @@ def test_the_cheapest_of_the_best_proven_is_recommended() -> None:
     assert recommended(offers[2:]) == (1, "the only one that holds its limits")
     place, why = recommended([offer("passed", None, 9), offer("passed", 3, 5)]) or (None, "")
     assert place == 1 and "is the smallest" in why
+    assert frontier([offers[1], offer("passed", 50, 120, 0.01)]) == [1]  # alike but in size
     # The second costs less, the first loses less; the third is bettered by the second in all.
     assert frontier([*offers[:2], offer("passed", 60, 140, 0.02), offers[2]]) == [0, 1]
 

@@ -361,7 +361,10 @@ def _read_latency(path: Path, samples: Sequence[SampleInfo]) -> list[list[float]
     latency: dict[str, list[float]] = {s.id: [] for s in samples}
     ids = {**{s.id: s.id for s in samples}, **{_cell(s.id): s.id for s in samples}}
     with io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
+        rows = csv.DictReader(file)
+        if not rows.fieldnames:
+            raise ModelError(f"{path}: damaged: is empty")
+        for row in rows:
             latency[ids[row["sample"]]].append(float(row["ms"]))
     if any(latency.values()) and not all(latency.values()):
         raise ModelError(f"{path}: damaged: not every sample has a latency")

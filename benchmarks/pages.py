@@ -40,7 +40,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "ocr.md"
 MARK = "<!-- measured by benchmarks/pages.py: -->"
 STAGES = {"detection": "det", "direction": "cls", "recognition": "rec"}
 CALIBRATED_WITH = {"det": "calibration", "cls": "lines/list.txt", "rec": "lines/upright.txt"}
-PART, ARM_PART = 20, 10  # pages that are run at a time
+PART, ARM_PART = 20, 5  # pages that are run at a time
 CALIBRATION_PAGES, CALIBRATION_LINES = 24, 128
 ARM = "qemu-aarch64"
 # By the row of an edge: the file of its run, the recipe, and whether ARM runs it.

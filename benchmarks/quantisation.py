@@ -309,16 +309,21 @@ class Measured:
 
     def known(self, key: str, measure: Callable[[], Any] | None) -> Any:
         """What was measured under a key, now or before; None where it is not to be measured."""
-        results: dict[str, Any] = {}
-        if self._store.exists():
-            results = json.loads(self._store.read_text(encoding="utf-8"))
+        results = self._results()
         if key not in results and measure is not None and not self._known:
             start = time.monotonic()
-            results[key] = measure()
+            found = measure()
             seconds = time.monotonic() - start
-            print(f"  {key}: {seconds:.0f} s: {results[key]}", file=sys.stderr, flush=True)
+            print(f"  {key}: {seconds:.0f} s: {found}", file=sys.stderr, flush=True)
+            results = {**self._results(), key: found}  # others may have measured meanwhile
             self._store.write_text(json.dumps(results, indent=1), encoding="utf-8")
         return results.get(key)
+
+    def _results(self) -> dict[str, Any]:
+        if not self._store.exists():
+            return {}
+        found: dict[str, Any] = json.loads(self._store.read_text(encoding="utf-8"))
+        return found
 
     def servers(self) -> list[Run]:
         """What the server answers to each set."""

@@ -10,7 +10,8 @@ by their arithmetic on the server engine. With --board the int8 files of classif
 ARM engine of emulated boards, on so many samples, beside that arithmetic.
 
 Data, bundles and results stay in FOLDER: started again, only what is missing is measured. The
-sections of the tasks that were measured take the place of theirs in the page; others stay.
+sections of the tasks that were measured take the place of theirs in the page; others stay. With
+--known nothing is measured, and the page gets what FOLDER has.
 """
 
 from __future__ import annotations
@@ -295,8 +296,9 @@ TASKS = {
 class Measured:
     """A task's data and results in a folder, of which what is missing is measured."""
 
-    def __init__(self, task: Task, work: Path) -> None:
+    def __init__(self, task: Task, work: Path, *, known: bool) -> None:
         self.task, self.work = task, work
+        self._known = known  # and nothing else
         self.source = Source.of(load(task.model), image=task.image)
         self.sets = [
             dataset(path, inputs=self.source.inputs, image=self.source.image)
@@ -307,16 +309,21 @@ class Measured:
 
     def known(self, key: str, measure: Callable[[], Any] | None) -> Any:
         """What was measured under a key, now or before; None where it is not to be measured."""
-        results: dict[str, Any] = {}
-        if self._store.exists():
-            results = json.loads(self._store.read_text(encoding="utf-8"))
-        if key not in results and measure is not None:
+        results = self._results()
+        if key not in results and measure is not None and not self._known:
             start = time.monotonic()
-            results[key] = measure()
+            found = measure()
             seconds = time.monotonic() - start
-            print(f"  {key}: {seconds:.0f} s: {results[key]}", file=sys.stderr, flush=True)
+            print(f"  {key}: {seconds:.0f} s: {found}", file=sys.stderr, flush=True)
+            results = {**self._results(), key: found}  # others may have measured meanwhile
             self._store.write_text(json.dumps(results, indent=1), encoding="utf-8")
         return results.get(key)
+
+    def _results(self) -> dict[str, Any]:
+        if not self._store.exists():
+            return {}
+        found: dict[str, Any] = json.loads(self._store.read_text(encoding="utf-8"))
+        return found
 
     def servers(self) -> list[Run]:
         """What the server answers to each set."""
@@ -381,15 +388,17 @@ class Measured:
         return [report.outputs[0].sqnr_db, report.top1_agreement]
 
 
-def measure(task: Task, work: Path, board: int) -> str:
+def measure(task: Task, work: Path, board: int, *, known: bool) -> str:
     """The task's section: every recipe, judged on the same samples."""
-    measured = Measured(task, work)
+    measured = Measured(task, work, known=known)
     rows, remarks = [], []
     fp32_bytes = int8_layers = 0
     for number, (title, chosen, calibrated) in enumerate(_plans(task)):
         found = measured.known(
             title, lambda n=number, c=chosen, d=calibrated: measured.recipe(n, c, d)
         )
+        if found is None:
+            continue
         fp32_bytes = fp32_bytes or found["bytes"]
         int8_layers = max(int8_layers, found["layers"] or 0)
         rows.append(
@@ -407,8 +416,9 @@ def measure(task: Task, work: Path, board: int) -> str:
             remarks.append(f"{title} keeps {len(found['float'])} layers in float.")
         if title == "int8" and task.quality is classes:
             remarks += _boards(measured, number, board)
-    if task.rounding:
-        sqnr_db, agrees = measured.known("nearest", measured.nearest)
+    nearest = measured.known("nearest", measured.nearest) if task.rounding else None
+    if nearest is not None:
+        sqnr_db, agrees = nearest
         remarks.append(
             "With each weight rounded to the nearest step instead, int8-weights has "
             f"{sqnr_db:.1f} dB and agrees on {percent(agrees)}."
@@ -495,6 +505,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="keep data, results, bundles and models here")
     parser.add_argument("--only", help=f"names, comma separated, of {', '.join(TASKS)}")
+    parser.add_argument("--known", action="store_true", help="write what FOLDER has")
     parser.add_argument("--board", type=int, default=0, help="samples for emulated boards")
     options = parser.parse_args()
     names = options.only.split(",") if options.only else list(TASKS)
@@ -504,7 +515,7 @@ def main() -> None:
             work = (options.work or Path(temporary)) / name
             work.mkdir(parents=True, exist_ok=True)
             task = TASKS[name](work)
-            _write(task.title, measure(task, work, options.board))
+            _write(task.title, measure(task, work, options.board, known=options.known))
 
 
 def _write(title: str, section: str) -> None:

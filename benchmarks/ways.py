@@ -6,9 +6,9 @@ Each network is converted with every recipe, by the command and with its default
 ends with exit code 1, each command line that it offers is run as it stands. Weights are random and
 settled (zoo.py), which rounding costs more than trained ones; the images are made likewise.
 
-Exports and results stay in FOLDER: started again, only what is missing is done. With --only the
-table is printed instead. Exits 1 where a recipe neither passes nor offers what does, and where a
-command line that is offered fails.
+Exports and results stay in FOLDER: started again, only what is missing is done. The table has the
+networks that were tried, now or before. Exits 1 where a recipe neither passes nor offers what does,
+and where a command line that is offered fails.
 """
 
 from __future__ import annotations
@@ -96,14 +96,12 @@ def main() -> None:
     """Try, and write or print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="keep exports and results here")
-    parser.add_argument("--only", help="names, comma separated; the table is then printed instead")
+    parser.add_argument("--only", help="names, comma separated; others are not tried")
     options = parser.parse_args()
     names = options.only.split(",") if options.only else NETWORKS
     options.work.mkdir(parents=True, exist_ok=True)
     store = options.work / "ways.json"
     known = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
-    head = "| | recipe | cosine | top-1 agreement | with default limits | offered, and passes |"
-    lines, failures = [head, "| --- | --- | ---: | ---: | --- | --- |"], []
     for name in names:
         for recipe in RECIPES:
             key = f"{name} {recipe}"
@@ -111,15 +109,15 @@ def main() -> None:
                 known[key] = tried(name, recipe, options.work)
                 store.write_text(json.dumps(known, indent=1), encoding="utf-8")
                 print(key, known[key]["code"], file=sys.stderr, flush=True)
-            lines.append(row(name, recipe, known[key], failures))
-    if options.only:
-        print("\n".join(lines))
-    else:
-        before, mark, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
-        assert mark, f"{PAGE.name}: where is {MARKS[0]}?"
-        after = rest.partition(MARKS[1])[2]
-        table = "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
-        PAGE.write_text(before + table + after, encoding="utf-8")
+    head = "| | recipe | cosine | top-1 agreement | with default limits | offered, and passes |"
+    lines, failures = [head, "| --- | --- | ---: | ---: | --- | --- |"], []
+    for key, found in known.items():
+        lines.append(row(*key.split(" "), found, failures))
+    before, mark, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+    assert mark, f"{PAGE.name}: where is {MARKS[0]}?"
+    after = rest.partition(MARKS[1])[2]
+    table = "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
+    PAGE.write_text(before + table + after, encoding="utf-8")
     sys.exit("\n".join(failures) if failures else 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from lite_opt.conversion.costs import LayerCost, layer_costs
 from lite_opt.conversion.plan import fix_shapes
+from lite_opt.judge.speed import intervals, until_steady
 from lite_opt.model.load import load
 from lite_opt.passes.repair import repair
 from lite_opt.subject import Subject, check_made_from, opened
@@ -32,9 +33,11 @@ _WARMUP, _REPEAT, _ROUNDS = 5, 50, 5
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured of `model`, a path: a run's summary (`Run.summary()`, and its `batch`) for
-    each engine, precision, batch and number of threads, and what the engines warned of; on an
-    emulated board `arm_instructions` an inference instead, the same number each time.
+    """What was measured of `model`, a path: a run's summary for each engine, precision, batch and
+    number of threads, and what the engines warned of. Beside what `Run.summary()` has, that is its
+    `batch` and `latency_interval`, low and high of p50, p90 and p99 (95 %, in ms). On an emulated
+    board `arm_instructions` an inference instead, the same number each time. `sha256` is
+    the model's, as runs of it have it.
     """
 
     model: str
@@ -42,28 +45,35 @@ class Bench:
     runs: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     arm_instructions: int | None = None
+    sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """What was measured, for --json."""
         if self.arm_instructions is None:
             return {"model": self.model, "runs": self.runs, "warnings": self.warnings}
-        counted = {"device": self.device, "arm_instructions": self.arm_instructions}
+        counted = {
+            "sha256": self.sha256,
+            "device": self.device,
+            "arm_instructions": self.arm_instructions,
+        }
         return {"model": self.model, **counted, "runs": []}
 
 
 @dataclass(frozen=True)
 class Counts:
     """Executed ARM instructions an inference: of each bundle, a path (with the engine's name, where
-    several were asked), on each emulated board."""
+    several were asked), on each emulated board. `sha256` has the checksum of each, as runs do."""
 
     devices: tuple[str, ...]
     instructions: dict[str, dict[str, int]]
+    sha256: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What was counted, for --json."""
         return {
             "counts": [
                 {"model": model, "device": device, "arm_instructions": number}
+                | ({"sha256": self.sha256[model]} if model in self.sha256 else {})
                 for model, by_device in self.instructions.items()
                 for device, number in by_device.items()
             ]
@@ -97,14 +107,16 @@ def count(
     engines = _listed(engine) or [None]
     cases = list(product(paths, engines, devices))
     instructions: dict[str, dict[str, int]] = {}
+    checksums: dict[str, str] = {}
     for done, (path, name, device) in enumerate(cases, start=1):
         found = bench(path, engine=name, device=device, **given)
         if found.arm_instructions is None:
             raise UsageError(f"engine {name} runs on no emulated board: {', '.join(COUNTERS)} do")
         row = path if len(engines) == 1 else f"{path} ({name})"
         instructions.setdefault(row, {})[device] = found.arm_instructions
+        checksums[row] = found.sha256
         watch.step("counts", done, len(cases))
-    return Counts(tuple(devices), instructions)
+    return Counts(tuple(devices), instructions, checksums)
 
 
 def by_layer(
@@ -167,7 +179,8 @@ def bench(
         server: the source model of a bundle, for engine `paddle`.
         check_shape: shapes of a random tensor by input; by default the bundle's first sample.
         device, warmup, repeat, tensorrt, precision: as for `py_runner.inference.run`; by
-            default 5 inferences warm up, and 50 are measured.
+            default 5 inferences warm up, and 50 are measured, of which those do not count that
+            were made before the engine was warm (`speed.until_steady`).
 
     Raises UsageError where an emulated board is given an option that means nothing there, or a
     batch is fixed, and what `subject.opened` and `py_runner.inference.run` raise.
@@ -193,7 +206,8 @@ def bench(
             count = COUNTERS[subjects[0].engine][device].count_instructions(
                 subjects[0].model, sample
             )
-            return Bench(str(model), device, arm_instructions=count)
+            sha256 = subjects[0].model.sha256
+            return Bench(str(model), device, arm_instructions=count, sha256=sha256)
         cells = [
             _Cell(subject, [_batched(subject.model, own[0], size)], count, size, kind)
             for subject, own in zip(subjects, map(list, samples))
@@ -204,6 +218,7 @@ def bench(
         return _measured(
             str(model), cells, device, _ROUNDS if len(engines) > 1 else 1, watch,
             warmup=_WARMUP if warmup is None else warmup,
+            steady=warmup is None,
             repeat=_REPEAT if repeat is None else repeat,
             tensorrt=tensorrt,
         )  # fmt: skip
@@ -217,6 +232,7 @@ def _measured(
     watch: Watch,
     *,
     repeat: int,
+    steady: bool,
     **options: Any,
 ) -> Bench:
     """Run every cell in each round, so many times in all."""
@@ -238,15 +254,20 @@ def _measured(
             )
             runs[place].append(measured)
             watch.step("measurements", turn * len(cells) + place + 1, rounds * len(cells))
-    summaries = (_summary(own, cell.batch) for own, cell in zip(runs, cells))
+    summaries = (_summary(own, cell.batch, steady=steady) for own, cell in zip(runs, cells))
     return Bench(model, device, tuple(summaries), tuple(warnings))
 
 
-def _summary(runs: Sequence[Run], batch: int) -> dict[str, Any]:
-    """The summary of runs of one cell, with the statistics of all their latencies."""
-    latency_ms = [ms for one in runs for repeats in one.latency_ms for ms in repeats]
+def _summary(runs: Sequence[Run], batch: int, *, steady: bool) -> dict[str, Any]:
+    """The summary of runs of one cell, with the statistics of all their latencies. Where `steady`,
+    the first ones of each, until the engine is warm, count as warm-up."""
+    each = [[ms for repeats in one.latency_ms for ms in repeats] for one in runs]
+    cold = [until_steady(own) if steady else 0 for own in each]
+    latency_ms = [ms for own, count in zip(each, cold) for ms in own[count:]]
     return {
         **runs[0].summary(),
+        "warmup": runs[0].warmup + max(cold),
+        "latency_interval": intervals(latency_ms),
         "latency": latency_statistics(latency_ms),
         "peak_memory_bytes": max(one.peak_memory_bytes for one in runs),
         "batch": batch,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import make_model
 import numpy as np
@@ -18,6 +21,9 @@ from lite_opt.recipes import Calibration
 from py_runner.engines import lite
 from py_runner.errors import EngineError
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 
 def need(condition: bool, what: str) -> None:
     """Skip where a tool is missing on a laptop; fail where CI lacks it."""
@@ -25,6 +31,20 @@ def need(condition: bool, what: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"CI needs {what}")
         pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium of the system."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    need(program is not None, "chromium")
+    root = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as driver:
+        it = driver.chromium.launch(executable_path=program, args=root)
+        yield it
+        it.close()
 
 
 @pytest.fixture(scope="session")

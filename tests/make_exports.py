@@ -57,9 +57,23 @@ class ByTensor(nn.Layer):  # type: ignore[misc]
         return x[:, 0, 0, :1].reshape([]), x[0, 0].reshape(shape)
 
 
+class Branch(nn.Layer):  # type: ignore[misc]
+    """A branch on a parameter, as RepVggBlock of PP-YOLOE+ has one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = self.create_parameter([1], default_initializer=nn.initializer.Constant(1.0))
+
+    def forward(self, x: Any) -> Any:
+        if self.alpha:
+            return x * self.alpha
+        return x + 1
+
+
 NETWORKS: dict[type[nn.Layer], list[int]] = {Norms: [1, 4, 8, 8], Patches: [1, 3, 10, 12]}
 # The older exporter of Paddle 3.3 cannot trace these.
-PIR_ONLY = {Heads: [1, 4, 8, 6], HeadsTransposed: [1, 4, 8, 6], ByTensor: [1, 1, 4, 6]}
+PIR_ONLY = {Heads: [1, 4, 8, 6], HeadsTransposed: [1, 4, 8, 6]}
+PIR_ONLY |= {ByTensor: [1, 1, 4, 6], Branch: [1, 1, 4, 6]}
 
 if __name__ == "__main__":
     is_pir = paddle.get_flags("FLAGS_enable_pir_api")["FLAGS_enable_pir_api"]

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_compare import page_of
 from test_tasks import of
 
 from lite_opt.judge.attribution import steps_of_runs
 from lite_opt.judge.compare import Report, compare
-from lite_opt.views.comparison import html_page, view
+from lite_opt.views.comparison import view
 from py_runner.data.image import PRESETS
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
@@ -114,5 +115,5 @@ def test_what_was_fed_again_is_kept_and_shown(tmp_path: Path) -> None:
     report = compare(run(), opened)
     shown = [item for item in view(report) if isinstance(item, str)]
     assert any(text.startswith("what makes the difference: preprocessing") for text in shown)
-    page = html_page(report)
+    page = page_of(run(), opened, report)
     assert "Steps on the same input" in page and "What makes the difference" in page

@@ -6,14 +6,21 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import need
+from test_compare import LOGITS, made
 
-from py_runner.devices import BOARDS, board_words, boards
+from py_runner.devices import BOARDS, board_words, boards, qemu
 from py_runner.devices.boards import Board, Cores
 from py_runner.devices.qemu import Emulated
+from py_runner.formats.run import Run
+from py_runner.tensors import Sample
+from py_runner.watch import QUIET, Watch
 
 
 def root_of(board: Board, tmp_path: Path, system: Path | None = None) -> Path:
@@ -126,3 +133,24 @@ def test_an_emulated_process_reads_the_files_of_the_board(name: str, tmp_path: P
     expected = "".join(text(root, name.lstrip("/")) for name in asked[:3]).replace("\0", "")
     assert done.stdout.startswith(expected + "none\nnone\nprocessor\t: 0\n")
     assert done.stdout.count(f"CPU part\t: {device.board.cores[0].part}\n") == 4
+
+
+def test_batches_grow_however_busy_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The emulator is stood in for by a wait: what took long of the clock and little of a CPU."""
+    whole, sizes = made(LOGITS), []
+
+    def answer(_: Emulated, job: object, batch: list[Sample], watch: Watch) -> Run:
+        sizes.append(len(batch))
+        time.sleep(0.03)
+        end = sum(sizes)
+        return whole.select(range(end - len(batch), end))
+
+    monkeypatch.setattr(qemu, "_BATCH_S", 0.01)
+    monkeypatch.setattr(Emulated, "_argv", lambda *_: [])
+    monkeypatch.setattr(Emulated, "_answer", answer)
+    job: Any = SimpleNamespace(engine="native", device="qemu-aarch64", warmup=0)
+    job.check_feeds, job.model = (lambda _: None), SimpleNamespace(precision="fp32")
+    samples = [Sample(str(i), {}) for i in range(len(LOGITS))]
+    device: Emulated = BOARDS["qemu-aarch64"]
+    assert len(device.run(job, iter(samples), None, QUIET).samples) == 20
+    assert sizes == [1, 2, 4, 8, 5]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lite_opt.judge.compare import compare
+from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import (
     LAYER_LIMITS,
     LIMITS,
@@ -20,7 +20,9 @@ from lite_opt.judge.limits import (
     layer_limits_for,
     limits_for,
 )
-from lite_opt.views.comparison import html_page, rows_of, verdict
+from lite_opt.views.comparison import rows_of, verdict
+from lite_opt.views.report.judged import Judged
+from lite_opt.views.report.page import html_page
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run, SampleInfo
 from py_runner.tasks.classification import decode
@@ -45,6 +47,12 @@ def made(
         "warmup": 1, "peak_memory_bytes": 1000, "wall_s": 1.0, "created": f"run {next(NUMBERS)}",
     }  # fmt: skip
     return Run(**{**plain, **fields})
+
+
+def page_of(reference: Run, candidate: Run, report: Report | None = None, **options: Any) -> str:
+    """The page of one run against another."""
+    report = report or compare(reference, candidate)
+    return html_page(reference, [Judged(candidate, report)], **options)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -111,7 +119,7 @@ def test_nan_and_inf_always_fail(bad: float) -> None:
     assert (output.not_finite, output.worst, output.response) == (1, "s7", None)
     assert (output.cosine, output.cosine_min, output.sqnr_db) == (0.0, 0.0, -np.inf)
     assert output.max_abs_diff == output.max_probability_diff == output.mean_abs_diff == np.inf
-    assert "FAILED" in html_page(report)
+    assert "FAILED" in page_of(made(LOGITS), made(other), report)
     with pytest.raises(DataError, match="not finite"):
         compare(made(other), made(LOGITS))
 
@@ -421,8 +429,9 @@ def test_latency_statistics() -> None:
 
 def test_the_page_escapes_what_models_and_files_are_called() -> None:
     run = made(LOGITS, outputs={"<script>": list(LOGITS)}, model={"name": "<b>", "sha256": "0"})
-    page = html_page(compare(run, run))
-    assert "<script>" not in page and "&lt;script&gt;" in page and "<b></h1>" not in page
+    page = page_of(run, run)
+    assert page.count("<script>") == 1 and "&lt;script&gt;" in page and "&lt;b&gt;" in page
+    assert "<b></h1>" not in page and "(<b>)" not in page
 
 
 def test_predictions_name_the_best_classes() -> None:

@@ -12,6 +12,7 @@ from test_tasks import of
 
 from lite_opt.cli.main import main
 from lite_opt.views.pictures import annotated, check_drawable
+from py_runner.data.image import ImageSpec
 from py_runner.data.image_text import image_spec as spec_of
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.run import Run
@@ -30,9 +31,11 @@ def on_grey(run: Run) -> Run:
     return replace(run, samples=(replace(run.samples[0], id="grey.png"),))
 
 
-def changed(run: Run, folder: Path, inputs: tuple[str, ...] = (IMAGE,)) -> tuple[int, ...]:
+def changed(
+    run: Run, folder: Path, inputs: tuple[str, ...] = (IMAGE,), spec: ImageSpec = SPEC
+) -> tuple[int, ...]:
     """x1, y1, x2, y2 of what is not grey any more."""
-    ((name, picture),) = annotated(on_grey(run), folder, SPEC, inputs)
+    ((name, picture),) = annotated(on_grey(run), folder, spec, inputs)
     assert name == "grey.png" and picture.size == (200, 200)
     y, x = np.nonzero((np.asarray(picture) != 100).any(-1))
     return int(x.min()), int(y.min()), int(x.max()), int(y.max())
@@ -61,6 +64,29 @@ def test_masks_and_polygons_and_points_stand_where_they_are(folder: Path) -> Non
     assert ((left + right) / 2, (top + bottom) / 2) == (100, 100)
 
 
+def test_what_is_found_in_a_crop_stands_where_it_is(folder: Path) -> None:
+    """A picture of 200 x 200 becomes 100 x 100, of which rows 25 to 74 and columns 15 to 84 are
+    seen; zeros below bring 50 rows to 64, and 70 columns to 96."""
+    crop = spec_of("resize=short:100,crop=50x70,stride=32,mean=0,std=1")
+    rows = np.array([[0, 0.9, 5, 15, 65, 45]], "float32")
+    left, _, right, bottom = changed(of("detection", [rows]), folder, spec=crop)
+    assert (left, right, bottom) == (40, 160, 140)
+    mask = np.zeros((1, 32, 48), "int64")
+    mask[0, 5:10, 10:20] = 1
+    assert changed(of("segmentation", [mask]), folder, spec=crop) == (70, 70, 109, 89)
+    everywhere = changed(of("segmentation", [np.ones_like(mask)]), folder, spec=crop)
+    assert everywhere == (30, 50, 169, 149)
+    text = np.zeros((1, 1, 64, 96), "float32")
+    text[0, 0, 20:30, 20:50] = 1
+    left, top, right, bottom = changed(of("text-detection", [text]), folder, spec=crop)
+    assert left < 70 and right > 128 and top < 90 and bottom > 108
+    assert left > 50 and right < 150 and top > 70 and bottom < 130
+    heatmap = np.zeros((1, 1, 16, 24), "float32")
+    heatmap[0, 0, 5, 10] = 1
+    left, top, right, bottom = changed(of("keypoints", [heatmap]), folder, spec=crop)
+    assert ((left + right) / 2, (top + bottom) / 2) == (110, 90)
+
+
 def test_text_stands_below(folder: Path) -> None:
     scores = np.zeros((1, 3, 4), "float32")
     scores[0, :, 1] = 1
@@ -71,11 +97,12 @@ def test_text_stands_below(folder: Path) -> None:
 
 def test_what_cannot_be_drawn_is_said(folder: Path) -> None:
     with pytest.raises(UsageError, match="needs pictures"):
-        check_drawable(None, SPEC, "detection")
+        check_drawable(None, SPEC, "detection", (IMAGE,))
     crop = spec_of("resize=short:64,crop=50")
-    with pytest.raises(UsageError, match="in a crop of a picture"):
-        check_drawable(folder, crop, "detection")
-    check_drawable(folder, crop, "classification")
+    with pytest.raises(UsageError, match="cannot know of a crop"):
+        check_drawable(folder, crop, "detection", (IMAGE, SCALE))
+    check_drawable(folder, crop, "detection", (IMAGE,))
+    check_drawable(folder, crop, "classification", (IMAGE, SCALE))
     rows = np.array([[0, 0.9, 40, 20, 80, 40]], "float32")
     with pytest.raises(DataError, match="sample 's0' is no image file"):
         list(annotated(of("detection", [rows]), folder, SPEC, (IMAGE,)))

@@ -12,6 +12,7 @@ from make_int8 import repaired, samples_of
 import lite_opt
 import py_runner
 from lite_opt.judge.variants import Variants
+from lite_opt.model.executor import Executor
 from lite_opt.model.load import load
 from lite_opt.quant import calibrate as calibrating
 from lite_opt.quant.mixed import Quantized
@@ -77,3 +78,16 @@ def test_variants_that_want_too_much_are_a_sentence(
     monkeypatch.setattr(job, "_ENGINE_BYTES", 40 << 20)
     with pytest.raises(EngineError):
         Variants(calibrated, samples)
+
+
+def test_parameters_are_loaded_at_about_their_size(model: Path) -> None:
+    program = repaired(load(model))
+    samples = samples_of(program, 1)
+    peaks = []
+    for large in (0, 1 << 24):  # of four bytes
+        palette = program.copy()
+        if large:
+            palette.set_param("large", np.ones((large,), np.float32))
+        with Executor(palette, samples) as executor:
+            peaks.append(executor.run(program).peak_memory_bytes)
+    assert 0.9 * (4 << 24) < peaks[1] - peaks[0] < 3 * (4 << 24)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_compare import page_of
 
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import LIMITS, MOST_NOISE, Limits, limits_for
 from lite_opt.judge.noise import jittered, noise_of_server
-from lite_opt.views.comparison import html_page, noise_of, verdict
+from lite_opt.views.comparison import noise_of, verdict
 from py_runner.errors import DataError, EngineError, UsageError
 from py_runner.formats.run import Run, SampleInfo
 from py_runner.tensors import Sample
@@ -59,10 +60,11 @@ def test_eight_times_the_noise_is_allowed(noise: float, by: float, passes: bool)
 
 
 def test_the_limit_says_where_it_comes_from() -> None:
-    report = compare(made(MAPS, {"out": 1.04e-4}), made(off(3e-4)))
+    runs = made(MAPS, {"out": 1.04e-4}), made(off(3e-4))
+    report = compare(*runs)
     sentence = "output 'out': limit 8.3e-04: 8 x the reference's own noise of 1.0e-04"
     assert report and list(noise_of(report)) == [sentence]
-    assert sentence.replace("'", "&#39;") in html_page(report)
+    assert sentence.replace("'", "&#39;") in page_of(*runs)
     assert report.to_json()["outputs"][0]["noise"] == 1.04e-4
     assert report.to_json()["outputs"][0]["limit"] == pytest.approx(8.32e-4)
     for quiet in ({}, {"out": 1.2e-5}, {"another": 1.0}):

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import need
 
+from lite_opt.conversion.convert import convert
 from lite_opt.conversion.source import Source
 from lite_opt.demo.packages import ocr_model
 from lite_opt.lite.optimizer import optimize
@@ -348,6 +349,11 @@ def test_heads_are_folded_rather_than_spread(name: str, exports: Path, tmp_path:
     assert saved_gap(exports / "pir" / name, tmp_path) < 1e-5
     rules = [change.rule for change in repair(load(exports / "pir" / name))]
     assert "fold_matmul_heads" in rules and "broadcast_stacks" not in rules
+
+
+def test_a_branch_that_paddle_cannot_open_itself_is_named(exports: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"cannot open a branch on a parameter \(pd_op.if\)"):
+        convert(exports / "pir" / "Branch", tmp_path / "out", target=("x86",))
 
 
 def test_a_trained_model_has_integers_that_are_too_wide(tmp_path: Path) -> None:

@@ -16,13 +16,17 @@ from click.testing import CliRunner
 from make_int8 import deep, on_server, repaired, samples_of
 
 from lite_opt.cli.main import paddle_edge
+from lite_opt.conversion import costs
 from lite_opt.conversion.convert import convert
+from lite_opt.conversion.costs import FAMILIES, family_costs
+from lite_opt.conversion.steps import Models
 from lite_opt.judge.sensitivity import choose_float_layers, sensitivity
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.mixed import Quantized, quantized_layers
-from lite_opt.recipes import Calibration, recipe
-from py_runner.errors import ConvertError, DataError, UsageError
+from lite_opt.recipes import RECIPES, Calibration, recipe
+from py_runner.errors import ConvertError, DataError, EngineError, UsageError
 from py_runner.formats.nb import read_nb
+from py_runner.tensors import Model, Sample
 from py_runner.watch import Watch
 
 
@@ -158,6 +162,89 @@ def test_max_drop_ends_up_in_the_bundle(tmp_path: Path) -> None:
     nb = read_nb(done.bundle.path / "model.arm.nb")
     convolutions = [op.precision for op in nb.ops if op.type == "conv2d"]
     assert 0 < convolutions.count("int8") < 4
+
+
+class Reader:
+    """In the place of an emulated board, which not every machine has: tells the int8 layers of the
+    file that it is given for the instructions, each so many."""
+
+    def __init__(self, each: int = 1, missing: str = "") -> None:
+        self.each, self._missing = each, missing
+        self.samples: list[str] = []
+
+    def missing(self) -> str:
+        return self._missing
+
+    def count_instructions(self, model: Model, sample: Sample) -> int:
+        self.samples.append(sample.id)
+        (file,) = model.files
+        layers = [op for op in read_nb(file).ops if op.type in ("conv2d", "fc")]
+        assert len(layers) == 2
+        return self.each * sum(op.precision == "int8" for op in layers)
+
+
+def emulated(monkeypatch: pytest.MonkeyPatch, **boards: Reader) -> None:
+    """Boards for FAMILIES, in their order."""
+    monkeypatch.setattr(costs, "BOARDS", dict(zip(FAMILIES.values(), boards.values())))
+
+
+def models_of(calibrated: Quantized) -> Models:
+    """The first layer in float."""
+    mixed = calibrated.with_float([calibrated.layers[0].layer])
+    return Models(calibrated.source, mixed, recipe("int8"), calibrated)
+
+
+def test_instructions_are_those_of_float_of_int8_and_of_both(
+    calibrated: Quantized, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, fast = Reader(each=100), Reader(each=10)
+    emulated(monkeypatch, slow=slow, fast=fast)
+    (sample,) = samples_of(calibrated.source, 1)
+    steps: list[tuple[int, int | None]] = []
+    watch = Watch(step=lambda _, done, total: steps.append((done, total)))
+    assert family_costs(models_of(calibrated), sample, watch=watch) == {
+        "Pi 4": {"fp32": 0, "int8": 200, "mixed": 100},
+        "Pi 5": {"fp32": 0, "int8": 20, "mixed": 10},
+    }
+    assert slow.samples == fast.samples == [sample.id] * 3
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_instructions_are_counted_where_there_is_a_board_and_a_calibration(
+    calibrated: Quantized, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, here = Reader(missing="no QEMU"), Reader()
+    emulated(monkeypatch, gone=gone, here=here)
+    (sample,) = samples_of(calibrated.source, 1)
+    assert list(family_costs(models_of(calibrated), sample)) == ["Pi 5"]
+    assert not gone.samples
+    assert family_costs(Models(calibrated.source, None, RECIPES["fp32"]), sample) == {}
+    emulated(monkeypatch, gone=gone, also_gone=gone)
+    assert family_costs(models_of(calibrated), sample) == {}
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_conversion_with_layers_in_float_says_what_they_cost(
+    model: Path,
+    calibration_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refuses: bool,
+) -> None:
+    class Broken(Reader):
+        def count_instructions(self, model: Model, sample: Sample) -> int:
+            raise EngineError("the board burns")
+
+    emulated(monkeypatch, gone=Reader(missing="no QEMU"), here=Broken() if refuses else Reader())
+    warnings: list[str] = []
+    done = convert(
+        model, tmp_path / "out", recipe=recipe("int8", max_float=50),
+        calibration=calibration_data, watch=Watch(warn=warnings.append),
+    )  # fmt: skip
+    assert done and done.float_layers is not None
+    counted = {"Pi 5": {"fp32": 0, "int8": 2, "mixed": 2 - len(done.float_layers.layers)}}
+    assert done.float_costs == ({} if refuses else counted)
+    assert ("instructions were not counted: the board burns" in warnings) == refuses
 
 
 def test_float_layers_are_named_or_refused(

@@ -37,7 +37,7 @@ from lite_opt.serving.pool import Answer
 from lite_opt.serving.protocol import parse_infer
 from lite_opt.serving.refusals import Refusal
 from lite_opt.serving.settings import Settings
-from lite_opt.serving.shadow import Shadow, agreement
+from lite_opt.serving.shadow import Shadow
 from py_runner.data.dataset import dataset
 from py_runner.errors import UsageError
 from py_runner.formats.bundle import Bundle
@@ -437,13 +437,30 @@ def test_a_shadow_that_disagrees_is_counted(bundle: Path) -> None:
     right, near = [0.7] + [0.3 / 9] * 9, [0.6] + [0.4 / 9] * 9
     with opened_models([bundle], Choices(), metrics, max_pixels=100) as (served,):
         served.add_server(served.edge)
-        shadow = Shadow("tiny", served.edge, 1.0, served.run_of, metrics)
+        shadow = Shadow("tiny", served.edge, 1.0, served.agreement, metrics)
         for edge in (right, near, near[::-1]):
             made = [Answer({"o": np.array([v], "float32")}, 1.0, 0.0, 1) for v in (right, edge)]
-            shadow.count(agreement(*(served.run_of("edge", [answer]) for answer in made)))
+            shadow.count(served.agreement(*made))
     assert counted(metrics, result="compared") == 3
     assert counted(metrics, by="limits") == 1
     assert counted(metrics, by="best class") == 2
+
+
+def test_a_bundle_is_held_to_the_limits_that_it_was_made_with(bundle: Path, tmp_path: Path) -> None:
+    """One of 1.0, which no engine holds, is not that of its precision."""
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    document = json.loads((copy / "bundle.json").read_text())
+    document["recipe"]["limits"].update(cosine=1.0, max_abs_diff=0.0, noise_times=0.0)
+    (copy / "bundle.json").write_text(json.dumps(document))
+    rows = ([0.7] + [0.3 / 9] * 9, [0.70001] + [0.29999 / 9] * 9)
+    made = [Answer({"o": np.array([row], "float32")}, 1.0, 0.0, 1) for row in rows]
+    for path, passes in ((bundle, True), (copy, False)):
+        with opened_models([path], Choices(), Metrics(), max_pixels=100) as (served,):
+            served.add_server(served.edge)
+            assert bool(served.agreement(*made)) == passes
+            served.edge.start()
+            assert ("does not answer its own samples" in served.check()) != passes
+            served.edge.close()
 
 
 def counted(metrics: Metrics, **label: str) -> float:

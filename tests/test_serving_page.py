@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import need
 from serving_process import Serving
 
 if TYPE_CHECKING:
@@ -22,20 +19,6 @@ _DROP = """([name, bytes]) => {
   const event = { bubbles: true, cancelable: true, dataTransfer: held };
   document.getElementById("drop").dispatchEvent(new DragEvent("drop", event));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium of the system."""
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    need(program is not None, "chromium")
-    root = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as driver:
-        it = driver.chromium.launch(executable_path=program, args=root)
-        yield it
-        it.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_cli import Command, command  # noqa: F401  a fixture
+from test_compare import page_of
 from test_tasks import of
 
 from lite_opt.views.pictures import DIFFERENT
@@ -103,3 +107,17 @@ def test_the_command_draws(folder: Path, tmp_path: Path, command: Command) -> No
     (file,) = drawn.iterdir()
     with Image.open(file) as picture:
         assert file.name == "000000_grey.png" and picture.width == 2 * SIDE + 6
+
+
+def test_the_page_of_a_comparison_shows_both_sides(folder: Path) -> None:
+    left = on_grey("detection", boxes([0, 0.9, 10, 30, 40, 60]))
+    right = on_grey("detection", boxes([0, 0.9, 20, 30, 50, 60]))
+    page = page_of(left, right, data=folder)
+    (encoded,) = re.findall("src='data:image/jpeg;base64,([^']+)'", page)
+    with Image.open(io.BytesIO(b64decode(encoded))) as picture:
+        assert picture.width == 2 * SIDE + 6
+        seen = (np.abs(np.asarray(picture).astype(int) - DIFFERENT) < 90).all(-1)
+    assert seen[:, :SIDE].sum() > 50 and seen[:, -SIDE:].sum() > 50
+    assert "0 0.90" in page  # the box in words, on either side
+    unknown = page_of(replace(left, image=None), replace(right, image=None), data=folder)
+    assert "<img" not in unknown and "no pictures: " in unknown

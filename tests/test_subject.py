@@ -74,6 +74,11 @@ def test_each_number_of_threads_is_measured_on_one_sample(bundle: Path) -> None:
     assert [run["latency"]["count"] for run in found.runs] == [3, 3]
     assert steps == [("measurements", 1, 2), ("measurements", 2, 2)]
     assert set(found.to_json()) == {"model", "runs", "warnings"}
+    for run in found.runs:
+        low, high = run["latency_interval"]["p50_ms"]
+        assert low <= run["latency"]["p50_ms"] <= high and run["warmup"] == 0
+    by_default = bench(bundle, repeat=20).runs[0]
+    assert by_default["warmup"] - 5 == 20 - by_default["latency"]["count"]
     shaped = bench(bundle, repeat=1, check_shape=SHAPES)
     assert ids_of(shaped) == ["random[0]"]
 
@@ -142,7 +147,8 @@ def test_on_an_emulated_board_instructions_are_counted(
     monkeypatch.setitem(bench_module.BOARDS, "qemu-arm", Board())
     found = bench(bundle, engine="native", device="qemu-arm")
     assert found.to_json() == {
-        "model": str(bundle), "device": "qemu-arm", "arm_instructions": 12_340_000, "runs": []
+        "model": str(bundle), "device": "qemu-arm", "arm_instructions": 12_340_000, "runs": [],
+        "sha256": Bundle.open(bundle).sha256,
     }  # fmt: skip
 
 
@@ -176,7 +182,8 @@ def test_several_boards_and_bundles_make_a_table(
     by_device = {"qemu-aarch64:pi4": 2_000_000 + name, "qemu-aarch64:pi5": 1_000_000 + name}
     assert found.instructions == {str(bundle): by_device, str(other): by_device}
     assert found.to_json()["counts"][1] == {
-        "model": str(bundle), "device": "qemu-aarch64:pi5", "arm_instructions": 1_000_000 + name
+        "model": str(bundle), "device": "qemu-aarch64:pi5", "arm_instructions": 1_000_000 + name,
+        "sha256": Bundle.open(bundle).sha256,
     }  # fmt: skip
     with pytest.raises(UsageError, match="on emulated boards; 'cpu' is none: qemu-aarch64, "):
         count([bundle], ["qemu-aarch64:pi4", "cpu"], engine="native")

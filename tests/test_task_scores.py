@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_compare import LOGITS, made
+from test_compare import LOGITS, made, page_of
 from test_tasks import of, text_map
 
 from lite_opt.cli.main import main
@@ -24,8 +24,9 @@ from lite_opt.judge.limits import Limits, limits_for, task_limits_for
 from lite_opt.judge.rates import Rate
 from lite_opt.judge.tasks.scores import matched
 from lite_opt.judge.tasks.segmentation import confusion, mean_iou
-from lite_opt.views.comparison import html_page, rows_of, verdict, view
+from lite_opt.views.comparison import rows_of, verdict, view
 from py_runner.errors import DataError, UsageError
+from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.tasks.suppression import intersection_over_union
 from py_runner.watch import QUIET
@@ -278,6 +279,36 @@ def test_lines_and_characters_that_are_read_alike() -> None:
     assert compare(reading(LINES, None), reading([v * 1.1 for v in LINES], None))
 
 
+def test_limits_that_a_bundle_was_made_with_hold_for_its_reference(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def command(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", ["paddle-edge", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        capfd.readouterr()
+        return int(ended.value.code or 0)
+
+    out = tmp_path / "out.bundle"
+    asked = ("--task", "text-recognition", "--task-limit", "lines=0.9", "--no-check")
+    assert command("convert", str(model), "-o", str(out), "--target", "x86", *asked) == 0
+    wanted = {**task_limits_for("text-recognition", "fp32"), "lines": 0.9}
+    assert Bundle.open(out).recipe["task_limits"] == wanted
+    # What the command made is a classifier: readers' answers take the places of its own.
+    left = str(reading(LINES).save(out / "reference", force=True))
+    alone = str(reading(LINES).save(tmp_path / "alone.run"))
+    off = [
+        line_of(v[0].argmax(-1)[[0, 2, 4, 6, 8, 8]]) if i < 2 else v for i, v in enumerate(LINES)
+    ]
+    right = str(reading(off).save(tmp_path / "right.run"))
+    rounded = str(replace(reading(off), precision="fp16").save(tmp_path / "rounded.run"))
+    told = ("--task-limit", "characters=0.9")
+    assert command("compare", left, right, *told) == 0
+    assert command("compare", alone, right, *told) == 1  # the usual limit: 0.99
+    assert command("compare", left, rounded, *told) == 1  # of another precision
+    assert command("compare", left, right, *told, "--task-limit", "lines=0.99") == 1
+
+
 def test_a_dictionary_off_by_one_is_found_and_named() -> None:
     wrong = (*LETTERS[1:], LETTERS[0])
     report = compare(reading(LINES), reading(LINES, wrong))
@@ -446,14 +477,15 @@ def test_classes_have_intervals_too() -> None:
 
 
 def test_the_report_says_when_the_data_are_too_few(tmp_path: Path) -> None:
-    report = compare(reading(LINES[:1]), reading([v * 1.1 for v in LINES[:1]]))
+    runs = reading(LINES[:1]), reading([v * 1.1 for v in LINES[:1]])
+    report = compare(*runs)
     assert report and verdict(report) == "PASSED on 1 samples"
     said = [text for text in report.warnings if text.startswith("lines read alike")]
     assert "380 more samples would decide" in said[0]
     header, rows = rows_of(report)["Task: text-recognition"]
     assert header[-1] == "more needed" and rows[0][-1] == "380"
     assert rows[0][:2] == ("lines read alike", "100.00%")
-    page = html_page(report)
+    page = page_of(*runs)
     assert "Task: text-recognition" in page and "380" in page
     assert len(list(view(report))) > 3
 

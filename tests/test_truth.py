@@ -111,6 +111,7 @@ def test_boxes_on_the_tensor_are_brought_to_the_picture(tmp_path: Path) -> None:
     [
         ("resize=exact:50x100,mean=0,std=1", (30, 40)),
         ("resize=short:100,crop=80,mean=0,std=1", (30, 40)),
+        ("resize=short:100,crop=80x70,stride=32,mean=0,std=1", (30, 40)),
         ("resize=letterbox:64x64,interpolation=cv2-area,mean=0,std=1", (30, 40)),
         ("resize=fit:64x64,canvas=80x80,mean=0,std=1", (30, 40)),
         ("resize=long:60,stride=32,mean=0,std=1", (30, 40)),

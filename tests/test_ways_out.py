@@ -49,22 +49,26 @@ def test_limits_that_mean_nothing_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"),
+    ("field", "limits", "told"),
     [
-        ('{"cosine": NaN}', "the limit cosine is a number, -1 to 1, not nan"),
-        ('{"cosine": 1.5}', "the limit cosine is a number, -1 to 1, not 1.5"),
-        ('{"max_abs_diff": -0.1}', "the limit max_abs_diff is a number, 0 or more"),
-        ('{"top1_drop": "1"}', "the limit top1_drop is a number"),
-        ('{"noise_times": Infinity}', "the limit noise_times is a number"),
-        ("[1]", "'recipe.limits' is not of its type"),
+        ("limits", '{"cosine": NaN}', "the limit cosine is a number, -1 to 1, not nan"),
+        ("limits", '{"cosine": 1.5}', "the limit cosine is a number, -1 to 1, not 1.5"),
+        ("limits", '{"max_abs_diff": -0.1}', "the limit max_abs_diff is a number, 0 or more"),
+        ("limits", '{"top1_drop": "1"}', "the limit top1_drop is a number"),
+        ("limits", '{"noise_times": Infinity}', "the limit noise_times is a number"),
+        ("limits", "[1]", "'recipe.limits' is not of its type"),
+        ("task_limits", '{"boxes": 1.5}', "the limit boxes is a number, 0 to 1, not 1.5"),
+        ("task_limits", '{"map_drop": NaN}', "the limit map_drop is a number, -100 to 100"),
+        ("task_limits", '{"lines": null}', "the limit lines is a number, 0 to 1, not None"),
+        ("task_limits", "[1]", "'recipe.task_limits' is not of its type"),
     ],
 )
 def test_limits_that_mean_nothing_are_refused_in_a_bundle(
-    limits: str, told: str, bundle: Path, tmp_path: Path
+    field: str, limits: str, told: str, bundle: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(bundle, tmp_path / "copy")
     document = json.loads((copy / "bundle.json").read_text())
-    document["recipe"]["limits"] = "LIMITS"
+    document["recipe"][field] = "LIMITS"
     (copy / "bundle.json").write_text(json.dumps(document).replace('"LIMITS"', limits))
     with pytest.raises(ModelError, match=re.escape(told)):
         Bundle.open(copy)

@@ -45,7 +45,7 @@ __all__ = ["command"]
     show_default=True,
     help="Thread counts to compare.",
 )
-@click.option("--warmup", type=int, help="Unmeasured inferences.  [default: 5]")
+@click.option("--warmup", type=int, help="Unmeasured inferences.  [default: until stable]")
 @click.option("--repeat", type=int, help="Measured inferences.  [default: 50]")
 @click.option(
     "--by-layer",
@@ -65,6 +65,7 @@ def command(
 ) -> None:
     """Measure the latency of one sample, for one or more engines, batches and thread counts.
 
+    The percentiles have 95 % intervals, and inferences count from when the engine is warm on.
     Several engines take turns, so that what else the machine does is not one's misfortune.
 
     On an emulated board (--device qemu-aarch64, qemu-arm, qemu-aarch64:pi5 ...) latencies are the

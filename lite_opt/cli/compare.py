@@ -12,12 +12,17 @@ from lite_opt.cli import options as opt
 from lite_opt.cli import pages
 from lite_opt.cli.output import new_file, tell, write
 from lite_opt.judge.compare import compare
-from lite_opt.judge.limits import limits_for
+from lite_opt.judge.limits import kept_limits, limits_for
 from lite_opt.judge.vote import vote
 from lite_opt.views import comparison
+from lite_opt.views.junit import junit as as_junit
+from lite_opt.views.markdown import markdown as as_markdown
+from lite_opt.views.report.judged import Judged
+from lite_opt.views.report.page import html_page
 from lite_opt.views.side_by_side import drawn_side_by_side
 from py_runner.errors import UsageError
 from py_runner.files.folder import check_free, whole_folder
+from py_runner.formats.bundle import Bundle
 from py_runner.formats.pages import is_pages
 from py_runner.formats.run import Run
 
@@ -35,13 +40,26 @@ __all__ = ["command"]
     is_flag=True,
     help="Judge the samples that both have, also where the candidate lacks some.",
 )
-@click.option("--html", type=opt.Writes(), help="Write the report as a page, too.")
+@click.option(
+    "--html",
+    type=opt.Writes(),
+    help="Write the report as a page, too; with --data it shows the pictures that differ.",
+)
+@click.option("--junit", type=opt.Writes(), help="Write the checks as JUnit's XML, for CI.")
+@click.option(
+    "--markdown", type=opt.Writes(), help="Write the report as a comment of a pull request, too."
+)
+@click.option(
+    "--max-latency-regression",
+    type=opt.PERCENT,
+    help="Fail where the median inference takes longer than the reference's by more than this.",
+)
 @click.option(
     "--draw",
     type=opt.Writes(),
     help="Write the pictures here, the reference beside the candidate, differences marked.",
 )
-@click.option("--data", type=opt.Reads(), help="The pictures to draw on: what both runs were fed.")
+@click.option("--data", type=opt.Reads(), help="The pictures: what both runs were fed.")
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG
@@ -50,6 +68,9 @@ def command(
     candidates: tuple[str, ...],
     common: bool,
     html: str | None,
+    junit: str | None,
+    markdown: str | None,
+    max_latency_regression: float | None,
     draw: str | None,
     data: str | None,
     truth: str | None,
@@ -62,7 +83,8 @@ def command(
 
     Exits 1 where a limit is broken, where the candidate lacks samples of its reference, or where
     nothing could be judged: a detector that found nothing. The default limits follow from the
-    candidate's precision, and from the reference's own noise where a bundle's reference has it.
+    candidate's precision, or are those that the bundle was made with where the reference is a
+    bundle's, and from the reference's own noise where that has it.
     Runs that know their task are judged by it: boxes, masks or lines that agree, each share with
     its 95 % interval and how many more samples its limit needs. Runs of a pipeline are
     judged by their lines and step by step: the one that makes a difference is named.
@@ -79,20 +101,25 @@ def command(
       paddle-edge compare server.run edge.run --truth instances.json --task-limit map_drop=1
       paddle-edge compare server-pages.run edge-pages.run --truth Label.txt
       paddle-edge compare server.run edge.run --draw drawn/ --data photos/
+      paddle-edge compare old.run new.run --max-top1-drop 0.5 --max-latency-regression 10% \\
+          --junit compare.xml --markdown comment.md
     """
-    page = new_file(html, force=force)
+    page, xml, comment = (new_file(name, force=force) for name in (html, junit, markdown))
+    of_two: dict[str, Any] = {"--html": html, "--draw": draw}
+    no_pages: dict[str, Any] = {"--junit": junit, "--markdown": markdown}
+    no_pages["--max-latency-regression"] = max_latency_regression
     if draw:
         check_free(draw, force=force)
     if draw and data is None:
         raise UsageError("drawing needs the pictures that both runs were fed: give --data")
     if len(candidates) > 1:
         return _vote(
-            [reference, *candidates], {"--html": html, "--draw": draw}, as_json, limits=limits,
+            [reference, *candidates], of_two | no_pages, as_json, limits=limits,
             common=common, task_limits=dict(task_limits), truth=truth,
         )  # fmt: skip
     (candidate,) = candidates
     if is_pages(reference) and is_pages(candidate):
-        pages.refuse(candidate, {f"--{name}": value for name, value in limits.items()})
+        pages.refuse(candidate, {f"--{name}": value for name, value in limits.items()} | no_pages)
         return pages.compare(
             reference,
             candidate,
@@ -106,18 +133,30 @@ def command(
             as_json=as_json,
         )
     edge = Run.open(candidate)
-    wanted = limits_for(edge.precision, **limits)
+    kept, of_task = kept_limits(_recipe_of(reference), edge.precision)
+    wanted = limits_for(edge.precision, kept, **limits)
     server = Run.open(reference)
     report = compare(
         server,
         edge,
         limits=wanted,
         common=common,
-        task_limits=dict(task_limits),
+        task_limits={**of_task, **dict(task_limits)},
         truth=truth,
+        max_latency_regression=max_latency_regression,
     )
+    if xml:
+        write(xml, as_junit(report, f"{candidate} against {reference}"))
+    if comment:
+        write(comment, as_markdown(report, [reference, candidate]))
     if page:
-        write(page, comparison.html_page(report))
+        judged = Judged(edge, report, candidate)
+        write(
+            page,
+            html_page(
+                server, [judged], folder=reference, data=data, command=opt.again([], ["--debug"])
+            ),
+        )
     if draw:
         with whole_folder(draw, force=force) as folder:
             for number, (id_, picture) in enumerate(drawn_side_by_side(server, edge, str(data))):
@@ -126,13 +165,18 @@ def command(
     return bool(report)
 
 
-def _vote(
-    paths: Sequence[str], of_two: Mapping[str, str | None], as_json: bool, **options: Any
-) -> bool:
+def _recipe_of(reference: str) -> Mapping[str, Any]:
+    """The recipe of the bundle whose reference a run is; nothing where it is none's."""
+    folder = Path(reference).absolute()
+    inside = folder.name == "reference" and (folder.parent / "bundle.json").is_file()
+    return Bundle.open(folder.parent).recipe if inside else {}
+
+
+def _vote(paths: Sequence[str], of_two: Mapping[str, Any], as_json: bool, **options: Any) -> bool:
     """Several runs judged by each other; `of_two` are options that only two runs take."""
     given = [name for name, value in of_two.items() if value is not None]
     if given:
-        raise UsageError(f"{given[0]} shows two runs: leave it out of a vote")
+        raise UsageError(f"{given[0]} is of two runs: leave it out of a vote")
     pipelines = [path for path in paths if is_pages(path)]
     if pipelines:
         raise UsageError(f"{pipelines[0]}: is a run of a pipeline: those are compared by twos")

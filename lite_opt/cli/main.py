@@ -38,6 +38,7 @@ COMMANDS = {
     "inspect": "What a model, .nb file, bundle or run is.",
     "layers": "The first layer at which edge and server diverge.",
     "pipeline": "Make one bundle of several: detect text, turn it, read it.",
+    "report": "Judge many runs by one, and say which to ship.",
     "run": "What an engine answers to samples, and how fast.",
     "sdk": "Fetch the Paddle Lite SDKs for boards and phones.",
     "serve": "Answer requests over HTTP and gRPC.",

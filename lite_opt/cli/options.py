@@ -5,6 +5,7 @@ An option that a command passes on as it is has the name of the library's argume
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -37,6 +38,7 @@ __all__ = [
     "NAMED_NUMBER",
     "NUMBERS",
     "PARAMS",
+    "PERCENT",
     "TASK",
     "TASK_LIMITS",
     "TRUTH",
@@ -95,6 +97,19 @@ class _NamedNumber(click.ParamType):  # type: ignore[type-arg]
         with suppress(ValueError):
             return name.strip(), float(number)
         self.fail(f"'{value}' is not a name and a number such as boxes=0.95", param, ctx)
+
+
+class _Percent(click.ParamType):  # type: ignore[type-arg]
+    """`10%`, or `10`."""
+
+    name = "PERCENT"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        with suppress(ValueError):
+            number = float(str(value).strip().removesuffix("%"))
+            if math.isfinite(number) and number >= 0:
+                return number
+        self.fail(f"'{value}' is no percentage such as 10%", param, ctx)
 
 
 class StageModel(click.ParamType):  # type: ignore[type-arg]
@@ -247,6 +262,7 @@ def _as_one(name: str, keys: Mapping[str, str], **options: _Decorator) -> _Decor
 COUNT = click.IntRange(min=1)
 NAMED_NUMBER = _NamedNumber()
 NUMBERS = _Numbers()
+PERCENT = _Percent()
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
 )
@@ -342,7 +358,10 @@ LIMITS = _as_one(
         "--max-abs-diff", type=float, help="Largest difference of probabilities."
     ),
     top1_drop=click.option(
-        "--top1-drop", type=float, help="Largest loss of top-1 accuracy, in points."
+        "--top1-drop",
+        "--max-top1-drop",
+        type=float,
+        help="Largest loss of top-1 accuracy, in points.",
     ),
 )
 _DEVICES = (

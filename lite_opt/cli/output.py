@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lite_opt.views.table import Remark, Verbatim
+from lite_opt.views.text import one_line, visible
 from py_runner.errors import UsageError
 from py_runner.files.folder import whole_file
 from py_runner.watch import Watch
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["forget_reader", "new_file", "print_json", "say", "tell", "watching", "write"]
 
-# Control characters but tab and end of line, marks of the direction of writing, lone surrogates.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 # Those that JSON leaves as they are.
 _BARE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -64,21 +61,12 @@ def _plain(value: Any) -> Any:
 
 def say(text: str) -> None:
     """Print a line to standard error."""
-    click.echo(_shown(text).replace("\n", r"\n"), err=True)
+    click.echo(one_line(text), err=True)
 
 
 def forget_reader() -> None:
     """The reader of our output is gone, as after `| head`: not an error. The rest goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _shown(text: str) -> str:
-    """A text as a terminal may have it: names of files, labels and bundles are somebody else's.
-
-    What would move the cursor, colour, turn the direction of writing or not be encoded is written
-    as an escape, such as "\\x1b".
-    """
-    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _show(view: Iterable[Item]) -> None:
@@ -97,10 +85,10 @@ def _show(view: Iterable[Item]) -> None:
         if isinstance(item, Remark):
             say(item.text)
         elif isinstance(item, Verbatim):
-            click.echo(_shown(item.text))
+            click.echo(visible(item.text))
         else:
             laid_out = console.render(item)
-            console.print(Segments([s._replace(text=_shown(s.text)) for s in laid_out]))
+            console.print(Segments([s._replace(text=visible(s.text)) for s in laid_out]))
 
 
 @contextmanager

@@ -149,7 +149,8 @@ def command(
     warnings: list[str] = []
     with opened(model, engine=engine, device=device, **beside) as subject:
         if draw:
-            check_drawable(data, subject.image, name_of(subject.model.task))
+            inputs = [spec.name for spec in subject.model.inputs]
+            check_drawable(data, subject.image, name_of(subject.model.task), inputs)
         samples = subject.samples(data, shapes=check_shape, limit=limit, skip_bad=skip_bad)
         with watching(as_json) as watch:
             done = run(

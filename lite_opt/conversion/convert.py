@@ -26,7 +26,6 @@ from lite_opt.conversion.steps import Models, make_bundle, make_models
 from lite_opt.conversion.ways_out import WaysOut, ways_out
 from lite_opt.judge.compare import Report
 from lite_opt.judge.layers.offsets import centre, said_of
-from lite_opt.judge.limits import task_limits_for
 from lite_opt.judge.sensitivity import FloatLayers
 from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.optimizer import Optimizer
@@ -43,7 +42,6 @@ from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, save_samples
 from py_runner.formats.run import Run
 from py_runner.inference import run
-from py_runner.tasks import name_of
 from py_runner.tensors import TensorSpec
 from py_runner.watch import QUIET, Watch
 
@@ -178,7 +176,7 @@ def convert(
         fix_shapes(program, input_shape or {})
         source = Source.of(program, image=image, labels=labels, task=task)
         chosen = plan.recipe_for(source)
-        task_limits_for(name_of(source.task), chosen.name, **plan.task_limits)
+        plan.task_limits_of(chosen, source.task)
         if chosen is QUANTIZED:
             watch.say("the model is quantized already: its own scales are kept")
         outputs = tuple(program.outputs)
@@ -270,11 +268,12 @@ class _Made:
             )
             refuse_later(source.files.model, bundle.targets, plan.release)
             limits = plan.limits_of(models.recipe)
+            of_task = plan.task_limits_of(models.recipe, source.task)
             bundle = replace(
                 bundle,
                 outputs=self.outputs,
                 repairs=tuple(map(str, self.changes)),
-                recipe={**bundle.recipe, "limits": asdict(limits)},
+                recipe={**bundle.recipe, "limits": asdict(limits), "task_limits": of_task},
             )
             verdicts = Verdicts()
             if judged:
@@ -285,7 +284,7 @@ class _Made:
             if plan.check:
                 case = Case(
                     source, models, judged, kept, reference, watch, limits, look_on,
-                    real=not self.data.drawn, truth=plan.truth, task_limits=plan.task_limits,
+                    real=not self.data.drawn, truth=plan.truth, task_limits=of_task,
                     device=plan.device,
                 )  # fmt: skip
                 verdicts = Verdicts(simulation=judges.simulation(case))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lite_opt.conversion.source import Source
-from lite_opt.judge.limits import Limits, limits_for
+from lite_opt.judge.limits import Limits, limits_for, task_limits_for
 from lite_opt.lite.kernels import RELEASES
 from lite_opt.lite.targets import LITE, TARGETS, cannot
 from lite_opt.model.program import Program
@@ -22,6 +23,7 @@ from py_runner.data.random_samples import random_samples
 from py_runner.errors import DataError, UsageError
 from py_runner.files.folder import check_free
 from py_runner.inference import bundle_target
+from py_runner.tasks import name_of
 from py_runner.tensors import Sample
 
 __all__ = ["CHECK_SAMPLES", "Material", "Plan", "fix_shapes"]
@@ -119,6 +121,11 @@ class Plan:
     def limits_of(self, recipe: Recipe) -> Limits:
         """How far what the recipe makes may be from the source model."""
         return limits_for(recipe.name, **self.limits)
+
+    def task_limits_of(self, recipe: Recipe, task: Mapping[str, Any] | None) -> dict[str, float]:
+        """How much of what the task finds may be lost by it. Raises UsageError for limits that are
+        not of the task."""
+        return task_limits_for(name_of(task), recipe.name, **self.task_limits)
 
     def recipe_for(self, source: Source) -> Recipe:
         """The recipe of this model; one that comes quantized brings its own."""

@@ -20,7 +20,9 @@ from lite_opt.demo.page import PageRead, read_page
 from lite_opt.demo.text_lines import TEXT_LINE_LABELS, write_text_lines
 from lite_opt.judge.compare import Report, compare
 from lite_opt.model.load import load
-from lite_opt.views.comparison import html_page, verdict
+from lite_opt.views.comparison import verdict
+from lite_opt.views.report.judged import Judged
+from lite_opt.views.report.page import html_page
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.errors import ConvertError, UsageError
 from py_runner.files.folder import whole_folder
@@ -144,5 +146,6 @@ def _both(
     server.save(folder / "server.run")
     edge.save(folder / "edge.run")
     outcome = compare(server, edge)
-    (folder / "report.html").write_text(html_page(outcome), encoding="utf-8")
+    page = html_page(server, [Judged(edge, outcome, "edge.run")], folder="server.run", data=data)
+    (folder / "report.html").write_text(page, encoding="utf-8")
     return server, edge, outcome

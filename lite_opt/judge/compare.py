@@ -20,6 +20,7 @@ from lite_opt.judge.limits import Limits, limits_for
 from lite_opt.judge.numbers import Energies, Gaps, Spread, centred, found_nothing, kind_of, softmax
 from lite_opt.judge.ranking import Ranking, rank, rates_of
 from lite_opt.judge.rates import Rate
+from lite_opt.judge.speed import slowdown
 from lite_opt.judge.steps import Step, guilty
 from lite_opt.judge.tasks import Scores, labelled, score
 from py_runner.errors import DataError, UsageError
@@ -27,7 +28,7 @@ from py_runner.formats.run import Run
 from py_runner.tasks import name_of
 from py_runner.tasks.options import NotOfTaskError
 
-__all__ = ["OutputDifference", "Report", "compare", "lacks"]
+__all__ = ["LEAST_RESPONSE", "OutputDifference", "Report", "compare", "lacks"]
 
 _Array = npt.NDArray[Any]
 
@@ -36,7 +37,7 @@ _Array = npt.NDArray[Any]
 _LEAST_PROBABILITY = {"fp16": 6.1e-5}
 _LEAST_PROBABILITY_FP32 = 1e-12
 # A candidate whose spread over the samples is below this part of the reference's is stuck.
-_LEAST_RESPONSE = 0.01
+LEAST_RESPONSE = 0.01
 # A reference whose spread is below this part of its magnitude hardly moves itself.
 _LEAST_SPREAD = 1e-6
 
@@ -128,6 +129,7 @@ def compare(
     common: bool = False,
     task_limits: Mapping[str, float] | None = None,
     truth: str | Path | None = None,
+    max_latency_regression: float | None = None,
 ) -> Report:
     """Judge `candidate` against `reference` on the samples that both have.
 
@@ -139,6 +141,8 @@ def compare(
         task_limits: the defaults are those of the task and precision, see `task_limits_for`.
         truth: labels of whole samples in a file, as the task takes them; of classification a
             list `NAME CLASS`.
+        max_latency_regression: by how many percent the median inference may take longer than the
+            reference's: see `speed.slowdown`, which raises UsageError where that means nothing.
 
     Runs that say what their numbers mean (`Run.task`) are judged by that: how far tensors differ is
     then a diagnosis, and a warning, unless there was nothing to judge, such as no box. What is not
@@ -193,6 +197,8 @@ def compare(
     if by_class and (ranking is None or ranking.accuracy is None):
         raise UsageError(f"{truth}: classes are labels of runs whose outputs are scores of classes")
     failures += _lost(ranking, limits)
+    slower = _slower(reference, candidate, max_latency_regression)
+    failures += [rate.failure for rate in slower if rate.broken]
     if scores is not None:
         failures += scores.failures if by_task else []
         warnings += scores.notes or ([] if by_task else [_NOTHING])
@@ -218,11 +224,19 @@ def compare(
         failures=tuple(failures),
         warnings=tuple(warnings),
         unjudged=tuple(unjudged),
-        rates=scores.rates if scores is not None else rates_of(ranking, limits.top1_drop),
+        rates=(*_rates(scores, ranking, limits), *slower),
         scores=scores,
         steps=steps,
         culprit=blamed.said if blamed is not None else "",
     )
+
+
+def _rates(scores: Scores | None, ranking: Ranking | None, limits: Limits) -> tuple[Rate, ...]:
+    return scores.rates if scores is not None else rates_of(ranking, limits.top1_drop)
+
+
+def _slower(reference: Run, candidate: Run, limit: float | None) -> tuple[Rate, ...]:
+    return () if limit is None else (slowdown(reference, candidate, limit),)
 
 
 _NOT_FED = (
@@ -516,7 +530,7 @@ def _dead(difference: OutputDifference) -> list[str]:
             f"output '{name}': {difference.not_finite} values are NaN or Inf, first in "
             f"'{difference.worst}'"
         ]
-    if difference.response is not None and difference.response < _LEAST_RESPONSE:
+    if difference.response is not None and difference.response < LEAST_RESPONSE:
         return [f"output '{name}' does not move when the input does"]
     return []
 

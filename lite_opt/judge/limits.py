@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from py_runner.errors import UsageError
 from py_runner.formats.bundle import LIMIT_RANGES, check_limit
@@ -16,6 +18,7 @@ __all__ = [
     "TASK_LIMITS",
     "LayerLimits",
     "Limits",
+    "kept_limits",
     "layer_limits_for",
     "limits_for",
     "task_limits_for",
@@ -75,13 +78,14 @@ LIMITS: dict[str, Limits] = {
 }
 
 
-def limits_for(precision: str, **overrides: float | None) -> Limits:
-    """The limits of a precision (of fp32 where it is unknown), with those given replaced.
+def limits_for(precision: str, kept: Limits | None = None, /, **overrides: float | None) -> Limits:
+    """The limits of a precision (of fp32 where it is unknown), or those `kept` with a bundle, with
+    those given replaced.
 
     A `max_abs_diff` that is given is meant: noise does not raise it unless `noise_times` is given
     as well. Raises UsageError for a limit that there is not.
     """
-    limits = LIMITS.get(precision, LIMITS["fp32"])
+    limits = kept or LIMITS.get(precision, LIMITS["fp32"])
     names = [field.name for field in fields(Limits)]
     for name in overrides:
         if name not in names:
@@ -130,11 +134,22 @@ def task_limits_for(task: str, precision: str, **overrides: float) -> dict[str, 
         if name not in limits:
             has = ", ".join(limits) or "none"
             raise UsageError(f"task {task} has no limit '{name}': it has {has}")
-        least, most = (-100.0, 100.0) if name.endswith("_drop") else (0.0, 1.0)
-        if not least <= value <= most:  # NaN is not
-            raise UsageError(f"the limit {name} is a number, {least:g} to {most:g}, not {value}")
+        try:
+            check_limit(name, value)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
         limits[name] = value
     return limits
+
+
+def kept_limits(recipe: Mapping[str, Any], precision: str) -> tuple[Limits, dict[str, float]]:
+    """The limits, and those of its task, that a bundle was made with (its `recipe`), for runs of
+    that precision; of another one the usual limits and none, as of bundles that keep none."""
+    if recipe.get("name") != precision:
+        return limits_for(precision), {}
+    names = [field.name for field in fields(Limits)]
+    told = {name: value for name, value in recipe.get("limits", {}).items() if name in names}
+    return replace(limits_for(precision), **told), dict(recipe.get("task_limits", {}))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from lite_opt.serving.desk import Desk
 from lite_opt.serving.guard import Guard
 from lite_opt.serving.refusals import Refusal
 from lite_opt.serving.served import Served
-from lite_opt.serving.shadow import agreement
 from lite_opt.views.templates import filled
 
 if TYPE_CHECKING:
@@ -191,8 +190,7 @@ def _page() -> tuple[str, str]:
 
 
 def _agreement(served: Served, answers: Any) -> dict[str, Any]:
-    runs = {role: served.run_of(role, [answer]) for role, answer in answers.items()}
-    report = agreement(runs["server"], runs["edge"])
+    report = served.agreement(answers["server"], answers["edge"])
     largest = max(output.max_probability_diff for output in report.outputs)
     return {
         "passed": bool(report),

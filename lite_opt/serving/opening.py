@@ -142,7 +142,7 @@ def _served(
         )
         served.add_server(_engines(beside, bundle, "server", choices, metrics))
         if choices.share:
-            named = (served.name, served.pools["server"], choices.share, served.run_of, metrics)
+            named = (served.name, served.pools["server"], choices.share, served.agreement, metrics)
             served.shadow = Shadow(*named)
     return served
 

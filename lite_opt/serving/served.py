@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lite_opt.judge.compare import compare
+from lite_opt.judge.compare import Report, compare
+from lite_opt.judge.limits import kept_limits
 from lite_opt.serving.pool import Answer, Engines, joined
 from lite_opt.serving.refusals import Refusal
 from lite_opt.serving.shadow import Shadow
@@ -132,11 +133,20 @@ class Served:
         if self.edge.max_batch > 1:
             ways = {"": answers, f" in batches of {self.edge.max_batch}": self._in_batches(samples)}
         for how, given in ways.items():
-            report = compare(reference, self.run_of("edge", given, samples))
+            report = self._judged(reference, self.run_of("edge", given, samples))
             if not report:
                 wrong = "; ".join([*report.failures, *report.unjudged])
                 return f"does not answer its own samples as the server did{how}: {wrong}"
         return ""
+
+    def agreement(self, server: Answer, edge: Answer) -> Report:
+        """How far an edge's answer to a request is from the server's."""
+        return self._judged(self.run_of("server", [server]), self.run_of("edge", [edge]))
+
+    def _judged(self, reference: Run, edge: Run) -> Report:
+        """By the limits that the bundle was made with."""
+        limits, of_task = kept_limits(self.bundle.recipe, edge.precision)
+        return compare(reference, edge, limits=limits, task_limits=of_task)
 
     def _wait(self, feeds: _Feeds) -> Answer:
         try:
@@ -243,7 +253,7 @@ class Served:
         """What was found on the picture, as the address of a PNG; None where it has no place."""
         spec = self.bundle.image
         try:
-            check_drawable("", spec, name_of(run.task))
+            check_drawable("", spec, name_of(run.task), run.inputs or ())
             assert spec is not None
             (result,) = drawn(run, [picture], spec, run.inputs or ())
         except PaddleEdgeError:

@@ -10,21 +10,20 @@ from typing import Any
 
 import numpy.typing as npt
 
-from lite_opt.judge.compare import Report, compare
-from lite_opt.judge.limits import limits_for
+from lite_opt.judge.compare import Report
 from lite_opt.serving.logs import log
 from lite_opt.serving.metrics import Metrics
 from lite_opt.serving.pool import Answer, Engines
 from lite_opt.serving.refusals import Refusal
 from py_runner.errors import PaddleEdgeError
-from py_runner.formats.run import Run
 
-__all__ = ["Shadow", "agreement"]
+__all__ = ["Shadow"]
 
 
 _PATIENCE_S = 60.0  # nobody waits for these answers
 
-RunOf = Callable[[str, "list[Answer]"], Run]
+# How far an edge's answer, the second, is from the server's.
+Judge = Callable[[Answer, Answer], Report]
 
 
 class Shadow:
@@ -36,10 +35,10 @@ class Shadow:
     """
 
     def __init__(
-        self, name: str, engines: Engines, share: float, run_of: RunOf, metrics: Metrics
+        self, name: str, engines: Engines, share: float, judge: Judge, metrics: Metrics
     ) -> None:
         self._name, self._engines, self._share = name, engines, share
-        self._run_of, self._metrics = run_of, metrics
+        self._judge, self._metrics = judge, metrics
         self._owed = 0.0
         for result in ("compared", "skipped", "failed"):
             metrics.shadowed.labels(name, result)
@@ -60,8 +59,7 @@ class Shadow:
     def _compare(self, edge: Answer, done: Future[Answer]) -> None:
         """In a thread of the server's pool."""
         try:
-            server = self._run_of("server", [done.result()])
-            report = agreement(server, self._run_of("edge", [edge]))
+            report = self._judge(done.result(), edge)
         except (Refusal, PaddleEdgeError) as error:
             self._metrics.shadowed.labels(self._name, "failed").inc()
             log(logging.WARNING, "shadow failed", model=self._name, text=str(error))
@@ -81,8 +79,3 @@ class Shadow:
         if not report:
             why = [*report.failures, *report.unjudged]
             log(logging.WARNING, "shadow disagrees", model=name, failures=why)
-
-
-def agreement(server: Run, edge: Run) -> Report:
-    """How far an edge's answer is from the server's, by the limits of its precision."""
-    return compare(server, edge, limits=limits_for(edge.precision))

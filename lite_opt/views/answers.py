@@ -8,7 +8,7 @@ from typing import Any
 from lite_opt.views.latency import LATENCY_HEADER, latency_rows
 from lite_opt.views.table import Item, Remark, Row, table, warnings
 
-__all__ = ["side_by_side", "view"]
+__all__ = ["in_words", "side_by_side", "view"]
 
 _SHOWN = 10
 
@@ -24,7 +24,7 @@ def view(document: Mapping[str, Any]) -> Iterator[Item]:
     if answers:
         title = f"Answers (first {min(len(answers), _SHOWN)} of {len(answers)})"
         rows = [
-            (a["id"], "-" if a["label"] is None else str(a["label"]), _words(a))
+            (a["id"], "-" if a["label"] is None else str(a["label"]), in_words(a))
             for a in answers[:_SHOWN]
         ]
         what = next((header for key, header in _HEADERS.items() if key in answers[0]), "answer")
@@ -57,7 +57,7 @@ _HEADERS = {
 _FEW = 5  # things of a sample that are named; the others are counted
 
 
-def _words(answer: Mapping[str, Any]) -> str:
+def in_words(answer: Mapping[str, Any]) -> str:
     """What a sample's answer is, in a cell."""
     if "top" in answer:
         return _classes(answer["top"])

@@ -1,4 +1,4 @@
-"""One run judged against another: tables, the verdict in one line, and an HTML page."""
+"""One run judged against another: tables and the verdict in one line; votes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from lite_opt.views.latency import LATENCY_HEADER, latency_rows
 from lite_opt.views.table import Item, Row, percent, table, warnings
-from lite_opt.views.templates import filled
 
 if TYPE_CHECKING:
     from lite_opt.judge.compare import OutputDifference, Report
@@ -19,7 +18,6 @@ __all__ = [
     "RATES_HEADER",
     "about",
     "figures_of",
-    "html_page",
     "noise_of",
     "of_vote",
     "rate_row",
@@ -177,22 +175,3 @@ def of_vote(found: Vote) -> Iterator[Item]:
     yield from found.lacking
     outcome = "PASSED" if found else "FAILED"
     yield f"{outcome} on {found.samples} samples: {found.verdict}"
-
-
-def html_page(report: Report) -> str:
-    """A page of its own (no scripts, nothing loaded) with all that the report says."""
-    limits = [
-        f"{name} {value:g}" for name, value in vars(report.limits).items() if value is not None
-    ]
-    return filled(
-        "comparison.html",
-        report=report,
-        verdict=verdict(report),
-        tables=rows_of(report),
-        notes=[
-            *noise_of(report),
-            *figures_of(report),
-            *([f"What makes the difference: {report.culprit}"] if report.culprit else []),
-        ],
-        limits=", ".join(limits),
-    )

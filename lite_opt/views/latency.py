@@ -23,14 +23,19 @@ def latency_rows(runs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     return [
         (
             name,
-            *(f"{run['latency'][key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms", "mean_ms")),
-            f"{run['latency']['throughput_per_s']:.1f}",
+            *(_figure(run, key, 2) for key in ("p50_ms", "p90_ms", "p99_ms", "mean_ms")),
+            _figure(run, "throughput_per_s", 1),
             str(run["latency"]["count"]),
             str(run["threads"]),
             size(run["peak_memory_bytes"]),
         )
         for name, run in runs.items()
     ]
+
+
+def _figure(run: Mapping[str, Any], key: str, digits: int) -> str:
+    value = run["latency"].get(key)
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def view(found: Bench) -> Iterator[Item]:
@@ -43,8 +48,20 @@ def view(found: Bench) -> Iterator[Item]:
         )
         return
     yield from warnings(found.warnings)
-    rows = latency_rows({_cell(run, found.runs): run for run in found.runs})
+    rows = [
+        _with_intervals(row, run)
+        for run in found.runs
+        for row in latency_rows({_cell(run, found.runs): run})
+    ]
     yield table(f"Latency of {found.model}", LATENCY_HEADER, rows)
+
+
+def _with_intervals(row: Row, run: Mapping[str, Any]) -> Row:
+    """The row with the 95 % intervals of its percentiles."""
+    cells = list(row)
+    for place, (low, high) in enumerate(run.get("latency_interval", {}).values(), start=1):
+        cells[place] += f" ({low:.2f} to {high:.2f})"
+    return cells
 
 
 def _cell(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from lite_opt.views.table import Item, Remark, Row, percent, table, warnings
 from lite_opt.views.templates import filled
 from py_runner.formats.pages import Line, Page, Pages
 
-__all__ = ["answers", "html_page", "shares", "side_by_side", "verdict", "verdict_view"]
+__all__ = ["answers", "differing", "html_page", "shares", "side_by_side", "verdict", "verdict_view"]
 
 _SHOWN = 20
 
@@ -123,13 +123,13 @@ def _lines_of(left: Page, right: Page) -> dict[str, Any]:
         a, b = ("" if line is None else line.text for line in pair)
         scores = ["-" if line is None else f"{line.score:.3f}" for line in pair]
         line = next(line for line in pair if line is not None)
-        sides = [{"text": text, "score": score} for text, score in zip(_differing(a, b), scores)]
+        sides = [{"text": text, "score": score} for text, score in zip(differing(a, b), scores)]
         lines.append({"at": _corner(line.points), "sides": sides})
     equal = sum(a is not None and b is not None and a.text == b.text for a, b in pairs)
     return {"id": left.id, "equal": equal, "lines": lines}
 
 
-def _differing(left: str, right: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+def differing(left: str, right: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
     """Both texts in parts, and whether each is another than the other text has there."""
     parts: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
     for tag, i, j, k, n in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -10,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from py_runner.data.decode import open_image
-from py_runner.data.geometry import Placement
 from py_runner.data.image import ImageSpec
 from py_runner.data.roles import is_scale
 from py_runner.errors import DataError, UsageError
@@ -38,6 +38,8 @@ DIFFERENT = (220, 20, 20)
 BLACK = (0, 0, 0)
 # What is drawn in red: places of answers, or pixels of a mask.
 Marks = Union[frozenset[int], "npt.NDArray[np.bool_]"]
+# Points of an answer, x and y on the last axis, to the picture.
+_Where = Callable[[npt.ArrayLike], npt.NDArray[Any]]
 
 
 def source_of(data: str | Path, id_: str) -> Path:
@@ -53,12 +55,18 @@ def source_of(data: str | Path, id_: str) -> Path:
     return file
 
 
-def check_drawable(data: str | Path | None, spec: ImageSpec | None, name: str) -> None:
-    """Raise UsageError where there are no pictures, or nobody knows where answers lie on them."""
+def check_drawable(
+    data: str | Path | None, spec: ImageSpec | None, name: str, inputs: Iterable[str]
+) -> None:
+    """Raise UsageError where there are no pictures, or nobody knows where answers lie on them:
+    `inputs` are the names of the model's."""
     if data is None or spec is None:
         raise UsageError("drawing needs pictures: give --data, and --image where none is known")
-    if spec.crop is not None and name not in ("classification", "text-recognition"):
-        raise UsageError(f"what is found in a crop of a picture is not drawn on it (task {name})")
+    if spec.crop is not None and name == "detection" and any(map(is_scale, inputs)):
+        raise UsageError(
+            "a detector that is fed the scale says where boxes are on the whole picture, and "
+            "cannot know of a crop: they are not drawn"
+        )
 
 
 def annotated(
@@ -94,18 +102,19 @@ def drawn(
     task.
     """
     name = name_of(run.task)
-    on_picture = name == "detection" and any(map(is_scale, inputs))
     found = masks(run) if name == "segmentation" else [None] * len(run.samples)
     answers = decode(run, labels)
     for number, picture in enumerate(pictures):
-        place = spec.placed(picture.height, picture.width)
+        size = picture.height, picture.width
         mask, red = found[number], marked[number] if marked else frozenset()
         if mask is not None:
             parts = [mask] if isinstance(red, frozenset) else [mask, red]
-            yield _covered(picture, *(_on_picture(m, picture, place) for m in parts))
+            yield _covered(picture, *(_on_picture(m, size, spec) for m in parts))
             continue
-        grid = _grid(run, number) if name in _MAPS else (place.full_height, place.full_width)
-        where = None if on_picture else (place, grid)
+        where: _Where = np.asarray
+        if name != "detection" or not any(map(is_scale, inputs)):
+            grid = _grid(run, number) if name in _MAPS else None
+            where = partial(spec.on_picture, height=size[0], width=size[1], grid=grid)
         assert isinstance(red, frozenset)
         yield _drawn(picture, answers[number] if answers else {}, where, red)
 
@@ -116,19 +125,10 @@ def _grid(run: Run, number: int) -> tuple[int, int]:
     return value.shape[2], value.shape[3]
 
 
-def _at(point: Sequence[float], where: tuple[Placement, tuple[int, int]] | None) -> tuple[Any, ...]:
-    """A point of a map, or of the tensor, on the picture."""
-    if where is None:
-        return tuple(point)
-    place, (height, width) = where
-    x, y = point[0] * place.full_width / width, point[1] * place.full_height / height
-    return (x - place.left) / place.scale[1], (y - place.top) / place.scale[0]
-
-
 def _drawn(
     picture: Image.Image,
     answer: Mapping[str, Any],
-    where: tuple[Placement, tuple[int, int]] | None,
+    where: _Where,
     marked: frozenset[int],
 ) -> Image.Image:
     from PIL import ImageDraw
@@ -141,17 +141,17 @@ def _drawn(
     line = max(1, min(result.size) // 200)
     for number, box in enumerate(answer.get("boxes", ())):
         colour = ink(box["index"], number)
-        corners = _at(box["box"][:2], where), _at(box["box"][2:], where)
-        low, high = np.minimum(*corners), np.maximum(*corners)
+        corners = where(np.reshape(box["box"], (2, 2)))
+        low, high = corners.min(0), corners.max(0)
         draw.rectangle(
             [*low.tolist(), *high.tolist()], outline=colour, width=line * (1 + (number in marked))
         )
         _write(draw, low.tolist(), f"{_called(box)} {box['score']:.2f}", colour)
     for number, polygon in enumerate(answer.get("polygons", ())):
-        outline = [_at(point, where) for point in polygon["points"]]
+        outline = [tuple(point) for point in where(polygon["points"]).tolist()]
         draw.line([*outline, outline[0]], fill=ink(number, number), width=line)
     for number, point in enumerate(answer.get("points", ())):
-        x, y = _at((point["x"], point["y"]), where)
+        x, y = where((point["x"], point["y"])).tolist()
         colour, reach = ink(point["index"], number), 2 * line
         draw.ellipse([x - reach, y - reach, x + reach, y + reach], fill=colour)
     if "text" in answer:
@@ -177,16 +177,22 @@ def _covered(
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
-def _on_picture(mask: npt.NDArray[Any], picture: Image.Image, place: Placement) -> npt.NDArray[Any]:
-    """The mask's class at each pixel of the picture."""
-    sides = []
-    for side, offset, scale, full, have in (
-        (picture.height, place.top, place.scale[0], place.full_height, mask.shape[0]),
-        (picture.width, place.left, place.scale[1], place.full_width, mask.shape[1]),
+def _on_picture(mask: npt.NDArray[Any], size: tuple[int, int], spec: ImageSpec) -> npt.NDArray[Any]:
+    """The mask's class at each pixel of a picture of this height and width: 0 where a crop cut it
+    off."""
+    place = spec.on_tensor(*size)
+    full = place.full_height, place.full_width
+    sides, unseen = [], []
+    for side, offset, scale, whole, end, have in zip(
+        size, (place.top, place.left), place.scale, full, spec.crop or full, mask.shape
     ):
-        at = ((np.arange(side) + 0.5) * scale + offset) * have / full
-        sides.append(np.clip(at.astype(int), 0, have - 1))
-    return np.asarray(mask[np.ix_(*sides)])
+        at = (np.arange(side) + 0.5) * scale + offset
+        # What lies outside of one that was not cut off does so by rounding.
+        unseen.append(((at < 0) | (at >= end)) & (offset < 0))
+        sides.append((at * have / whole).astype(int).clip(0, have - 1))
+    placed = np.asarray(mask[np.ix_(*sides)])
+    placed[unseen[0][:, None] | unseen[1]] = 0
+    return placed
 
 
 def _captioned(picture: Image.Image, text: str, ink: tuple[int, int, int]) -> Image.Image:

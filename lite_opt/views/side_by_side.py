@@ -60,7 +60,7 @@ def _pictures(run: Run, data: str, marked: Sequence[Marks]) -> Iterator[tuple[st
             "again with --task, of pictures"
         )
     spec = ImageSpec.from_json(run.image)
-    check_drawable(data, spec, name_of(run.task))
+    check_drawable(data, spec, name_of(run.task), run.inputs)
     return annotated(run, data, spec, run.inputs, marked=marked)
 
 

@@ -381,12 +381,23 @@ class ImageSpec:
         return resize_cv2_nearest(pixels, height, width, scale=scale)
 
     def placed(self, height: int, width: int) -> Placement:
-        """Where an image of this size lands in the tensor."""
+        """Where an image of this size lands when it is resized: before any crop and canvas."""
         return placement(self.resize, self.size, *self._source(height, width))
+
+    def on_tensor(self, height: int, width: int) -> Placement:
+        """Where an image of this size lies on the whole tensor: `top` and `left` are below 0 where
+        a crop cuts them off."""
+        place = self.placed(height, width)
+        full = self.canvas or self.crop or (place.full_height, place.full_width)
+        top, left = place.top, place.left
+        if self.crop is not None:
+            top, left = -((place.height - full[0]) // 2), -((place.width - full[1]) // 2)
+        high, wide = map(self._to_stride, full)
+        return dataclasses.replace(place, full_height=high, full_width=wide, top=top, left=left)
 
     def on_picture(
         self,
-        points: npt.NDArray[Any],
+        points: npt.ArrayLike,
         height: int,
         width: int,
         grid: tuple[int, int] | None = None,
@@ -394,16 +405,11 @@ class ImageSpec:
         """Where points of the tensor, x and y on the last axis, lie on the picture of `height` x
         `width` that it was made from; `grid` is the height and width of the map in whose cells they
         are, by default the tensor's."""
-        place = self.placed(height, width)
-        full = self.canvas or self.crop or (place.full_height, place.full_width)
-        high, wide = (self._to_stride(side) for side in full)
-        top, left = place.top, place.left
-        if self.crop is not None:
-            top, left = -((place.height - high) // 2), -((place.width - wide) // 2)
-        cell = (1.0, 1.0) if grid is None else (wide / grid[1], high / grid[0])
-        return np.asarray(
-            (np.asarray(points, np.float64) * cell - (left, top)) / (place.scale[1], place.scale[0])
-        )
+        place = self.on_tensor(height, width)
+        full = place.full_height, place.full_width
+        cell = np.array(full) / (grid or full)
+        moved = np.asarray(points, np.float64) * cell[::-1] - (place.left, place.top)
+        return np.asarray(moved / place.scale[::-1])
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) that an image of this size has after the resize."""

@@ -42,8 +42,10 @@ def answer(
     ask: Callable[[list[Sample], Watch], Run],
     *,
     size: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Run:
-    """The Run of all samples; `ask` makes that of a batch, the first of which has `size` samples.
+    """The Run of all samples; `ask` makes that of a batch, the first of which has `size` samples,
+    and `clock` says how many seconds of whichever kind it took.
 
     The warnings of the first batch are told, since each has the same. Raises DataError for a sample
     that does not fit the model's inputs.
@@ -54,11 +56,11 @@ def answer(
     while batch := list(islice(samples, size)):
         for sample in batch:
             job.check_feeds(sample)
-        began = time.perf_counter()
+        began = clock()
         runs.append(ask(batch, watch if not runs else replace(watch, warn=_mute)))
         answered += len(batch)
         watch.step(f"engine {job.engine}", answered, total)
-        if time.perf_counter() - began < _BATCH_S:
+        if clock() - began < _BATCH_S:
             size = min(2 * size, _MOST_IN_BATCH)
         size = min(size, max(1, _MOST_BYTES // max(map(_bytes, batch))))
     return replace(

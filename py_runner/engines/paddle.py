@@ -74,11 +74,25 @@ def _configure(paddle: Any, config: dict[str, Any]) -> Any:
     return settings
 
 
+def _predictor(paddle: Any, settings: Any) -> Any:
+    try:
+        return paddle.inference.create_predictor(settings)
+    except RuntimeError as error:
+        # Measured with 3.3.1: it exports a branch on a parameter, and loses its blocks.
+        if "control_flow_op.cc" not in str(error):
+            raise
+        raise RuntimeError(
+            f"Paddle {paddle.__version__} cannot open a branch on a parameter (pd_op.if) that it "
+            "exported itself: export the model without it, of PaddleDetection after the layers' "
+            "convert_to_deploy()"
+        ) from None
+
+
 class _Session:
     def __init__(self, config: dict[str, Any]) -> None:
         paddle = _paddle()
         self.version = paddle.__version__
-        self._predictor = paddle.inference.create_predictor(_configure(paddle, config))
+        self._predictor = _predictor(paddle, _configure(paddle, config))
         self._inputs = [(n, self._predictor.get_input_handle(n)) for n in config["inputs"]]
         names = self._predictor.get_output_names()
         self._outputs = [(n, self._predictor.get_output_handle(n)) for n in names]

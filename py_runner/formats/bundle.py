@@ -53,7 +53,8 @@ def refuse_pipeline(folder: Path) -> None:
     )
 
 
-# Least and most of the limits that a recipe is kept with; None is none.
+# Least and most of the limits that a recipe is kept with; None is none. Those of a task are shares,
+# and points lost, by names that end in "_drop".
 LIMIT_RANGES: dict[str, tuple[float, float]] = {
     "cosine": (-1.0, 1.0),
     "max_abs_diff": (0.0, math.inf),
@@ -63,8 +64,9 @@ LIMIT_RANGES: dict[str, tuple[float, float]] = {
 
 
 def check_limit(name: str, value: Any) -> None:
-    """Raise ValueError for a limit of LIMIT_RANGES that is no finite number of its range."""
-    least, most = LIMIT_RANGES[name]
+    """Raise ValueError for a limit of a recipe or a task that is no finite number of its range."""
+    of_task = (-100.0, 100.0) if name.endswith("_drop") else (0.0, 1.0)
+    least, most = LIMIT_RANGES.get(name, of_task)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     # Not "value < least": NaN is less than nothing, and would let everything pass.
     if not (number and math.isfinite(value) and least <= value <= most):
@@ -289,12 +291,14 @@ def _check(bundle: Bundle) -> None:
     for file in (*files, *(f for sample in bundle.samples for f in sample.feeds.values())):
         if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
             raise ValueError(f"the file name '{file}' leads out of the bundle")
-    limits = bundle.recipe.get("limits", {})
-    if not isinstance(limits, dict):
-        raise ValueError("field 'recipe.limits' is not of its type")
-    for name, value in limits.items():
+    for kind in ("limits", "task_limits"):
+        if not isinstance(bundle.recipe.get(kind, {}), dict):
+            raise ValueError(f"field 'recipe.{kind}' is not of its type")
+    for name, value in bundle.recipe.get("limits", {}).items():
         if name in LIMIT_RANGES and value is not None:
             check_limit(name, value)
+    for name, value in bundle.recipe.get("task_limits", {}).items():
+        check_limit(name, value)
     if bundle.task is not None:
         try:
             check_task(bundle.task)

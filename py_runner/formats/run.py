@@ -107,7 +107,8 @@ class Run:
     """What one engine on one device answered to which samples, and how fast.
 
     `outputs` maps an output's name to one array a sample, in the order of `samples`;
-    `latency_ms[i][r]` is repeat `r` of sample `i`: copy in, inference, copy out.
+    `latency_ms[i][r]` is repeat `r` of sample `i`: copy in, inference, copy out; empty for every
+    sample where nobody measured.
     `wall_s` is the time of everything: starting the engine, reading the data, warm-up.
     `model` is {name, sha256}; `precision` is the recipe's name. `noise` is, by output, how far the
     answers move when the inputs do by one unit in the last place, on the scale of the limits that
@@ -329,7 +330,9 @@ def machine() -> str:
 
 def latency_statistics(latency_ms: Sequence[float]) -> dict[str, float]:
     """count, mean, p50, p90, p99, min, max (ms; percentiles interpolate linearly between ranks)
-    and throughput_per_s, the inferences a second that the mean allows."""
+    and throughput_per_s, the inferences a second that the mean allows. Of none, count alone."""
+    if not len(latency_ms):
+        return {"count": 0}
     values = np.asarray(latency_ms, np.float64)
     p50, p90, p99 = np.percentile(values, [50, 90, 99])
     mean = float(values.mean())
@@ -376,8 +379,11 @@ def _read_latency(path: Path, samples: Sequence[SampleInfo]) -> list[list[float]
     latency: dict[str, list[float]] = {s.id: [] for s in samples}
     ids = {**{s.id: s.id for s in samples}, **{_cell(s.id): s.id for s in samples}}
     with io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
+        rows = csv.DictReader(file)
+        if not rows.fieldnames:
+            raise ModelError(f"{path}: damaged: is empty")
+        for row in rows:
             latency[ids[row["sample"]]].append(float(row["ms"]))
-    if not all(latency.values()):
+    if any(latency.values()) and not all(latency.values()):
         raise ModelError(f"{path}: damaged: not every sample has a latency")
     return list(latency.values())

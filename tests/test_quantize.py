@@ -8,16 +8,19 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import make_model
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from make_int8 import samples_of
+from make_model import SIDE
 
 from lite_opt.cli.main import paddle_edge
 from lite_opt.conversion.convert import convert
 from lite_opt.conversion.losses import layer_losses
+from lite_opt.conversion.plan import Material, Plan
 from lite_opt.conversion.source import Source
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import LIMITS, limits_for
@@ -148,6 +151,30 @@ def test_int8_weights_are_rounded_for_data_where_there_is_some(
         assert (done.bundle.recipe["rounded_for"] > 0) == (name == "rounded")
     assert len(weights["plain"]) == len(weights["rounded"])
     assert weights["plain"] != weights["rounded"]
+
+
+@pytest.mark.parametrize(("given", "rounded_for"), [(20, 16), (19, 0), (150, 128)])
+def test_int8_weights_are_rounded_for_the_samples_that_do_not_check(
+    model: Path, tmp_path: Path, given: int, rounded_for: int
+) -> None:
+    data = np.random.default_rng(1).standard_normal((given, 3, SIDE, SIDE)).astype("float32")
+    np.save(tmp_path / "data.npy", data)
+    source = Source.of(load(model))
+    plan = plan_of(tmp_path, recipe=RECIPES["int8-weights"], samples=tmp_path / "data.npy")
+    found = Material.gather(plan, source, plan.recipe, None)
+    assert len(found.calibration) == rounded_for and not found.drawn
+    checking = {sample.id for sample in found.judged}
+    assert len(checking) == 4 and not checking & {sample.id for sample in found.calibration}
+    exact = plan_of(tmp_path, recipe=RECIPES["int16-weights"], samples=tmp_path / "data.npy")
+    assert Material.gather(exact, source, exact.recipe, None).calibration == []
+
+
+def plan_of(folder: Path, **settings: Any) -> Plan:
+    nothing: dict[str, Any] = dict.fromkeys(("calibration", "samples", "save_quantized"))
+    return Plan(
+        **{**nothing, **settings}, target=["arm"], out=folder / "out", check_samples=4, check=True,
+        force=False, reads=(),
+    )  # fmt: skip
 
 
 def test_settings_belong_to_int8_and_are_checked() -> None:

@@ -82,8 +82,8 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--samples",
     type=opt.Reads(),
-    help="Data to check with, in the same forms. Default: what calibration left, else random "
-    "tensors.",
+    help="Data to check with, in the same forms; where 16 or more are left, int8-weights rounds "
+    "weights for those. Default: what calibration left, else random tensors.",
 )
 @opt.TRUTH
 @click.option(

@@ -120,7 +120,8 @@ def convert(
         task: what the model does, `NAME[,KEY=VALUE...]`, see `task_spec`; by default what that
             file says.
         calibration: the data set that recipe int8 is calibrated with; recipe int8-weights, which
-            needs none, rounds weights for it.
+            needs none, rounds weights for it, by default for what `samples` has beyond those that
+            check, where these are 16 or more.
         samples: a data set to check with; by default what calibration left of its data set, or
             seeded random tensors.
         check_samples: how many of them the bundle keeps and the check uses; recipe int8 is judged

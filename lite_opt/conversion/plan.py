@@ -16,7 +16,7 @@ from lite_opt.lite.targets import LITE, TARGETS, cannot
 from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibration_warnings
 from lite_opt.recipes import QUANTIZED, Calibration, Recipe
-from py_runner.data.dataset import dataset
+from py_runner.data.dataset import Dataset, dataset
 from py_runner.data.labels import class_names
 from py_runner.data.mentions import with_mentioned
 from py_runner.data.random_samples import random_samples
@@ -26,11 +26,12 @@ from py_runner.inference import bundle_target
 from py_runner.tasks import name_of
 from py_runner.tensors import Sample
 
-__all__ = ["CHECK_SAMPLES", "Material", "Plan", "fix_shapes"]
+__all__ = ["CHECK_SAMPLES", "Material", "Plan", "fix_shapes", "rounds_for_data"]
 
 CHECK_SAMPLES = 4
 _JUDGED_SAMPLES = 100  # of calibrated recipes: accuracy shows in many, not in four
 _HELD_OUT_SAMPLES = 256
+_FEWEST_SAMPLES = 16  # to round weights for
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Plan:
                 "those in use, about 100 samples"
             )
         if recipe.calibration is None:
-            unused = None if recipe.quant_type == "QUANT_INT8" else self.calibration
+            unused = None if rounds_for_data(recipe) else self.calibration
             for option, value in (
                 ("calibration", unused),
                 ("save-quantized", self.save_quantized),
@@ -166,15 +167,10 @@ class Material:
         warnings = [*filter(None, [source.warning]), *data.warnings]
         judged: list[Sample] = []
         if plan.samples is not None:
-            judged = list(
-                dataset(
-                    plan.samples,
-                    inputs=source.inputs,
-                    image=source.image,
-                    labels=class_names(source.labels, source.task),
-                    limit=count,
-                )
-            )
+            given = _data_of(source, plan.samples)
+            judged = list(given.select(range(min(count, len(given)))))
+            if plan.calibration is None and rounds_for_data(recipe):
+                data = cls(calibration=_beyond(given, len(judged)))
         elif data.calibration:
             if not data.held_out and plan.check:
                 warnings.append("judged on the samples of the calibration: give more, or --samples")
@@ -183,7 +179,7 @@ class Material:
             judged = random_samples(
                 source.inputs, count=count, image=source.image, shapes=shapes, draws=source.draws
             )
-        drawn = plan.samples is None and not data.calibration
+        drawn = plan.samples is None and plan.calibration is None
         return cls(data.calibration, data.held_out, judged, tuple(warnings), drawn)
 
     @classmethod
@@ -193,12 +189,7 @@ class Material:
         settings = recipe.calibration or Calibration()
         if path is None:
             return cls()
-        data = dataset(
-            path,
-            inputs=source.inputs,
-            image=source.image,
-            labels=class_names(source.labels, source.task),
-        )
+        data = _data_of(source, path)
         order = np.random.default_rng(settings.seed).permutation(len(data)).tolist()
         count = min(settings.samples, len(data))
         if settings.max_drop is not None:
@@ -215,6 +206,26 @@ class Material:
                 f"{100 / len(held_out):.2g} points: max_drop {settings.max_drop:g} allows none"
             )
         return cls(used, held_out, [], tuple(warnings))
+
+
+def rounds_for_data(recipe: Recipe) -> bool:
+    """Whether a recipe needs no calibration, and rounds its weights better with some."""
+    return recipe.calibration is None and recipe.quant_type == "QUANT_INT8"
+
+
+def _data_of(source: Source, path: str | Path) -> Dataset:
+    labels = class_names(source.labels, source.task)
+    return dataset(path, inputs=source.inputs, image=source.image, labels=labels)
+
+
+def _beyond(data: Dataset, judged: int) -> list[Sample]:
+    """Samples to round weights for: none of the first, which judge; none where they are too few."""
+    settings = Calibration()
+    rest = len(data) - judged
+    if rest < _FEWEST_SAMPLES:
+        return []
+    order = np.random.default_rng(settings.seed).permutation(rest)[: settings.samples]
+    return list(data.select(sorted(judged + order)))
 
 
 def fix_shapes(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> None:

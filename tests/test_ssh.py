@@ -312,7 +312,12 @@ def test_nothing_is_left_running_there(
     line = ["run", bundle, "--device", device, "--repeat", 10**7, "-o", tmp_path / "out.run"]
     argv = [sys.executable, "-c", script, *map(str, line)]
     with (
-        subprocess.Popen(argv, stderr=subprocess.PIPE) as process,
+        subprocess.Popen(
+            argv,
+            stderr=subprocess.PIPE,
+            # What starts the tests in the background has them ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process,
         once_at_work(home, lambda: process.send_signal(sent)),
     ):
         _, error = process.communicate(timeout=60)

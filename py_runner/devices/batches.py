@@ -62,7 +62,7 @@ def answer(
         watch.step(f"engine {job.engine}", answered, total)
         if clock() - began < _BATCH_S:
             size = min(2 * size, _MOST_IN_BATCH)
-        size = min(size, max(1, _MOST_BYTES // max(map(_bytes, batch))))
+        size = min(size, max(1, _MOST_BYTES // max(1, *map(_bytes, batch))))
     return replace(
         Run.merge(runs),
         device=job.device,

@@ -15,7 +15,7 @@ import pytest
 from conftest import need
 from test_compare import LOGITS, made
 
-from py_runner.devices import BOARDS, board_words, boards, qemu
+from py_runner.devices import BOARDS, batches, board_words, boards
 from py_runner.devices.boards import Board, Cores
 from py_runner.devices.qemu import Emulated
 from py_runner.formats.run import Run
@@ -145,7 +145,7 @@ def test_batches_grow_however_busy_the_machine_is(monkeypatch: pytest.MonkeyPatc
         end = sum(sizes)
         return whole.select(range(end - len(batch), end))
 
-    monkeypatch.setattr(qemu, "_BATCH_S", 0.01)
+    monkeypatch.setattr(batches, "_BATCH_S", 0.01)
     monkeypatch.setattr(Emulated, "_argv", lambda *_: [])
     monkeypatch.setattr(Emulated, "_answer", answer)
     job: Any = SimpleNamespace(engine="native", device="qemu-aarch64", warmup=0)

@@ -62,7 +62,7 @@ def answer(
         if following is None:
             if batch:
                 size = min(2 * size, _MOST_IN_BATCH) if took_s < _BATCH_S else size
-                size = min(size, max(1, _MOST_BYTES // max(map(_bytes, batch))))
+                size = min(size, max(1, _MOST_BYTES // max(1, *map(_bytes, batch))))
             following = list(islice(samples, size))
             for sample in following:
                 job.check_feeds(sample)

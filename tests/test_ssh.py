@@ -27,6 +27,7 @@ from sshd import Server, running, serving
 from test_cli import Command, command  # noqa: F401
 from test_native import built
 
+from lite_opt import fleet
 from lite_opt.conversion.convert import convert
 from lite_opt.judge.layers import bundle_layers, first_difference
 from lite_opt.model.load import load
@@ -261,7 +262,7 @@ def test_a_connection_that_is_cut_is_resumed(
     with once_at_work(home, server.cut):
         far = answered(device, bundle, given, repeat=3000, watch=watch)
     assert len(said) == 1 and said[0].endswith("trying again")
-    assert told == [8, 24, 40]
+    assert told == [16, 40]
     assert same(far, run(x86_model(bundle), given, engine="native"))
     assert far.latency["count"] == 40 * 3000
     assert nothing_left(home)
@@ -471,6 +472,74 @@ def test_what_lite_run_refuses_is_said_of_the_file_here(
     file.write_bytes(data)
     with pytest.raises(RefusedError, match=f"{copy}/model.x86.nb: damaged: its checksum"):
         run(was_sound, samples(1), engine="native", device=device)
+
+
+def test_a_fleet(
+    device: str,
+    server: Server,
+    home: Path,
+    bundle: Path,
+    command: Command,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Eight devices, two with a lite_run that says another version, one with a damaged bundle: both
+    commands name the three. One more cannot run: the others are not stopped by it."""
+    shutil.rmtree(home / "bundles", ignore_errors=True)  # other tests damage theirs
+    answered(device, bundle, samples(1))
+    folders = [tmp_path / f"board{n}" for n in range(8)]
+    for folder in folders:
+        shutil.copytree(home, folder, symlinks=True)
+    for folder in folders[2:4]:
+        (runner,) = (folder / "runners").iterdir()
+        for file in (runner / "bin/lite_run", *runner.glob("lib*/**/liblite_run.so.0.1.0")):
+            file.write_bytes(file.read_bytes().replace(b"0.1.0", b"0.0.9"))
+    for file in (folders[5] / "bundles").glob("*/model.x86.nb"):
+        file.write_bytes(b"x" * file.stat().st_size)
+    urls = [url(server, folder) for folder in folders]
+    code, text, error = command("device", "check", *urls, "--json")
+    assert code == 0, error
+    found = json.loads(text)
+    assert [one["url"] for one in found["devices"]] == urls
+    assert sorted(found["unlike"]) == [urls[2], urls[3], urls[5]]
+    assert found["unlike"][urls[2]] == ["lite_run 0.0.9: most have 0.1.0"]
+    assert "damaged there" in found["unlike"][urls[5]][0]
+    code, text, error = command("device", "check", *urls)
+    table = text[text.index("Unlike the others") :]
+    assert [n for n, one in enumerate(urls) if one in table] == [2, 3, 5]
+
+    data, out = tmp_path / "data.npy", tmp_path / "fleet"
+    np.save(data, np.random.default_rng(1).standard_normal((4, 3, 16, 16)).astype("float32"))
+    (runner,) = (folders[7] / "runners").iterdir()
+    (runner / "bin/lite_run").chmod(0o600)
+    line = ["run", bundle, "--data", data]
+    each = [word for one in urls for word in ("--device", one)]
+    code, text, error = command(*line, "--json", "-o", out, *each)
+    document = json.loads(text)
+    assert code == 1 and not document["passed"], error
+    rows = document["devices"]
+    assert [bool(row["unlike"]) for row in rows] == [n in (2, 3, 5, 7) for n in range(8)]
+    assert [row["passed"] for row in rows] == [True] * 7 + [False]
+    assert "install it again by" in rows[7]["error"] and rows[7]["run"] is None
+    local = tmp_path / "local.run"
+    code, _, error = command(*line, "--engine", "native", "-o", local)
+    assert code == 0, error
+    assert all(same(Run.open(local), Run.open(row["run"])) for row in rows[:7])
+    assert len(list(out.iterdir())) == 7
+    code, _, error = command(*line, "-o", out, *each)
+    assert code == 2 and "exists already" in error
+    code, _, error = command(*line, "-o", tmp_path / "x", "--device", device, "--device", device)
+    assert code == 2 and "given twice" in error and not (tmp_path / "x").exists()
+
+
+def test_a_run_that_is_unlike_the_others_is_named(bundle: Path) -> None:
+    """By its answers: those of a device whose engine computes otherwise."""
+    sound = run(x86_model(bundle), samples(3), engine="native")
+    close = {k: [np.nextafter(v, np.float32(9)) for v in vs] for k, vs in sound.outputs.items()}
+    wrong = {k: [v[..., ::-1].copy() for v in vs] for k, vs in sound.outputs.items()}
+    runs = {"a": replace(sound, outputs=wrong), "b": sound, "c": sound}
+    found = fleet._answers({**runs, "d": replace(sound, outputs=close)})
+    assert [found[name][0] for name in "abcd"] == [False, True, True, True]
+    assert found["a"][1].startswith("differ: ") and found["d"][1].startswith("agree within ")
 
 
 def test_two_commands_at_once(device: str, home: Path, bundle: Path) -> None:

@@ -9,9 +9,9 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
 from lite_opt.views import devices
-from py_runner.devices.install import check, install
+from py_runner.devices.facts import Facts, unlike
+from py_runner.devices.install import check_each, install
 from py_runner.devices.known import known
-from py_runner.errors import EngineError
 
 __all__ = ["command"]
 
@@ -56,7 +56,8 @@ def _list(as_json: bool) -> None:
 def _check(urls: tuple[str, ...], as_json: bool) -> bool:
     """Say what each device is, which build of lite_run and which recipes fit it, and why.
 
-    Of several, those that cannot be reached are named, and the exit code is 1.
+    Of several, those that have another version of lite_run than most, or a damaged bundle, are
+    named. So are those that cannot be reached, and then the exit code is 1.
 
     \b
     Examples:
@@ -64,15 +65,17 @@ def _check(urls: tuple[str, ...], as_json: bool) -> bool:
       paddle-edge device check ssh://pi4 ssh://pi5 --json
     """
     found, failed = [], []
-    for url in urls:
-        try:
-            found.append(check(url))
-        except EngineError as error:
-            if len(urls) == 1:
-                raise
-            failed.append({"url": url, "error": str(error)})
-    document = {"devices": [one.to_json() for one in found], "failed": failed}
-    tell(document, devices.facts(found, [one["error"] for one in failed]), as_json=as_json)
+    for url, one in zip(urls, check_each(urls)):
+        if isinstance(one, Facts):
+            found.append(one)
+        elif len(urls) == 1:
+            raise one
+        else:
+            failed.append({"url": url, "error": str(one)})
+    differ = unlike(found)
+    document = {"devices": [one.to_json() for one in found], "failed": failed, "unlike": differ}
+    shown = devices.facts(found, [one["error"] for one in failed], differ)
+    tell(document, shown, as_json=as_json)
     return not failed
 
 

@@ -176,6 +176,11 @@ class Command(click.Command):
 
 def again(options: Sequence[str], without: Collection[str]) -> str:
     """The command line that is running, with these options added and those left out."""
+    return shlex.join(["paddle-edge", *again_words(without), *options])
+
+
+def again_words(without: Collection[str]) -> list[str]:
+    """The words of the command that is running, without those options."""
     ctx = click.get_current_context()
     flags = {
         name
@@ -191,7 +196,7 @@ def again(options: Sequence[str], without: Collection[str]) -> str:
             kept.append(word)
         elif not equals and name not in flags:
             next(words, None)
-    return shlex.join(["paddle-edge", ctx.command.name or "", *kept, *options])
+    return [ctx.command.name or "", *kept]
 
 
 _Shapes = Sequence[tuple[str, tuple[int, ...]]]
@@ -377,6 +382,13 @@ DEVICES = click.option(
     multiple=True,
     default=["cpu"],
     help=f"{_DEVICES} Several emulated boards, each with a --device, are compared.  [default: cpu]",
+)
+FLEET = click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=["cpu"],
+    help=f"{_DEVICES} Several, each with a --device, work side by side.  [default: cpu]",
 )
 
 

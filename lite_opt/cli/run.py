@@ -12,8 +12,10 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli import pages
 from lite_opt.cli.output import tell, watching
+from lite_opt.fleet import run_each
 from lite_opt.subject import Subject, opened
 from lite_opt.views import answers
+from lite_opt.views.devices import fleet
 from lite_opt.views.pictures import annotated, check_drawable
 from py_runner.errors import PaddleEdgeError, UsageError
 from py_runner.files.folder import check_free, whole_folder
@@ -36,7 +38,7 @@ __all__ = ["command"]
     "Default: the bundle's samples, or random tensors for a model.",
 )
 @opt.ENGINE
-@opt.DEVICE
+@opt.FLEET
 @opt.on_server()
 @click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")
 @click.option("--warmup", type=int, default=1, show_default=True, help="Unmeasured inferences.")
@@ -89,7 +91,7 @@ def command(
     out: str,
     data: str | None,
     engine: str | None,
-    device: str,
+    devices: tuple[str, ...],
     limit: int | None,
     skip_bad: bool,
     top: int,
@@ -104,8 +106,12 @@ def command(
     force: bool,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> bool:
     """Run a bundle or a pipeline on the edge engine, or a source model on the server engine.
+
+    Of several devices each makes a Run, in the folder of -o, called after it; where one fails the
+    others go on. A table names those that are unlike the others. Exits 1 where a device failed, or
+    answers otherwise than most.
 
     \b
     Examples:
@@ -117,7 +123,12 @@ def command(
         --server detection=det/ --server direction=cls/ --server recognition=rec/
       paddle-edge run ocr.bundle --data pages/ -o edge.run --against server.run
       paddle-edge run det.bundle --data photos/ -o edge.run --against server.run
+      paddle-edge run cat.bundle --device ssh://pi4 --device ssh://pi5 -o fleet
     """
+    if len(devices) > 1:
+        beside_one = {"--draw": draw, "--against": against, "--server": servers or None}
+        return _on_each(model, devices, out, beside_one, force=force, as_json=as_json)
+    (device,) = devices
     check_free(out, force=force)
     if draw:
         check_free(draw, force=force)
@@ -140,7 +151,7 @@ def command(
             skip_bad=skip_bad,
             **options,
         )
-        return
+        return True
     if servers:
         raise UsageError(f"{model}: --server is for pipelines")
     if against and data is None:
@@ -176,6 +187,31 @@ def command(
         "warnings": warnings,
     }
     tell(document, answers.view(document), as_json=as_json)
+    return True
+
+
+def _on_each(
+    model: str,
+    devices: Sequence[str],
+    out: str,
+    beside_one: Mapping[str, Any],
+    *,
+    force: bool,
+    as_json: bool,
+) -> bool:
+    """The command that is running, on each device; `beside_one` are options that only one takes."""
+    given = [name for name, value in beside_one.items() if value is not None]
+    if given or is_pipeline(model):
+        what = given[0] if given else f"{model}: a pipeline"
+        raise UsageError(f"{what} is for one --device, not {len(devices)}")
+    folder = Path(out)
+    if folder.exists() and not force:
+        raise UsageError(f"{out}: exists already; choose another name or pass --force")
+    words = opt.again_words(("--device", "-o", "--out", "--json"))
+    with watching(as_json) as watch:
+        document = run_each(words, devices, folder, watch)
+    tell(document, fleet(document), as_json=as_json)
+    return bool(document["passed"])
 
 
 def _decoded(done: Run, subject: Subject, top: int, warnings: list[str]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from lite_opt.views.table import Item, Remark, size, table
 if TYPE_CHECKING:
     from py_runner.devices.facts import Facts
 
-__all__ = ["facts", "installed", "listed"]
+__all__ = ["facts", "fleet", "installed", "listed"]
 
 
 def listed(found: Sequence[Mapping[str, str]]) -> Iterator[Item]:
@@ -21,9 +21,13 @@ def listed(found: Sequence[Mapping[str, str]]) -> Iterator[Item]:
     yield table("Devices", ("device", "named in"), [tuple(one.values()) for one in found], left=2)
 
 
-def facts(found: Sequence[Facts], failed: Iterable[str] = ()) -> Iterator[Item]:
-    """A row for each property, a column for each device; then what fits each, and what the others
-    failed by."""
+def facts(
+    found: Sequence[Facts],
+    failed: Iterable[str] = (),
+    unlike: Mapping[str, Sequence[str]] | None = None,
+) -> Iterator[Item]:
+    """A row for each property, a column for each device; then what fits each, what the others
+    failed by, and which are unlike the rest."""
     rows: dict[str, Callable[[Facts], str]] = {
         "machine": lambda one: one.machine,
         "board": lambda one: one.model,
@@ -51,6 +55,29 @@ def facts(found: Sequence[Facts], failed: Iterable[str] = ()) -> Iterator[Item]:
             yield Remark(f"{one.url}: {sentence}")
     for error in failed:
         yield Remark(error)
+    if unlike:
+        rows_ = [(url, "; ".join(words)) for url, words in unlike.items()]
+        yield table("Unlike the others", ("device", "what"), rows_, left=2)
+
+
+def fleet(document: Mapping[str, Any]) -> Iterator[Item]:
+    """A row for each device of a run on several, and the outcome in one line."""
+    rows = [
+        (
+            one["device"],
+            one["lite_run"] or "-",
+            str(one["samples"]),
+            "-" if one["p50_ms"] is None else f"{one['p50_ms']:.2f}",
+            one["answers"],
+            "; ".join(one["unlike"]),
+        )
+        for one in document["devices"]
+    ]
+    header = ("device", "lite_run", "samples", "p50 ms", "answers", "unlike the others")
+    yield table(f"Runs in {document['folder']}", header, rows, left=1)
+    named = [one["device"] for one in document["devices"] if one["unlike"] or not one["passed"]]
+    outcome = "PASSED" if document["passed"] else "FAILED"
+    yield f"{outcome}: " + (f"unlike the others: {', '.join(named)}" if named else "all alike")
 
 
 def installed(done: Sequence[Mapping[str, Any]]) -> Iterator[Item]:

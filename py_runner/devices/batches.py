@@ -30,7 +30,7 @@ SPOKE = re.compile(rf"^{_SAYS}".encode(), re.MULTILINE)  # in a log: it was star
 _WARNING = f"{_SAYS}warning: "
 # Batches begin small and grow until one takes this.
 _BATCH_S = 20
-_MOST_IN_BATCH = 64
+_MOST_IN_BATCH = 128
 _MOST_BYTES = 64 << 20  # of its samples, where a batch has several
 
 
@@ -39,30 +39,43 @@ def answer(
     samples: Iterator[Sample],
     total: int | None,
     watch: Watch,
-    ask: Callable[[list[Sample], Watch], Run],
+    ask: Callable[[list[Sample], Watch, Callable[[], list[Sample]]], Run],
     *,
     size: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Run:
     """The Run of all samples; `ask` makes that of a batch, the first of which has `size` samples,
-    and `clock` says how many seconds of whichever kind it took.
+    and `clock` says how many seconds of whichever kind it took. The third argument of `ask` is what
+    gives the batch after this one, empty where there is none, to who can prepare it meanwhile.
 
     The warnings of the first batch are told, since each has the same. Raises DataError for a sample
     that does not fit the model's inputs.
     """
     runs: list[Run] = []
     answered = 0
+    took_s = 0.0
+    batch: list[Sample] = []
+    following: list[Sample] | None = None
+
+    def follow() -> list[Sample]:
+        nonlocal size, following
+        if following is None:
+            if batch:
+                size = min(2 * size, _MOST_IN_BATCH) if took_s < _BATCH_S else size
+                size = min(size, max(1, _MOST_BYTES // max(1, *map(_bytes, batch))))
+            following = list(islice(samples, size))
+            for sample in following:
+                job.check_feeds(sample)
+        return following
+
     start = time.perf_counter()
-    while batch := list(islice(samples, size)):
-        for sample in batch:
-            job.check_feeds(sample)
+    while batch := follow():
+        following = None
         began = clock()
-        runs.append(ask(batch, watch if not runs else replace(watch, warn=_mute)))
+        runs.append(ask(batch, watch if not runs else replace(watch, warn=_mute), follow))
+        took_s = clock() - began
         answered += len(batch)
         watch.step(f"engine {job.engine}", answered, total)
-        if clock() - began < _BATCH_S:
-            size = min(2 * size, _MOST_IN_BATCH)
-        size = min(size, max(1, _MOST_BYTES // max(1, *map(_bytes, batch))))
     return replace(
         Run.merge(runs),
         device=job.device,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from py_runner.devices import sensors
 from py_runner.devices.ssh import Connection
 
-__all__ = ["Facts", "ask", "built_for"]
+__all__ = ["Facts", "ask", "built_for", "unlike"]
 
 # Sections "=== NAME", each with what a command says; what a system lacks stays empty.
 _ASK = (
@@ -31,6 +32,15 @@ say max_khz cat "$cpus"/cpu[0-9]*/cpufreq/cpuinfo_max_freq
 say memory cat /proc/meminfo
 say disk df -Pk .
 say sensors sensors
+# The checksum of a model is in its manifest.
+unsound() {
+  for model in bundles/*/*.nb; do
+    [ -f "$model" ] || continue
+    sum=$(sha256sum <"$model")
+    grep -qF -- "${sum%% *}" "${model%/*}/bundle.json" || printf '%s\n' "${model%/*}"
+  done
+}
+say damaged unsound
 current=; [ ! -r current ] || read -r current <current
 [ -z "$current" ] || say version "runners/$current/bin/lite_run" --version
 # Of an x86 it says nothing.
@@ -51,6 +61,7 @@ class Facts:
     32 under a kernel of 64. `parts` are the cores' part numbers, and `mhz` the highest frequency of
     each core, so that cores of two kinds show. `features` are "dot product" and "fp16". `lite_run`
     is the version that runs there, and `engine_features` what Paddle Lite makes of the features.
+    `damaged` are the bundles there whose model is not what its manifest says.
     """
 
     url: str
@@ -71,6 +82,7 @@ class Facts:
     sensors: dict[str, Any]
     lite_run: str
     engine_features: tuple[str, ...] | None
+    damaged: tuple[str, ...] = ()
 
     @property
     def build(self) -> str:
@@ -122,6 +134,25 @@ def ask(there: Connection) -> Facts:
     return _facts(there.address.url, found)
 
 
+def unlike(found: Sequence[Facts]) -> dict[str, list[str]]:
+    """By URLs, in sentences, what sets devices apart from the others: a version of lite_run that is
+    not the most frequent, and damaged bundles."""
+    said: dict[str, list[str]] = {}
+    counts = Counter(one.lite_run for one in found).most_common()
+    most = counts[0][0] if counts else ""
+    tied = len(counts) > 1 and counts[0][1] == counts[1][1]
+    for one in found:
+        if len(counts) > 1 and (tied or one.lite_run != most):
+            others = [version or "none" for version, _ in counts if version != one.lite_run]
+            have = f"others have {', '.join(others)}" if tied else f"most have {most or 'none'}"
+            words = f"lite_run {one.lite_run or 'not installed'}: {have}"
+            said.setdefault(one.url, []).append(words)
+        if one.damaged:
+            words = f"{len(one.damaged)} bundle(s) damaged there: a run copies its own again"
+            said.setdefault(one.url, []).append(words)
+    return said
+
+
 def _facts(url: str, found: Mapping[str, str]) -> Facts:
     sensed = sensors.parse(found.get("sensors", ""))
     cpuinfo = _fields(found.get("cpuinfo", ""))
@@ -152,6 +183,7 @@ def _facts(url: str, found: Mapping[str, str]) -> Facts:
         sensors=sensed,
         lite_run=found.get("version", "").removeprefix("lite_run "),
         engine_features=tuple(cpu["engine_features"]) if "engine_features" in cpu else None,
+        damaged=tuple(found.get("damaged", "").split()),
     )
 
 

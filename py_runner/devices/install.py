@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from py_runner.files.checksum import sha256
 from py_runner.files.regular import open_regular
 from py_runner.watch import QUIET, Watch
 
-__all__ = ["Installed", "check", "install"]
+__all__ = ["Installed", "check", "check_each", "install"]
 
 _VARIABLES = {
     "aarch64": "PADDLE_EDGE_LITE_RUN_AARCH64",
@@ -30,6 +31,7 @@ _VARIABLES = {
     "x86-64": LIBRARY_VARIABLE,
 }
 _COMMAND = "bin/lite_run"
+_AT_ONCE = 16
 # The checksums of the build that is used there now.
 _LIST = r"""
 current=; [ ! -r current ] || read -r current <current
@@ -78,6 +80,22 @@ def check(url: str) -> Facts:
     reached."""
     with Connection(Address.parse(url)) as there:
         return ask(there)
+
+
+def check_each(urls: Sequence[str]) -> list[Facts | EngineError]:
+    """`check` of each, side by side; its error where one cannot be reached. Raises UsageError for
+    what is no URL."""
+
+    def one(url: str) -> Facts | EngineError:
+        try:
+            return check(url)
+        except EngineError as error:
+            return error
+
+    for url in urls:
+        Address.parse(url)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(one, urls))
 
 
 def install(url: str, *, watch: Watch = QUIET) -> Installed:

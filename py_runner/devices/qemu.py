@@ -21,7 +21,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from py_runner.devices.batches import SPOKE, answer, kept, said_at_last, stage, tell_warnings
@@ -97,7 +96,11 @@ class Emulated:
         refuses or dies.
         """
         self._argv()
-        return answer(job, samples, total, watch, partial(self._answer, job), clock=_spent_s)
+
+        def ask(batch: list[Sample], watch: Watch, _: object) -> Run:
+            return self._answer(job, batch, watch)
+
+        return answer(job, samples, total, watch, ask, clock=_spent_s)
 
     def _answer(self, job: Job, batch: list[Sample], watch: Watch) -> Run:
         """The Run of one batch, with its arrays in memory."""

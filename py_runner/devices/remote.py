@@ -4,9 +4,10 @@ In our folder there: `runners/<checksum>` are builds, `current` says which one i
 `bundles/<checksum>` have the one model that was asked for; `jobs/<process>` are what works now.
 
 Each batch of samples is one command there: an archive of them goes in, one of the answers comes
-back. The command listens whether somebody still waits: if not, it ends `lite_run` and removes what
-it made. So nothing is left running there, whether the connection is lost, time is up or the user
-has had enough. A batch whose connection was lost is asked again, those before it are not.
+back. While one runs the next is sent, and waits there for its turn. The command listens whether
+somebody still waits: if not, it ends `lite_run` and removes what it made. So nothing is left
+running there, whether the connection is lost, time is up or the user has had enough. A batch whose
+connection was lost is asked again, those before it are not.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from secrets import token_hex
 from typing import BinaryIO, TypeVar
 
 from py_runner.devices import sensors
 from py_runner.devices.batches import SPOKE, answer, kept, said_at_last, stage, tell_warnings
-from py_runner.devices.ssh import Address, Connection, DroppedError, archive
+from py_runner.devices.ssh import Address, Begun, Connection, DroppedError, archive
 from py_runner.errors import EngineError, RefusedError
 from py_runner.files.checksum import sha256
 from py_runner.files.folder import temporary_folder
@@ -37,10 +38,11 @@ from py_runner.watch import Watch
 
 __all__ = ["Remote"]
 
-_FIRST_BATCH = 8  # a connection costs more than a process
+_FIRST_BATCH = 16  # a connection costs more than a process
 _TRIES = 5
 _WAIT_S = 1.0  # before the second try; twice that before the next
 _START_S = 60.0  # what opening a connection and copying a batch may take beside a time limit
+_ROOM = 4  # times a batch have to be free for one that is sent ahead
 _KILLED = 128 + 9
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _MANIFEST = "bundle.json"
@@ -59,26 +61,32 @@ head -c "$2" | tar -xof - -C "$new" || exit 74
 rm -rf "bundles/$1"
 mv -T "$new" "bundles/$1" 2>/dev/null || [ -e "bundles/$1/bundle.json" ]
 """
-# $1 checksum of the bundle, $2 bytes of the archive; then options of lite_run
+# $1 checksum of the bundle, $2 bytes of the archive, $3 who asks, $4 kilobytes that have to be
+# free; then options of lite_run
 _RUN = (
     sensors.READ
     + r"""
-bundle=../../bundles/$1 bytes=$2; shift 2
+bundle=../../bundles/$1 bytes=$2 asks=$3 room=$4; shift 4
 current=; [ ! -r current ] || read -r current <current
 [ -e "runners/$current/bin/lite_run" ] && [ -n "$current" ] || {
   echo 'lite_run is not there: install it by `paddle-edge device install`' >&2; exit 71; }
-mkdir -p jobs; job=$PWD/jobs/$$
-rm -rf "$job"; others=0
-for other in jobs/*; do
-  [ -d "$other" ] || continue
-  if kill -0 "${other##*/}" 2>/dev/null; then others=$((others + 1)); else rm -rf "$other"; fi
-done
-mkdir "$job" || exit 74
+mkdir -p jobs; job=$PWD/jobs/$$.$asks
+free=$(df -Pk . | sed -n '$s/.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*/\1/p')
+[ "${free:-$room}" -ge "$room" ] || { echo 'No space left for a batch ahead' >&2; exit 74; }
+rm -rf "$job"; mkdir "$job" || exit 74
 trap 'rm -rf "$job"' EXIT
 trap 'exit 143' HUP INT TERM
 cd "$job" || exit 74
 exec 3<&0
 head -c "$bytes" <&3 | tar -xof - || exit 74
+echo ready
+read -r _ <&3 || exit 143
+others=0
+for other in ../*; do
+  name=${other##*/}
+  if ! kill -0 "${name%%.*}" 2>/dev/null; then rm -rf "$other"
+  elif [ "${name#*.}" != "$asks" ]; then others=$((others + 1)); fi
+done
 echo "$others" >others
 sensors >before
 "../../runners/$current/bin/lite_run" "$bundle" --samples in --out out "$@" \
@@ -124,46 +132,96 @@ class Remote:
         """
         with Connection(self.address) as there:
             bundle = _tried(partial(_bundle, there, job, watch), watch)
+            with _Work(there, job, bundle) as work:
+                return answer(job, samples, total, watch, work.ask, size=_FIRST_BATCH)
 
-            def ask(batch: list[Sample], watch: Watch) -> Run:
-                return _tried(partial(self._answer, there, job, bundle, batch, watch), watch)
 
-            return answer(job, samples, total, watch, ask, size=_FIRST_BATCH)
+class _Work:
+    """A job there, whose next batch is on its way while one is run. Use as a context manager:
+    leaving ends what has begun there."""
 
-    def _answer(
-        self, there: Connection, job: Job, bundle: str, batch: list[Sample], watch: Watch
-    ) -> Run:
+    def __init__(self, there: Connection, job: Job, bundle: str) -> None:
+        self._there, self._job, self._bundle = there, job, bundle
+        self.address = there.address
+        self._asks = token_hex(8)  # by which the commands of one job know each other
+        self._ahead: Begun | None = None
+
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def ask(self, batch: list[Sample], watch: Watch, follow: Callable[[], list[Sample]]) -> Run:
+        """The Run of a batch, which has been sent already where `follow` gave it."""
+        sent, self._ahead = self._ahead, None
+        waiting = [sent] if sent else []
+
+        def once() -> Run:
+            if waiting:
+                with waiting.pop() as begun:
+                    if begun.arrived(self._limit_s(batch)):
+                        return self._answer(begun, batch, watch, follow)
+            # It is the first, or to be done again; or what was sent ahead went with the connection,
+            # or found too little room beside the one before it.
+            with self._begin(batch) as begun:
+                if begun.arrived(self._limit_s(batch)):
+                    return self._answer(begun, batch, watch, follow)
+                begun.finish()
+            raise DroppedError(f"{self.address.url}: ended before its time")
+
+        return _tried(once, watch)
+
+    def _limit_s(self, batch: list[Sample]) -> float | None:
+        limit = self._job.time_limit_s
+        return limit and limit * (len(batch) + 1) + _START_S
+
+    def _begin(self, batch: list[Sample], *, ahead: bool = False) -> Begun:
+        job = self._job
         options: list[object] = ["--threads", job.threads, "--warmup", job.warmup]
         options += ["--repeat", job.repeat]
         limit = job.time_limit_s
         options += ["--time-limit", limit] if limit is not None else []
         memory = job.memory_limit_gb
         options += ["--memory-limit", memory] if memory is not None else []
-        with temporary_folder() as folder, tempfile.TemporaryFile() as said:
+        with temporary_folder() as folder:
             stage(folder, batch)
-            files = {
-                f"in/{file.relative_to(folder).as_posix()}": file
-                for file in sorted(folder.rglob("*"))
-                if file.is_file()
-            }
-            data = archive(files)
-            there.call(
-                _RUN, bundle, len(data), *options, data=data, into=said, hold=True,
-                time_limit_s=limit and limit * (len(batch) + 1) + _START_S,
-            )  # fmt: skip
+            data = archive(
+                {
+                    f"in/{file.relative_to(folder).as_posix()}": file
+                    for file in sorted(folder.rglob("*"))
+                    if file.is_file()
+                }
+            )
+        room = _ROOM * len(data) // 1024 if ahead else 0
+        words = (self._bundle, len(data), self._asks, room, *options)
+        return self._there.begin(_RUN, *words, data=data)
+
+    def _answer(
+        self,
+        begun: Begun,
+        batch: list[Sample],
+        watch: Watch,
+        follow: Callable[[], list[Sample]],
+    ) -> Run:
+        begun.go()
+        if self._ahead is None and (following := follow()):
+            self._ahead = self._begin(following, ahead=True)
+        said = begun.finish(self._limit_s(batch))
+        with temporary_folder() as folder:
             answered = folder / "answer"
             self._unpack(said, answered)
-            self._check(answered, job, batch, watch)
+            self._check(answered, self._job, batch, watch)
             found = sensors.between(
                 *(sensors.parse(read_text(answered / name)) for name in ("before", "after"))
             )
             for word in found["throttled"]:
                 watch.warn(f"{self.address.url} was throttled: {word}")
-            return replace(kept(job, answered / "out", batch), sensors=found)
+            return replace(kept(self._job, answered / "out", batch), sensors=found)
 
     def _unpack(self, said: BinaryIO, folder: Path) -> None:
         """What came back, which is somebody else's: plain files under the names we know."""
-        said.seek(0)
         folder.mkdir()
         try:
             with tarfile.open(fileobj=said, mode="r:") as tar:

@@ -21,7 +21,10 @@ import re
 import shlex
 import shutil
 import tarfile
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +36,7 @@ from py_runner.files.folder import temporary_folder
 from py_runner.files.process import Child
 from py_runner.files.regular import read_bytes
 
-__all__ = ["CONFIG_VARIABLE", "SCHEME", "Address", "Connection", "DroppedError", "archive"]
+__all__ = ["CONFIG_VARIABLE", "SCHEME", "Address", "Begun", "Connection", "DroppedError", "archive"]
 
 SCHEME = "ssh://"
 CONFIG_VARIABLE = "PADDLE_EDGE_SSH_CONFIG"
@@ -73,6 +76,7 @@ cd -- "$1" || exit 70
 shift
 """
 _PIECE = 1 << 20
+_LOOK_EVERY_S = 0.01
 
 
 class DroppedError(EngineError):
@@ -134,63 +138,62 @@ class Connection:
         script: str,
         *words: object,
         data: bytes = b"",
-        into: BinaryIO | None = None,
-        hold: bool = False,
-        time_limit_s: float | None = None,
         sent: Callable[[int], object] = lambda _: None,
     ) -> bytes:
         """What a script says there, which runs in our folder with the words as $1, $2 ...
 
-        `data` is its standard input, which with `hold` stays open as long as somebody here waits:
-        at its end the script knows that nobody does. `into` takes what it says. `sent` is told how
-        many bytes have gone.
+        `data` is its standard input. `sent` is told how many bytes have gone.
 
-        Raises DroppedError where the connection fails, and EngineError where the script does, or
-        takes longer than the limit.
+        Raises DroppedError where the connection fails, and EngineError where the script does.
         """
-        command = shlex.join(["sh", "-c", _ENTER + script, "sh", self.address.folder])
-        return self._ssh(
-            "-T",
-            command=" ".join([command, *(shlex.quote(str(word)) for word in words)]),
-            data=data,
-            into=into,
-            hold=hold,
-            time_limit_s=time_limit_s,
-            sent=sent,
-        )
+        return self._ssh("-T", command=self._command(script, words), data=data, sent=sent)
+
+    def begin(self, script: str, *words: object, data: bytes) -> Begun:
+        """Have a script begin as `call` does, and send it its data meanwhile. Errors are those of
+        `Begun.finish`, but for an EngineError where there is no ssh."""
+        argv = self._argv("-T", command=self._command(script, words))
+        return Begun(argv, data, self.address.url, self._check)
+
+    def _command(self, script: str, words: Iterable[object]) -> str:
+        """Words for the shell there: all quoting is here."""
+        command = ["sh", "-c", _ENTER + script, "sh", self.address.folder, *map(str, words)]
+        return shlex.join(command)
+
+    def _argv(self, *flags: str, command: str = "") -> list[str]:
+        if shutil.which("ssh") is None:
+            raise EngineError("ssh is not installed: `apt install openssh-client`")
+        config = os.environ.get(CONFIG_VARIABLE)
+        argv = ["ssh", *(("-F", config) if config else ()), *_options(_OPTIONS), *self._shared]
+        argv += ["-p", self.address.port] if self.address.port else []
+        return [*argv, *flags, "--", self.address.host, *((command,) if command else ())]
 
     def _ssh(
         self,
         *flags: str,
         command: str = "",
         data: bytes = b"",
-        into: BinaryIO | None = None,
-        hold: bool = False,
         time_limit_s: float | None = None,
         sent: Callable[[int], object] = lambda _: None,
     ) -> bytes:
-        if shutil.which("ssh") is None:
-            raise EngineError("ssh is not installed: `apt install openssh-client`")
-        config = os.environ.get(CONFIG_VARIABLE)
-        argv = ["ssh", *(("-F", config) if config else ()), *_options(_OPTIONS), *self._shared]
-        argv += ["-p", self.address.port] if self.address.port else []
-        argv += [*flags, "--", self.address.host, *((command,) if command else ())]
-        with Child(argv, output=into or "lines") as child:
+        with Child(self._argv(*flags, command=command), output="lines") as child:
             for start in range(0, len(data), _PIECE):
                 piece = data[start : start + _PIECE]
                 child.tell(piece, close=False)
                 sent(start + len(piece))
-            if not hold:
-                child.tell()
-            said = b"" if into else b"".join(child.lines())
+            child.tell()
+            said = b"".join(child.lines())
             code = child.wait(time_limit_s)
-            words = child.log().decode("utf-8", "replace").split("\n")
-        if code is None:
-            raise EngineError(f"{self.address.url}: took longer than {time_limit_s:g} s")
-        if code != 0:
-            said_there = [word.strip() for word in words if word.strip()]
-            raise self._error(code, [word for word in said_there if _AFTERWORD not in word])
+            if code is None:
+                raise EngineError(f"{self.address.url}: took longer than {time_limit_s:g} s")
+            self._check(child, code)
         return said
+
+    def _check(self, child: Child, code: int) -> None:
+        """Raise what the end of a command means."""
+        if code != 0:
+            lines = child.log().decode("utf-8", "replace").split("\n")
+            said_there = [word.strip() for word in lines if word.strip()]
+            raise self._error(code, [word for word in said_there if _AFTERWORD not in word])
 
     def _error(self, code: int, words: list[str]) -> EngineError:
         last = words[-1] if words else f"ended with code {code}"
@@ -206,6 +209,80 @@ class Connection:
     def _leave(self) -> None:
         with suppress(EngineError):
             self._ssh("-O", "exit", time_limit_s=5)
+
+
+class Begun:
+    """A command that has begun there, and is being sent its data. Use as a context manager: leaving
+    ends it, which the script sees by the end of its standard input.
+
+    Once the script has all its data it says `READY` in a line, and reads a line: with that it may
+    go on. Only then: a shell's tools may read further than they were told to.
+    """
+
+    READY = b"ready\n"
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        data: bytes,
+        url: str,
+        check: Callable[[Child, int], None],
+    ) -> None:
+        self._url, self._check = url, check
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__
+        self._child = Child(argv, output=self._said)
+        self._feeder = threading.Thread(target=self._feed, args=(data,), daemon=True)
+        self._feeder.start()
+
+    def _feed(self, data: bytes) -> None:
+        view = memoryview(data)
+        for start in range(0, len(data), _PIECE):
+            self._child.tell(bytes(view[start : start + _PIECE]), close=False)
+
+    def arrived(self, time_limit_s: float | None = None) -> bool:
+        """Wait until all data is there; whether it is, and the command has not failed before."""
+        stop_at = None if time_limit_s is None else time.monotonic() + time_limit_s
+        while os.fstat(self._said.fileno()).st_size < len(self.READY):
+            if self._child.ended:
+                return False
+            if stop_at is not None and time.monotonic() > stop_at:
+                raise self._late(time_limit_s)
+            time.sleep(_LOOK_EVERY_S)
+        return True
+
+    def go(self) -> None:
+        """Let it go on, once its data has arrived."""
+        self._feeder.join()
+        self._child.tell(b"\n", close=False)
+
+    def finish(self, time_limit_s: float | None = None) -> BinaryIO:
+        """Wait for its end; return what it said after READY: a file, there until this is left.
+
+        Raises DroppedError where the connection fails, and EngineError where the script does, or
+        takes longer than the limit.
+        """
+        code = self._child.wait(time_limit_s)
+        if code is None:
+            raise self._late(time_limit_s)
+        self._check(self._child, code)
+        self._said.seek(len(self.READY))
+        return self._said
+
+    def _late(self, time_limit_s: float | None) -> EngineError:
+        return EngineError(f"{self._url}: took longer than {time_limit_s:g} s")
+
+    def __enter__(self) -> Begun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and release everything."""
+        self._child.kill()  # a thread that still writes gets a broken pipe
+        self._feeder.join()
+        self._child.close()
+        self._said.close()
 
 
 def archive(files: Mapping[str, Path | bytes], *, links: Iterable[tuple[str, str]] = ()) -> bytes:

@@ -153,6 +153,10 @@ class Child:
         self._log.seek(0 if most is None else max(0, size - most))
         return self._log.read()
 
+    def interrupt(self) -> None:
+        """Ask it to end, as Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()

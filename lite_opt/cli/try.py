@@ -14,7 +14,7 @@ from lite_opt.model.load import find_model
 from lite_opt.recipes import RECIPES
 from lite_opt.trial.trial import Trial, boards_of, recipes_of, try_recipes
 from lite_opt.views.report import runs as table_of
-from lite_opt.views.report.names import called
+from lite_opt.views.report.names import place as place_of
 from lite_opt.views.table import Item, Verbatim, table
 
 __all__ = ["command"]
@@ -153,7 +153,10 @@ def _view(done: Trial, place: Path) -> Iterator[Item]:
         abouts = [judged[0].report.reference, *(one.report.candidate for one in judged)]
         shown = table_of.overview(["server", *(name for name, _ in ran)], abouts, judged)
         header = ["recipe", *shown["header"][1:], "judged on"]
-        rows = {row[0]: [*row, called(about)] for row, about in zip(shown["rows"], abouts)}
+        rows = {
+            row[0]: [*row, f"{about['engine']}, {place_of(about)}"]
+            for row, about in zip(shown["rows"], abouts)
+        }
         nothing = ["-"] * (len(header) - 2)
         names = ["server", *(one.recipe for one in done.tried)]
         cells = [rows.get(name, [name, "failed", *nothing]) for name in names]

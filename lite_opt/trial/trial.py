@@ -22,6 +22,7 @@ from lite_opt.conversion.convert import convert
 from lite_opt.conversion.source import Source
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for, task_limits_for
+from lite_opt.lite.refusals import lacks_fp16
 from lite_opt.lite.targets import cannot
 from lite_opt.model.load import load
 from lite_opt.recipes import RECIPES, recipe
@@ -153,6 +154,7 @@ def try_recipes(
 
     Raises what `convert` and `run` raise, but for a recipe that cannot be made or fails.
     """
+    places = _places(device, boards)
     program = load(model, params=params)
     source = Source.of(program, image=image, labels=labels, task=task)
     limits_for("fp32", **(limits or {}))
@@ -175,7 +177,7 @@ def try_recipes(
                 truth=_checksum(truth),
             ),
             tuple(boards),
-            _places(device, boards),
+            places,
             watch,
         )  # fmt: skip
         work.split(chosen)
@@ -319,7 +321,8 @@ class _Work:
             return str(error)
         if done.bundle is not None:
             return ""
-        return done.refused or "; ".join(done.report.failures if done.report else ())
+        broken = () if done.report is None else done.report.failures
+        return done.refused or f"its self-check failed: {'; '.join(broken)}"
 
     def _run(self, name: str, bundle: Bundle) -> tuple[Run | None, str]:
         """What the engine that judges a recipe answers; or why none does."""
@@ -334,13 +337,16 @@ class _Work:
         return (None, str(step["why"])) if "why" in step else (Run.open(out), "")
 
     def _run_somewhere(self, name: str, bundle: Bundle, out: Path) -> str:
-        whys = []
+        whys: list[str] = []
         for path, engine, device in self._engines(name, bundle):
+            if engine == "paddle" and whys:
+                break  # what boards refused ships no better for right arithmetic
             given = {} if engine != "paddle" else {**self.beside, "params": None}
             try:
                 self._answered(path, out, engine, device, name, **given)
             except RefusedError as error:
-                whys.append(str(error))
+                # A board without fp16 says nothing of the model.
+                whys += [] if name == "fp16" and lacks_fp16(str(error)) else [str(error)]
             else:
                 return ""
         return "; ".join(whys) or f"nothing here can run it: {bundle.check['targets']['arm']}"
@@ -349,11 +355,9 @@ class _Work:
         """What to run, on which engine and device, until one can: the file for ARM where there is
         somewhere, else that for x86 or, where x86 cannot, the server by the recipe's arithmetic."""
         yield from ((bundle.path, "native", place) for place in self.places)
-        if self.places:
-            return
         if _simulates(name):
             yield self._simulated(name), "paddle", "cpu"
-        elif bundle.recipe["name"] == name and "x86" in bundle.targets:
+        elif not self.places and bundle.recipe["name"] == name and "x86" in bundle.targets:
             yield bundle.path, "lite", "cpu"
 
     def _answered(
@@ -379,7 +383,7 @@ class _Work:
             try:
                 found = count([bundle.path], [board], engine="native")
             except RefusedError as error:
-                step = self.ledger.keep(step_name, of, found=str(error))
+                step = self.ledger.keep(step_name, of, found=lacks_fp16(str(error)) or str(error))
             else:
                 ((number,),) = (by.values() for by in found.instructions.values())
                 step = self.ledger.keep(step_name, of, found=number)

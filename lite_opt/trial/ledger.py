@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from py_runner.errors import UsageError
+from py_runner.files import regular
 from py_runner.files.checksum import sha256
 from py_runner.files.faults import reason
 from py_runner.files.folder import whole_file
@@ -42,14 +42,15 @@ class Ledger:
         self._file = folder / _NAME
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file, and a folder is to be written there")
-        if folder.exists() and any(folder.iterdir()) and not self._file.exists():
+        shown = [p for p in folder.iterdir() if p.name[0] != "."] if folder.exists() else []
+        if shown and not self._file.exists():
             raise UsageError(f"{folder}: holds other things: choose another name")
         if not folder.exists() and not folder.absolute().parent.is_dir():
             raise UsageError(f"{folder}: there is no folder {folder.absolute().parent}")
         self._steps: dict[str, dict[str, Any]] = {}
         # A ledger that cannot be read says nothing: then all is done anew.
         with suppress(OSError, ValueError, KeyError, TypeError):
-            document = json.loads(self._file.read_bytes())
+            document = json.loads(regular.read_bytes(self._file))
             if document["format"] == _FORMAT:
                 self._steps = {str(name): dict(step) for name, step in document["steps"].items()}
 
@@ -87,17 +88,18 @@ class Ledger:
         killed one left half-written is gone. Raises UsageError where another works in it."""
         try:
             self.folder.mkdir(exist_ok=True)
-            place = os.open(self.folder, os.O_RDONLY)
+            lock = (self.folder / ".lock").open("wb")
         except OSError as error:
             raise UsageError(f"{self.folder}: cannot be written: {reason(error)}") from None
-        try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"{self.folder}: another process is at work in it") from None
             for partial in self.folder.glob(".*.partial-*"):
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.unlink(missing_ok=True)
+                if partial.is_dir():
+                    shutil.rmtree(partial, ignore_errors=True)
+                else:
+                    partial.unlink()
             self._write()
             yield
-        except BlockingIOError:
-            raise UsageError(f"{self.folder}: another process is at work in it") from None
-        finally:
-            os.close(place)

@@ -270,6 +270,7 @@ TEXT = {
     "name", "engine", "device", "precision", "recipe", "target", "algorithm", "effort", "version",
     "url", "urls", "host",
     "devices",
+    "recipes", "boards",
     "prefix",
     "float_layers",
     "lite",

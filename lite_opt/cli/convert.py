@@ -77,7 +77,8 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--save-quantized",
     type=opt.Writes(),
-    help="Write the quantized Paddle model to this folder: the server engine runs it.",
+    help="Write the quantized Paddle model, or the one that rounds as fp16 does, to this folder: "
+    "the server engine runs it.",
 )
 @click.option(
     "--samples",

@@ -43,6 +43,7 @@ COMMANDS = {
     "sdk": "Fetch the Paddle Lite SDKs for boards and phones.",
     "serve": "Answer requests over HTTP and gRPC.",
     "sensitivity": "Which layers lose most in int8.",
+    "try": "Every recipe on a model and data, and which to ship.",
 }
 
 

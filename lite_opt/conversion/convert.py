@@ -129,7 +129,8 @@ def convert(
         input_shape: fixes dimensions of inputs, by name; -1 leaves one dynamic.
         check_shape: shapes of the random tensors, by input, where dimensions are dynamic.
         check: run the result and compare it with the server before there is a bundle.
-        save_quantized: a folder to write the quantized Paddle model to, for the server engine.
+        save_quantized: a folder to write the quantized Paddle model to, for the server engine; of
+            recipe fp16 the model that rounds as its kernels do.
         without: passes that are left out, of `passes.repair.OPTIONAL`: to find the one at fault.
         lite: the release of Paddle Lite on the device, of `lite.kernels.RELEASES`: what needs a
             later one is refused.

@@ -90,10 +90,8 @@ class Plan:
             )
         if recipe.calibration is None:
             unused = None if rounds_for_data(recipe) else self.calibration
-            for option, value in (
-                ("calibration", unused),
-                ("save-quantized", self.save_quantized),
-            ):
+            unsaved = None if recipe.fp16 else self.save_quantized
+            for option, value in (("calibration", unused), ("save-quantized", unsaved)):
                 if value is not None:
                     raise UsageError(
                         f"recipe {recipe.name} is not calibrated: leave --{option} out"

@@ -27,7 +27,7 @@ from lite_opt.quant.mixed import Quantized
 from lite_opt.quant.ranges import searched
 from lite_opt.quant.reconstruct import reconstructed, round_weights_for
 from lite_opt.quant.rounding import round_weights
-from lite_opt.quant.simulate import dequantized
+from lite_opt.quant.simulate import dequantized, fake_fp16
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
 from py_runner.data.yml_steps import beside
 from py_runner.errors import ConvertError
@@ -78,10 +78,10 @@ def make_models(
         mixed, recipe, found = _quantize(program, recipe, data, source.metric(plan.truth), watch)
         assert recipe.calibration is not None
         quantized = mixed.with_float(set(recipe.calibration.float_layers))
-        if plan.save_quantized is not None:
-            with whole_folder(plan.save_quantized, force=plan.force) as folder:
-                _save_quantized(quantized, mixed.equalised, source, folder)
+        _save_quantized(quantized, mixed.equalised, source, plan)
         return Models(program, quantized, recipe, mixed), found
+    if recipe.fp16 and plan.save_quantized is not None:
+        _save_quantized(fake_fp16(program), (), source, plan)
     if recipe.quant_type != "QUANT_INT8":
         return Models(program, None, recipe), None
     if not data.calibration:
@@ -154,13 +154,17 @@ def _quantize(
 
 
 def _save_quantized(
-    program: Program, equalised: tuple[Equalised, ...], source: Source, folder: Path
+    program: Program, equalised: tuple[Equalised, ...], source: Source, plan: Plan
 ) -> None:
-    save(program, folder)
-    write_equalised(folder, equalised)
-    there = beside(source.files.model.parent)
-    if there is not None:
-        shutil.copyfile(there, folder / there.name)
+    """Write the model that rounds as the recipe does, where the plan says so."""
+    if plan.save_quantized is None:
+        return
+    with whole_folder(plan.save_quantized, force=plan.force) as folder:
+        save(program, folder)
+        write_equalised(folder, equalised)
+        there = beside(source.files.model.parent)
+        if there is not None:
+            shutil.copyfile(there, folder / there.name)
 
 
 def make_bundle(

@@ -70,6 +70,11 @@ class Dataset:
         return [item.id for item in self._items]
 
     @property
+    def labels(self) -> list[int | None]:
+        """Labels of all samples, in order, bad ones included."""
+        return [item.label for item in self._items]
+
+    @property
     def skipped(self) -> list[tuple[str, str]]:
         """(id, reason) of the bad images that iterations so far have skipped, in order."""
         return [(item.id, self._bad[item.id]) for item in self._items if item.id in self._bad]

@@ -38,6 +38,8 @@ class Judged:
         median latency, unless that is an emulator's."""
         about = self.report.candidate
         cost, unit = about["latency"].get("p50_ms"), f"ms on {place(about)}"
+        if about["engine"] == "paddle":  # no latency of what ships: not to be compared with one
+            unit = f"ms of the server's engine on {place(about)}"
         if board is not None and board in self.known.instructions:
             cost, unit = self.known.instructions[board] / 1e6, f"M instructions on {board}"
         elif emulated(about):
@@ -51,10 +53,11 @@ def recommendation(judged: Sequence[Judged]) -> tuple[int, str] | None:
 
 
 def offers(judged: Sequence[Judged]) -> list[Offer]:
-    """What each gives and costs, on the counted board that most of them ran on, else the first."""
+    """What each gives and costs, on the board that most of them were counted on: of several such
+    on the one that most of them ran on, else the first."""
     boards = [board for one in judged for board in one.known.instructions]
     ran = [one.report.candidate["device"] for one in judged]
-    board = max(boards, key=ran.count, default=None)
+    board = max(boards, key=lambda name: (boards.count(name), ran.count(name)), default=None)
     return [one.offer(board) for one in judged]
 
 

@@ -51,6 +51,7 @@ def html_page(
     folder: str = "",
     data: str | Path | None = None,
     command: str = "",
+    besides: Sequence[str] = (),
 ) -> str:
     """A page for one candidate or many: verdict and what it rests on, every figure beside its
     limit, samples that disagree, charts, the environment of each run.
@@ -59,6 +60,7 @@ def html_page(
         folder: where the reference was read from.
         data: the pictures that the runs were fed, to show those that disagree.
         command: the command line that made the page.
+        besides: sentences on what is not judged here.
     """
     abouts = [judged[0].report.reference, *(one.report.candidate for one in judged)]
     folders = [folder, *(one.folder for one in judged)]
@@ -73,7 +75,7 @@ def html_page(
         title=words.title(folders, judged),
         status=words.status(judged),
         headline=words.headline(judged, names[1:], chosen),
-        basis=words.basis(names[0], judged, names[1:]),
+        basis=[*words.basis(names[0], judged, names[1:]), *besides],
         chosen=None if chosen is None else chosen[0],
         why=None if chosen is None else chosen[1],
         reference=names[0],

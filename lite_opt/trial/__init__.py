@@ -1,0 +1,1 @@
+"""From a model and data to a decision: every recipe, run, counted and judged."""

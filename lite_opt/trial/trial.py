@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -371,6 +372,8 @@ class _Work:
                 model, subject.samples(self.data("judged")), engine=engine, device=device,
                 watch=self._of(precision),
             )  # fmt: skip
+        if not (out / "run.json").exists():  # what is there is no Run any more, and nobody else's
+            shutil.rmtree(out, ignore_errors=True)
         done.save(out, force=True)
 
     def _counted(self, name: str, bundle: Bundle, board: str) -> int | str:

@@ -200,12 +200,13 @@ class Engines:
             except Exception as error:  # whatever it is, there has to be an engine again
                 died_at_work = worker is not None
                 worker, text = None, str(error)
+                with self._changed:
+                    self._fault = "" if died_at_work else text
+                    self._changed.notify_all()
                 log(logging.ERROR, "engine ended", model=self.job.model.name, text=text)
                 self._died(text)
                 pause_s = 0.0 if died_at_work else min(max(2 * pause_s, 0.1), _LONGEST_PAUSE_S)
                 with self._changed:
-                    self._fault = "" if died_at_work else text
-                    self._changed.notify_all()
                     self._changed.wait_for(lambda: self._closing, pause_s)
 
     def _for_clients(self, text: str) -> str:

@@ -67,6 +67,12 @@ class Ledger:
                 return None
         return step
 
+    def clear(self, *names: str) -> None:
+        """Let nothing lie at these names, whole or damaged: what is made anew takes them."""
+        for name in names:
+            self._steps.pop(name, None)
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
     def keep(self, name: str, of: str, *, file: str = "", **told: Any) -> Mapping[str, Any]:
         """Write down that the step is done: its `file`, relative to the folder, which comes last of
         what it makes, or what else there is to tell."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -256,7 +255,7 @@ class _Work:
         """Write both parts of the data."""
         if self._done("data", self.of) is not None:
             return
-        with whole_folder(self.folder / "data", force=True) as folder:
+        with whole_folder(self.folder / "data") as folder:
             for name in ("calibration", "judged"):
                 places = getattr(chosen, name)
                 write_part(chosen.path, chosen.data, places, chosen.wanted, folder / name)
@@ -305,6 +304,7 @@ class _Work:
         step = self._done(out.name, of)
         if step is None:
             self._say(name, "converting")
+            self.ledger.clear(self._simulated(name).name)
             why = self._convert(name, out)
             told = {"why": why} if why else {"file": f"{out.name}/bundle.json"}
             step = self.ledger.keep(out.name, of, **told)
@@ -316,7 +316,7 @@ class _Work:
                 self.model, out, recipe=name, samples=self.data("judged"),
                 calibration=self.data("calibration") if _takes_calibration(name) else None,
                 save_quantized=self._simulated(name) if _simulates(name) else None,
-                force=True, look_on=False, watch=self._of(name), **self.beside, **self.judging,
+                look_on=False, watch=self._of(name), **self.beside, **self.judging,
             )  # fmt: skip
         except (ConvertError, RefusedError) as error:
             return str(error)
@@ -372,9 +372,7 @@ class _Work:
                 model, subject.samples(self.data("judged")), engine=engine, device=device,
                 watch=self._of(precision),
             )  # fmt: skip
-        if not (out / "run.json").exists():  # what is there is no Run any more, and nobody else's
-            shutil.rmtree(out, ignore_errors=True)
-        done.save(out, force=True)
+        done.save(out)
 
     def _counted(self, name: str, bundle: Bundle, board: str) -> int | str:
         """ARM instructions of an inference; or why there are none."""
@@ -414,6 +412,8 @@ class _Work:
         step = self.ledger.done(name, of)
         if step is not None:
             self.watch.say(f"{name}: taken as it is")
+        else:
+            self.ledger.clear(name)
         return step
 
     def _of(self, name: str) -> Watch:

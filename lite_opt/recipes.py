@@ -99,6 +99,11 @@ class Recipe:
         """Whether it rounds what flows between layers, and not weights alone."""
         return self.fp16 or self.name == "int8"
 
+    @property
+    def rounds_for_data(self) -> bool:
+        """Whether it needs no calibration, and rounds its weights better with some."""
+        return self.calibration is None and self.quant_type == "QUANT_INT8"
+
     def to_json(self) -> dict[str, Any]:
         """The recipe as a bundle records it: its parameters."""
         return asdict(self)

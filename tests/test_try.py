@@ -45,6 +45,11 @@ def results(folder: Path) -> dict[str, int]:
     return {file.parent.name: file.stat().st_mtime_ns for file in files}
 
 
+def changed(folder: Path, before: dict[str, int]) -> set[str]:
+    """Which results were left anew since then."""
+    return {name for name, when in results(folder).items() if before[name] != when}
+
+
 def test_five_recipes_and_a_recommendation_and_nothing_twice(
     command: Command,  # noqa: F811
     model: Path,
@@ -96,24 +101,22 @@ def test_five_recipes_and_a_recommendation_and_nothing_twice(
     assert again.targets["arm"].weights == first.targets["arm"].weights
     assert [s.sha256 for s in again.samples] == [s.sha256 for s in first.samples]
 
+    anew = {"data", "server.run", "fp32.bundle", "fp32.run", "int8.bundle", "int8.run"}
     # Of other data or another model nothing is taken; half a run is done anew by itself.
     (out / "fp32.run" / "run.json").unlink()
     one = (*line, "--recipes", "fp32,int8")
     assert command(*one)[0] == 0
-    changed = {name for name, when in results(out).items() if before[name] != when}
-    assert changed == {"fp32.run"}
+    assert changed(out, before) == {"fp32.run"}
     before = results(out)
     other = tmp_path / "photos"
     shutil.copytree(photos, other)
     make_model.pictures(other, 1, seed=9)
     assert command("try", model, "--data", other, *one[4:])[0] == 0
-    changed = {name for name, when in results(out).items() if before[name] != when}
-    assert changed == {"data", "server.run", "fp32.bundle", "fp32.run", "int8.bundle", "int8.run"}
+    assert changed(out, before) == anew
     before = results(out)
     changed_model = make_model.save(make_model.classifier(seed=1), tmp_path / "m" / "tiny")
     assert command("try", changed_model, "--data", other, *one[4:])[0] in (0, 1)
-    changed = {name for name, when in results(out).items() if before[name] != when}
-    assert changed == {"data", "server.run", "fp32.bundle", "fp32.run", "int8.bundle", "int8.run"}
+    assert changed(out, before) == anew
 
 
 def test_what_is_killed_goes_on_where_it_was(

@@ -35,11 +35,7 @@ __all__ = ["command"]
 @opt.LIMITS
 @opt.TRUTH
 @opt.TASK_LIMITS
-@click.option(
-    "--common",
-    is_flag=True,
-    help="Judge the samples that both have, also where the candidate lacks some.",
-)
+@opt.COMMON
 @click.option(
     "--html",
     type=opt.Writes(),

@@ -376,19 +376,25 @@ _DEVICES = (
     + "; or ssh://[user@]host[:port][/folder], see `paddle-edge device`."
 )
 DEVICE = click.option("--device", default="cpu", show_default=True, help=_DEVICES)
-DEVICES = click.option(
-    "--device",
-    "devices",
-    multiple=True,
-    default=["cpu"],
-    help=f"{_DEVICES} Several emulated boards, each with a --device, are compared.  [default: cpu]",
-)
-FLEET = click.option(
-    "--device",
-    "devices",
-    multiple=True,
-    default=["cpu"],
-    help=f"{_DEVICES} Several, each with a --device, work side by side.  [default: cpu]",
+
+
+def _several_devices(what: str) -> _Decorator:
+    """`what` several are for."""
+    return click.option(
+        "--device",
+        "devices",
+        multiple=True,
+        default=["cpu"],
+        help=f"{_DEVICES} {what}  [default: cpu]",
+    )
+
+
+DEVICES = _several_devices("Several emulated boards, each with a --device, are compared.")
+FLEET = _several_devices("Several, each with a --device, work side by side.")
+COMMON = click.option(
+    "--common",
+    is_flag=True,
+    help="Judge the samples that both have, also where the candidate lacks some.",
 )
 
 

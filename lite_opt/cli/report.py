@@ -49,11 +49,7 @@ __all__ = ["command"]
 @opt.LIMITS
 @opt.TRUTH
 @opt.TASK_LIMITS
-@click.option(
-    "--common",
-    is_flag=True,
-    help="Judge the samples that both have, also where a run lacks some.",
-)
+@opt.COMMON
 @opt.FORCE
 @opt.JSON
 @opt.DEBUG

@@ -26,7 +26,7 @@ from py_runner.inference import bundle_target
 from py_runner.tasks import name_of
 from py_runner.tensors import Sample
 
-__all__ = ["CHECK_SAMPLES", "Material", "Plan", "fix_shapes", "rounds_for_data"]
+__all__ = ["CHECK_SAMPLES", "Material", "Plan", "fix_shapes"]
 
 CHECK_SAMPLES = 4
 _JUDGED_SAMPLES = 100  # of calibrated recipes: accuracy shows in many, not in four
@@ -89,7 +89,7 @@ class Plan:
                 "those in use, about 100 samples"
             )
         if recipe.calibration is None:
-            unused = None if rounds_for_data(recipe) else self.calibration
+            unused = None if recipe.rounds_for_data else self.calibration
             unsaved = None if recipe.fp16 else self.save_quantized
             for option, value in (("calibration", unused), ("save-quantized", unsaved)):
                 if value is not None:
@@ -167,7 +167,7 @@ class Material:
         if plan.samples is not None:
             given = _data_of(source, plan.samples)
             judged = list(given.select(range(min(count, len(given)))))
-            if plan.calibration is None and rounds_for_data(recipe):
+            if plan.calibration is None and recipe.rounds_for_data:
                 data = cls(calibration=_beyond(given, len(judged)))
         elif data.calibration:
             if not data.held_out and plan.check:
@@ -204,11 +204,6 @@ class Material:
                 f"{100 / len(held_out):.2g} points: max_drop {settings.max_drop:g} allows none"
             )
         return cls(used, held_out, [], tuple(warnings))
-
-
-def rounds_for_data(recipe: Recipe) -> bool:
-    """Whether a recipe needs no calibration, and rounds its weights better with some."""
-    return recipe.calibration is None and recipe.quant_type == "QUANT_INT8"
 
 
 def _data_of(source: Source, path: str | Path) -> Dataset:

@@ -82,7 +82,7 @@ def make_models(
         return Models(program, quantized, recipe, mixed), found
     if recipe.fp16 and plan.save_quantized is not None:
         _save_quantized(fake_fp16(program), (), source, plan)
-    if recipe.quant_type != "QUANT_INT8":
+    if not recipe.rounds_for_data:
         return Models(program, None, recipe), None
     if not data.calibration:
         return Models(program, round_weights(program), recipe), None

@@ -209,9 +209,7 @@ class _Chosen:
     @classmethod
     def of(cls, path: Path, wanted: Wanted, seed: int, limit: int | None) -> _Chosen:
         """Drawn by the seed. Raises DataError where there is but one sample."""
-        data = dataset(
-            path, inputs=wanted.inputs, image=wanted.image, labels=wanted.labels
-        )  # fmt: skip
+        data = dataset(path, inputs=wanted.inputs, image=wanted.image, labels=wanted.labels)
         order = np.random.default_rng(seed).permutation(len(data)).tolist()[:limit]
         if len(order) < 2:
             raise DataError(f"{path}: one sample is not enough: some calibrate, others judge")
@@ -434,7 +432,7 @@ def _simulates(name: str) -> bool:
 
 
 def _takes_calibration(name: str) -> bool:
-    return name in ("int8", "int8-weights")
+    return RECIPES[name].calibration is not None or RECIPES[name].rounds_for_data
 
 
 def _places(device: str | None, boards: Sequence[str]) -> tuple[str, ...]:

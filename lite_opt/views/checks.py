@@ -12,7 +12,7 @@ from lite_opt.judge.compare import LEAST_RESPONSE, OutputDifference, Report
 from lite_opt.judge.rates import Rate
 from lite_opt.views.table import percent
 
-__all__ = ["Check", "checks"]
+__all__ = ["Check", "checks", "figures"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Check:
     why: str
     interval: str = ""
 
+    @property
+    def found(self) -> str:
+        """The value, with its interval where there is one."""
+        return self.value + (f" ({self.interval})" if self.interval else "")
+
 
 def checks(report: Report) -> Iterator[Check]:
     """The rates first, which are what people ask for, then each output's differences."""
@@ -36,13 +41,19 @@ def checks(report: Report) -> Iterator[Check]:
         yield from _output(output, report)
 
 
+def figures(rate: Rate) -> tuple[str, str, str]:
+    """A rate's value and the ends of its interval: shares in percent, losses in points."""
+    value, low, high = (
+        f"{v:.2f}" if rate.at_most else percent(v) for v in (rate.value, rate.low, rate.high)
+    )
+    return value, low, high
+
+
 def _rate(rate: Rate) -> Check:
-    if rate.at_most:
-        value, low, high = (f"{v:.2f}" for v in (rate.value, rate.low, rate.high))
-        limit = "" if rate.limit is None else f"at most {rate.limit:g}"
-    else:
-        value, low, high = (percent(v) for v in (rate.value, rate.low, rate.high))
-        limit = "" if rate.limit is None else f"at least {percent(rate.limit)}"
+    value, low, high = figures(rate)
+    limit = ""
+    if rate.limit is not None:
+        limit = f"at most {rate.limit:g}" if rate.at_most else f"at least {percent(rate.limit)}"
     return Check(
         rate.name,
         value,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lite_opt.views.checks import figures
 from lite_opt.views.latency import LATENCY_HEADER, latency_rows
 from lite_opt.views.table import Item, Row, percent, table, warnings
 
@@ -129,12 +130,10 @@ def _differences(output: OutputDifference) -> Row:
 
 def rate_row(rate: Rate) -> Row:
     """A rate in the columns of RATES_HEADER."""
-    if rate.at_most:
-        value, low, high = (f"{v:.2f}" for v in (rate.value, rate.low, rate.high))
-        limit = "-" if rate.limit is None else f"<= {rate.limit:g}"
-    else:
-        value, low, high = (percent(v) for v in (rate.value, rate.low, rate.high))
-        limit = "-" if rate.limit is None else f">= {percent(rate.limit)}"
+    value, low, high = figures(rate)
+    limit = "-"
+    if rate.limit is not None:
+        limit = f"<= {rate.limit:g}" if rate.at_most else f">= {percent(rate.limit)}"
     more = "-" if rate.limit is None else "none" if rate.decided else str(rate.more or "-")
     return rate.name, value, f"{low} to {high}", f"{rate.units} {rate.unit}", limit, more
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from lite_opt.judge.compare import Report
-from lite_opt.views.checks import Check, checks
+from lite_opt.views.checks import checks
 from lite_opt.views.comparison import verdict
 from lite_opt.views.text import one_line
 
@@ -33,9 +33,9 @@ def junit(report: Report, name: str) -> str:
     for check in cases:
         case = _case(suite, name, check.name)
         if check.passed is None:
-            ElementTree.SubElement(case, "skipped", message=one_line(f"no limit: {_found(check)}"))
+            ElementTree.SubElement(case, "skipped", message=one_line(f"no limit: {check.found}"))
         elif not check.passed:
-            message = one_line(f"{_found(check)}, limit {check.limit}")
+            message = one_line(f"{check.found}, limit {check.limit}")
             ElementTree.SubElement(case, "failure", message=message).text = one_line(check.why)
     case = _case(suite, name, "verdict")
     if not report:
@@ -45,10 +45,6 @@ def junit(report: Report, name: str) -> str:
     ElementTree.indent(suite)
     text = ElementTree.tostring(suite, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
-
-
-def _found(check: Check) -> str:
-    return check.value + (f" ({check.interval})" if check.interval else "")
 
 
 def _case(suite: ElementTree.Element, of: str, name: str) -> ElementTree.Element:

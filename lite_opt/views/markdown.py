@@ -37,8 +37,8 @@ def markdown(report: Report, folders: Sequence[str] = ()) -> str:
         "",
         *_reasons(report, seen),
         *_table(("figure", "value", "limit", ""), [
-            (check.name, check.value + (f" ({check.interval})" if check.interval else ""),
-             check.limit, {True: "pass", False: "**FAIL**", None: ""}[check.passed])
+            (check.name, check.found, check.limit,
+             {True: "pass", False: "**FAIL**", None: ""}[check.passed])
             for check in checks(report)
         ], plain=3),
         *_table(LATENCY_HEADER, latency_rows(dict(zip(names, abouts)))),

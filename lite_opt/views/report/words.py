@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lite_opt.judge.compare import Report
 from lite_opt.judge.rates import Rate
+from lite_opt.views.checks import figures
 from lite_opt.views.report.judged import Judged, agreement, points_lost
 from lite_opt.views.table import percent
 
@@ -92,6 +93,5 @@ def basis(reference: str, judged: Sequence[Judged], names: Sequence[str]) -> lis
 
 
 def _with_interval(rate: Rate) -> str:
-    low, high = (f"{v:.2f}" if rate.at_most else percent(v) for v in (rate.low, rate.high))
-    value = f"{rate.value:.2f}" if rate.at_most else percent(rate.value)
+    value, low, high = figures(rate)
     return f"{rate.name}: {value}, by 95 % between {low} and {high}."

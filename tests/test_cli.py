@@ -271,7 +271,7 @@ TEXT = {
     "name", "engine", "device", "precision", "recipe", "target", "algorithm", "effort", "version",
     "url", "urls", "host",
     "devices",
-    "recipes", "boards",
+    "recipes", "boards", "only",
     "prefix",
     "float_layers",
     "lite",

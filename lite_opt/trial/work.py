@@ -31,9 +31,13 @@ from py_runner.formats.run import Run
 from py_runner.inference import run
 from py_runner.watch import Watch
 
-__all__ = ["Work", "checksum_of", "simulates", "takes_calibration", "versions"]
+__all__ = ["ToDo", "Work", "checksum_of", "simulates", "takes_calibration", "versions"]
 
 _ENGINES = ("paddle-edge", "paddlepaddle", "paddlelite", "onnxruntime")  # whose versions count
+
+
+class ToDo(Exception):  # noqa: N818  nothing went wrong
+    """What is not made yet, where nothing is to be; `str()` is why it failed before, or ""."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Work:
         of: a checksum of what all steps are made of.
         place: the folder of the results inside the ledger's; "" for that one itself.
         retry: whether what failed is tried again.
+        dry: whether nothing is made: what would be raises ToDo.
     """
 
     model: Path
@@ -58,10 +63,15 @@ class Work:
     watch: Watch
     place: str = ""
     retry: bool = False
+    dry: bool = False
 
     def path(self, name: str) -> Path:
         """Where the result of that name lies."""
         return self.ledger.folder / self.place / name
+
+    def key(self, name: str) -> str:
+        """What the ledger calls the result of that name."""
+        return str(PurePosixPath(self.place, name))
 
     def once(
         self, name: str, of: str, make: Callable[[], str | Mapping[str, Any]], *, file: str = ""
@@ -71,11 +81,13 @@ class Work:
         `make` returns why it failed, "" where it did not, or what else is to be kept. `file` is the
         one in the folder `name` that comes last.
         """
-        key = str(PurePosixPath(self.place, name))
+        key = self.key(name)
         step = self.ledger.done(key, of)
         if step is not None and not (self.retry and "why" in step):
             self.watch.say(f"{key}: taken as it is")
             return step
+        if self.dry:
+            raise ToDo(str(step["why"]) if step else "")
         self.ledger.clear(key)
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
         made = make()
@@ -87,7 +99,7 @@ class Work:
         """What the source model answers to the data, on the server engine."""
 
         def make() -> str:
-            self.watch.say(f"{name}: running the source model")
+            self.say(name, "running the source model")
             self.answered(name, self.model, data, "paddle", "cpu", "fp32", limit=limit)
             return ""
 
@@ -108,7 +120,7 @@ class Work:
 
         def make() -> str:
             self.say(recipe, "converting")
-            self.ledger.clear(str(PurePosixPath(self.place, self.simulated(recipe).name)))
+            self.ledger.clear(self.key(self.simulated(recipe).name))
             try:
                 done = convert(
                     self.model, self.path(name), recipe=recipe, samples=samples, target=target,
@@ -142,9 +154,11 @@ class Work:
         precision: str,
         *,
         limit: int | None = None,
+        **options: Any,
     ) -> None:
         """Leave what an engine answers to the data as the Run of that name: with the bundle at
-        `path`, or on engine paddle with a source model that computes in this precision."""
+        `path`, or on engine paddle with a source model that computes in this precision; `options`
+        are those of `run`."""
         beside = {}
         if engine == "paddle":
             own = path == self.model
@@ -154,7 +168,8 @@ class Work:
             if engine == "paddle" and model.precision != "int8":
                 model = replace(model, precision=precision)  # by what it simulates
             samples = subject.samples(data, limit=limit)
-            done = run(model, samples, engine=engine, device=device, watch=self._of(precision))
+            watch = self._of(precision)
+            done = run(model, samples, engine=engine, device=device, watch=watch, **options)
         done.save(self.path(name))
 
     def judged(
@@ -186,15 +201,15 @@ class Work:
         return self.path(f"{recipe}.simulated")
 
     def say(self, recipe: str, text: str) -> None:
-        """Tell of a step, with its recipe before it."""
-        self.watch.say(f"{recipe}: {text}")
+        """Tell of a step, with what it is of before it."""
+        self.watch.say(f"{self.key(recipe)}: {text}")
 
     def _of(self, recipe: str) -> Watch:
-        """What a step tells, with its recipe before it."""
+        """What a step tells, with what it is of before it."""
         return replace(
             self.watch,
             say=lambda text: self.say(recipe, text),
-            warn=lambda text: self.watch.warn(f"{recipe}: {text}"),
+            warn=lambda text: self.watch.warn(f"{self.key(recipe)}: {text}"),
         )
 
 

@@ -272,6 +272,7 @@ TEXT = {
     "url", "urls", "host",
     "devices",
     "recipes", "boards", "only",
+    "model_name", "metrics", "plot", "uri", "experiment",
     "prefix",
     "float_layers",
     "lite",

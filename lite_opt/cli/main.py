@@ -35,6 +35,7 @@ COMMANDS = {
     "demo": "The whole path on real models and images.",
     "device": "Boards far away: what they are, and lite_run on them.",
     "export": "Make an inference model of a network and its trained weights.",
+    "history": "What comparisons came to, and one metric over time.",
     "inspect": "What a model, .nb file, bundle or run is.",
     "layers": "The first layer at which edge and server diverge.",
     "matrix": "Models, recipes, engines, devices and data, each with each.",

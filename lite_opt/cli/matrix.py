@@ -9,9 +9,11 @@ import click
 
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import say, tell, watching
+from lite_opt.cli.recording import end, record_all
 from lite_opt.trial.matrix import Matrix, Result, run_matrix
 from lite_opt.trial.plan import Plan
 from lite_opt.views import matrix as view_of
+from py_runner.errors import PaddleEdgeError
 
 __all__ = ["command"]
 
@@ -33,9 +35,12 @@ __all__ = ["command"]
     "several. What is done of the others is shown.",
 )
 @click.option("--dry-run", "dry", is_flag=True, help="Make nothing: show what would be done.")
+@opt.HISTORY
 @opt.JSON
 @opt.DEBUG
-def command(plan: str, out: str | None, only: tuple[str, ...], dry: bool, as_json: bool) -> bool:
+def command(
+    plan: str, out: str | None, only: tuple[str, ...], dry: bool, history: str | None, as_json: bool
+) -> bool:
     """Convert, run and judge every model of PLAN.yml by every recipe, on every engine and device,
     with all data.
 
@@ -63,10 +68,22 @@ def command(plan: str, out: str | None, only: tuple[str, ...], dry: bool, as_jso
     except (KeyboardInterrupt, SystemExit):
         say(f"what is done lies in {place}; this goes on from there: {opt.again([], [])}")
         raise
+    fault = None if dry else _record(history, read, done)
     page = None if done.page is None else str(done.page)
     document = _document(done, place, page)
     tell(document, view_of.view(document["cells"], page), as_json=as_json)
+    end(fault, as_json=as_json)
     return bool(done) or dry
+
+
+def _record(history: str | None, plan: Plan, done: Matrix) -> PaddleEdgeError | None:
+    """Add what was judged; of models in one folder after the other."""
+    for model in plan.models:
+        own = [one.judged for one in done.results if one.cell.model == model.name]
+        fault = record_all(history, [one for one in own if one is not None], model.path)
+        if fault is not None:
+            return fault
+    return None
 
 
 def _say(result: Result, number: int, total: int) -> None:

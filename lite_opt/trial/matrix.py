@@ -22,6 +22,7 @@ from typing import Any
 
 from lite_opt.conversion.source import Source
 from lite_opt.judge.evidence import emulated
+from lite_opt.lite.refusals import lacks_fp16
 from lite_opt.lite.targets import LITE, cannot
 from lite_opt.model.load import load
 from lite_opt.recipes import RECIPES
@@ -212,7 +213,10 @@ class _Crossing:
             except ToDo as what:
                 yield Result(cell, "to do" if cell in wanted else "left out", why=str(what))
             except PaddleEdgeError as error:
-                yield Result(cell, "failed", why=str(error))
+                # What a board lacks says nothing of the model.
+                lacking = lacks_fp16(str(error)) if cell.recipe == "fp16" else ""
+                told = " ".join(str(error).split())
+                yield Result(cell, "impossible" if lacking else "failed", why=lacking or told)
             except Exception as error:
                 told = " ".join(str(error).split())
                 why = f"internal error: {type(error).__name__}: {told}"

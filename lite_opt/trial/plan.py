@@ -283,7 +283,8 @@ class _Reader:
     def _count(self, node: Node, least: int) -> int:
         number = self._number(node, "this") if _kind(node) == "int" else -1
         if not least <= number < 1 << 31:
-            self._fail(node, f"this is a whole number, {least} or more, {self._not(node)}")
+            other = self._not(node) if number < 0 else f"not {_quoted(node.value)}"
+            self._fail(node, f"this is a whole number, {least} or more, {other}")
         return int(number)
 
     def _file(self, node: Node) -> Path:
@@ -294,7 +295,7 @@ class _Reader:
         except OSError:  # longer than a name can be
             there = False
         if not there:
-            self._fail(node, f"{_quoted(str(path))}: no such file or folder")
+            self._fail(node, f"{_quoted(name)}: no such file or folder (beside the plan)")
         return path
 
     def _not(self, node: Node) -> str:

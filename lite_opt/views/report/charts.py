@@ -254,7 +254,8 @@ def _colour(field: str, *, few: bool = True) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    name = one_line(name)
+    """The title of an axis, in which Vega takes a backslash for the beginning of a character."""
+    name = one_line(name).replace("\\", "/")
     return name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -17,8 +17,12 @@ import make_model
 import numpy as np
 import pytest
 from test_cli import Command, command, one_object  # noqa: F401  a fixture
+from test_report import ARM, flipped, run
 
+from lite_opt.judge.compare import compare
+from lite_opt.trial.matrix import Cell, Matrix, Result
 from lite_opt.trial.plan import Plan
+from lite_opt.views.report.judged import Judged
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
 
@@ -198,11 +202,30 @@ def test_a_cell_that_fails_is_its_own_and_is_tried_again(
     bad, _, good, _ = one_object(text)["cells"]
     assert code == 0 and bad["state"] == "done" and good["state"] == "kept"
 
-    # A verdict that is red: nothing failed, and the exit code says it all the same.
+    # A conversion that fails its own check is tried again, too.
     plan.write_text(plan.read_text() + "limits: {cosine: 1.0}\n")
-    code, text, error = command("matrix", plan, "-o", tmp_path / "out", "--only", "good,fp32")
-    assert code == 1 and "good photos fp32 lite cpu" in error and "cosine" in text
-    assert "left out" in text
+    for _ in range(2):
+        code, text, error = command("matrix", plan, "-o", tmp_path / "out", "--only", "good,fp32")
+        assert code == 1 and "good photos fp32 lite cpu: its self-check failed: " in text
+        assert "good/fp32: converting" in error and "left out" in text
+    code, text, _ = command("matrix", plan, "-o", tmp_path / "out", "--dry-run", "--json")
+    assert code == 0 and "self-check failed" in one_object(text)["cells"][2]["why"]
+
+
+def test_a_red_verdict_is_one_however_well_it_was_made() -> None:
+    cell = Cell("m", "d", "int8", "native", "qemu-aarch64:pi5")
+    broken = Judged(run(), compare(run(), run(flipped(range(9)), **ARM)))
+    held = Judged(run(), compare(run(), run(**ARM)))
+    assert Matrix((Result(cell, "kept", held), Result(cell, "impossible", why="no board")))
+    assert not Matrix((Result(cell, "kept", held), Result(cell, "kept", broken)))
+    assert not Matrix((Result(cell, "failed", why="it died"),))
+
+
+def test_devices_whose_names_are_alike_have_runs_of_their_own() -> None:
+    devices = ("cpu", "ssh://pi/a", "ssh://pi_a", "ssh://pi:a", "qemu-aarch64:pi4", "gpu:0")
+    runs = {Cell("m", "d", "fp32", "native", device).run for device in devices}
+    assert len(runs) == len(devices)
+    assert all(re.fullmatch(r"d/[\w.-]+\.run", one) for one in runs)
 
 
 def steps_of(errors: str) -> list[str]:

@@ -135,6 +135,8 @@ def _lines(file: PlacedFile, start: int, stop: int | None = None) -> Iterator[by
 
 def _parsed(line: bytes) -> SampleInfo:
     entry = json.loads(line)
+    if b"\\ud" in line or b"\\uD" in line:
+        json.dumps(entry, ensure_ascii=False).encode()  # an error for half a character
     if type(entry) is dict:
         get = entry.get
         id_, sha256, label, pixels = get("id"), get("sha256"), get("label", ""), get("pixels")
@@ -162,7 +164,9 @@ def write_samples(path: Path, samples: Sequence[SampleInfo]) -> None:
 
 def key_of(id_: str) -> int:
     """Eight bytes of a hash of a sample's id."""
-    return int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(id_.encode(errors="surrogatepass"), digest_size=8).digest(), "little"
+    )
 
 
 def keys_of(samples: Sequence[SampleInfo]) -> _Keys:

@@ -35,7 +35,7 @@ def grids(run: Run) -> list[tuple[int, int]]:
     return [(value.shape[2], value.shape[3]) for value in _heatmaps(run)]
 
 
-def _heatmaps(run: Run) -> list[_Array]:
+def _heatmaps(run: Run) -> Sequence[_Array]:
     if "HigherHRNet" in str((run.task or {}).get("arch", "")):
         raise NotOfTaskError(
             f"{run.model['name']}: HigherHRNet finds several persons by tags, which is not "

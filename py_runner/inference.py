@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Sized
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 
@@ -94,7 +95,9 @@ def run(
     return Run.merge(list(parts(job, samples, watch=watch)))
 
 
-def parts(job: Job, samples: Iterable[Sample], *, watch: Watch = QUIET) -> Iterator[Run]:
+def parts(
+    job: Job, samples: Iterable[Sample], *, watch: Watch = QUIET
+) -> Generator[Run, None, None]:
     """The Run of `run`, part by part as it is made, each of the samples after those of the one
     before: see `Device.parts`. A closed iterator ends the engine. Errors are those of `run`, those
     of the engine and of later samples when their turn comes."""
@@ -111,11 +114,14 @@ def parts(job: Job, samples: Iterable[Sample], *, watch: Watch = QUIET) -> Itera
     return made if job.model.task is None else _said(made, job.model)
 
 
-def _said(made: Iterator[Run], model: Model) -> Iterator[Run]:
+def _said(made: Generator[Run, None, None], model: Model) -> Generator[Run, None, None]:
     """The parts with what the model's outputs mean."""
     inputs = tuple(spec.name for spec in model.inputs)
-    for part in made:
-        yield replace(part, task=model.task, labels=model.labels, image=model.image, inputs=inputs)
+    with closing(made):
+        for part in made:
+            yield replace(
+                part, task=model.task, labels=model.labels, image=model.image, inputs=inputs
+            )
 
 
 def bundle_target(engine: str, device: str = "cpu") -> str:

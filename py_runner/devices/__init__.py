@@ -5,7 +5,7 @@ A device has one method that runs a job, part by part, and says which of a bundl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -45,7 +45,7 @@ class Device(Protocol):
 
     def parts(
         self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch
-    ) -> Iterator[Run]:
+    ) -> Generator[Run, None, None]:
         """Run a job on samples, of which there are `total`, None where that is not known.
 
         Each Run is of the next samples, in their order and in memory, which no more than one part

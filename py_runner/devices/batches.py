@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -45,7 +45,7 @@ def answer(
     *,
     size: int = 1,
     clock: Callable[[], float] = time.perf_counter,
-) -> Iterator[Run]:
+) -> Generator[Run, None, None]:
     """The Runs of all samples, part by part; `ask` makes that of a batch, the first of which has
     `size` samples, and `clock` says how many seconds of whichever kind it took. The third argument
     of `ask` is what gives the batch after this one, empty where there is none, to who can prepare

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain
@@ -45,7 +45,7 @@ class Here:
 
     def parts(
         self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch
-    ) -> Iterator[Run]:
+    ) -> Generator[Run, None, None]:
         """`inference.parts` on this machine, in a child that is killed in the end. Another takes
         its place where it fails at a sample and the job goes on without that."""
         part = _Part(job)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +91,7 @@ class Emulated:
 
     def parts(
         self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch
-    ) -> Iterator[Run]:
+    ) -> Generator[Run, None, None]:
         """`inference.parts` here: batch by batch, each in a process that warms up anew.
 
         Raises in one line EngineError where something is missing, and RefusedError where `lite_run`

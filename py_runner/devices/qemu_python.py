@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class EmulatedPython:
 
     def parts(
         self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch
-    ) -> Iterator[Run]:
+    ) -> Generator[Run, None, None]:
         """`inference.parts` here. Errors are those of `Here.parts`, and EngineError in one line
         where something is missing."""
         with temporary_folder() as folder:

@@ -16,7 +16,7 @@ import re
 import shutil
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -126,7 +126,7 @@ class Remote:
 
     def parts(
         self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch
-    ) -> Iterator[Run]:
+    ) -> Generator[Run, None, None]:
         """`inference.parts` there, batch by batch.
 
         Raises in one line EngineError where the device cannot be reached, or loses the connection

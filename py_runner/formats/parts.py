@@ -16,27 +16,27 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.checksum import sha256
 from py_runner.files.faults import reason
 from py_runner.files.folder import temporary_folder, whole_folder
-from py_runner.files.regular import read_bytes
+from py_runner.files.regular import open_regular, read_bytes, to_disk
 
 __all__ = ["BEGUN", "Begun", "Part", "UnderWay", "in_words", "is_under_way"]
 
 BEGUN = "begun.json"
 _FORMAT = 1
 _PARTS, _PART = "parts", "part.json"
+_BRIEF = 80  # characters of a value
 _ADVICE = "begin anew with --force"
 
 
@@ -81,7 +81,6 @@ class _Manifest:
     end: int
     samples: int
     sha256: str
-    note: Optional[str] = None  # noqa: UP045  evaluated when a manifest is read, by CPython 3.9 too
 
 
 def is_under_way(path: str | Path) -> bool:
@@ -95,8 +94,7 @@ def in_words(path: str | Path) -> str:
     begun = _read_begun(path)
     done = 0
     for folder in _folders(path):
-        with ExitStack() as ignoring:
-            ignoring.push(lambda kind, *_: kind is not None and issubclass(kind, _Damage))
+        with suppress(_DamageError):
             done += _read(folder).samples
     return (
         f"{path}: is a run under way, not complete: {done} of {begun.samples} samples are "
@@ -117,11 +115,11 @@ class UnderWay:
         self.begun = _read_begun(path)
         self.parts: list[Part] = []
         self.damaged: list[str] = []
-        self._lock = os.open(path / BEGUN, os.O_RDONLY | os.O_CLOEXEC)
+        self._lock = open_regular(path / BEGUN)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._lock)
+            self._lock.close()
             raise UsageError(f"{path}: another process is at work on it") from None
         self._look()
 
@@ -140,8 +138,8 @@ class UnderWay:
             manifest.write(folder / BEGUN, asdict(begun))
             (folder / _PARTS).mkdir()
             _write_part(folder / _PARTS, write, places)
-            _to_disk(folder / BEGUN, folder / _PARTS, folder)
-        _to_disk(path.absolute().parent)
+            to_disk(folder / BEGUN, folder / _PARTS, folder)
+        to_disk(path.absolute().parent)
         return cls(path)
 
     def add(self, write: Callable[[Path], object], places: tuple[int, int, int]) -> None:
@@ -175,11 +173,11 @@ class UnderWay:
             try:
                 about = _read(folder)
                 if about.first < place or about.end > self.begun.samples:
-                    raise _Damage("overlaps with another")
+                    raise _DamageError("overlaps with another")
                 if _checksum(folder, about) != about.sha256:
-                    raise _Damage("is damaged")
-            except (_Damage, OSError) as error:
-                words = error if isinstance(error, _Damage) else reason(error)
+                    raise _DamageError("is damaged")
+            except (_DamageError, OSError) as error:
+                words = error if isinstance(error, _DamageError) else reason(error)
                 self.damaged.append(f"part {folder.name} {words}: its samples are run again")
                 shutil.rmtree(folder)
                 continue
@@ -192,10 +190,10 @@ class UnderWay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._lock)
+        self._lock.close()
 
 
-class _Damage(Exception):
+class _DamageError(Exception):
     """Why a part is none, after its name."""
 
 
@@ -221,9 +219,9 @@ def _read(folder: Path) -> _Manifest:
     try:
         about = manifest.from_json(_Manifest, json.loads(read_bytes(folder / _PART)))
     except (OSError, TypeError, ValueError):
-        raise _Damage("is damaged") from None
+        raise _DamageError("is damaged") from None
     if about.format != _FORMAT or folder.name != _name(about.first) or about.end <= about.first:
-        raise _Damage("is damaged")
+        raise _DamageError("is damaged")
     return about
 
 
@@ -231,9 +229,7 @@ def _name(first: int) -> str:
     return f"{first:08d}"
 
 
-def _write_part(
-    parts: Path, write: Callable[[Path], object], places: tuple[int, int, int]
-) -> Path:
+def _write_part(parts: Path, write: Callable[[Path], object], places: tuple[int, int, int]) -> Path:
     first, end, samples = places
     place = parts / _name(first)
     with temporary_folder(f".{place.name}.partial-", parts) as folder:
@@ -242,9 +238,9 @@ def _write_part(
         about = _Manifest(_FORMAT, first, end, samples, "")
         checksum = _checksum(folder, about)
         manifest.write(folder / _PART, {**asdict(about), "sha256": checksum})
-        _to_disk(*sorted(folder.rglob("*"), reverse=True), folder)
+        to_disk(*folder.rglob("*"), folder)
         folder.rename(place)
-    _to_disk(parts)
+    to_disk(parts)
     return place
 
 
@@ -257,16 +253,6 @@ def _checksum(folder: Path, about: _Manifest) -> str:
     return digest.hexdigest()
 
 
-def _to_disk(*paths: Path) -> None:
-    """Wait until files, and the names in folders, are on the disk."""
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def _brief(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."

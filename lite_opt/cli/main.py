@@ -37,6 +37,7 @@ COMMANDS = {
     "export": "Make an inference model of a network and its trained weights.",
     "inspect": "What a model, .nb file, bundle or run is.",
     "layers": "The first layer at which edge and server diverge.",
+    "merge": "Make one run of those of the parts of a data set.",
     "pipeline": "Make one bundle of several: detect text, turn it, read it.",
     "report": "Judge many runs by one, and say which to ship.",
     "run": "What an engine answers to samples, and how fast.",

@@ -276,7 +276,7 @@ def _on_each(
 def _decoded(done: Run, subject: Subject, top: int, warnings: list[str]) -> list[dict[str, Any]]:
     """The answers by their task; where they are not of it, a warning: the run is there already."""
     try:
-        return decode(done, subject.labels, top=top)
+        return list(decode(done, subject.labels, top=top))
     except PaddleEdgeError as error:
         warnings.append(f"the answers are not decoded: {error}")
         return []

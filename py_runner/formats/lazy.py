@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, Union
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Joined", "Lazy", "Made", "Places", "View", "chosen", "joined", "span_of"]
+__all__ = ["Joined", "Lazy", "Made", "Places", "View", "Zipped", "chosen", "joined", "span_of"]
 
 _T = TypeVar("_T")
 _S = TypeVar("_S")
@@ -117,6 +117,22 @@ class Made(Lazy[_S], Generic[_T, _S]):
 
     def span(self, start: int, stop: int) -> Iterator[_S]:
         return map(self._make, span_of(self._base, start, stop))
+
+
+class Zipped(Lazy[Any]):
+    """The items of several sequences of the same length, in tuples."""
+
+    def __init__(self, *several: Sequence[Any]) -> None:
+        self._several = several
+
+    def __len__(self) -> int:
+        return len(self._several[0])
+
+    def item(self, place: int) -> tuple[Any, ...]:
+        return tuple(values[place] for values in self._several)
+
+    def span(self, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        return zip(*(span_of(values, start, stop) for values in self._several))
 
 
 def span_of(values: Sequence[_T], start: int, stop: int) -> Iterator[_T]:

@@ -293,16 +293,16 @@ class Run:
         )
 
     @classmethod
-    def merge(cls, runs: Sequence[Run]) -> Run:
+    def merge(cls, runs: Sequence[Run], *, names: Sequence[str] = ()) -> Run:
         """One run of the samples of all: how several devices share a data set.
 
         Raises UsageError unless all ran the same model, fed alike, in the same precision and for
         the same task, to the same outputs on disjoint samples; and, of shards, unless they are
-        of one division and all are there, or all are the same one.
+        of one division and all are there, or all are the same one. It calls them by `names`.
         Where devices differ, the fields list them; latencies stay those of each sample.
         What was opened stays on disk, and is read when this run is saved.
         """
-        fields = merged(runs)
+        fields = merged(runs, names or [f"run {number}" for number, _ in enumerate(runs, 1)])
         return replace(runs[0], **fields)
 
 

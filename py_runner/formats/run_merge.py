@@ -19,14 +19,22 @@ __all__ = ["merged"]
 _SHOWN = 5  # numbers of shards that are named
 
 
-def merged(runs: Sequence[Run]) -> dict[str, Any]:
-    """The fields of the run of all. Raises UsageError where they do not belong together."""
+def merged(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
+    """The fields of the run of all, shards in their order. Raises UsageError, which names the runs,
+    where they do not belong together."""
     if not runs:
         raise UsageError("no runs to merge")
+    whole = _shard([run.shard for run in runs])
+    if whole != runs[0].shard:
+        order = sorted(range(len(runs)), key=lambda n: (runs[n].shard or {})["index"])
+        runs, names = [runs[n] for n in order], [names[n] for n in order]
     first = runs[0]
-    for other in runs[1:]:
-        _check_alike(first, other)
-    _check_disjoint(runs)
+    for name, other in zip(names[1:], runs[1:]):
+        try:
+            _check_alike(first, other)
+        except UsageError as error:
+            raise UsageError(f"{names[0]} and {name}: {error}") from None
+    _check_disjoint(runs, names)
     fed = [r.fed for r in runs if r.fed is not None]
     return {
         "engine": _listed(r.engine for r in runs),
@@ -48,7 +56,7 @@ def merged(runs: Sequence[Run]) -> dict[str, Any]:
         "cpu": first.cpu if all(r.cpu == first.cpu for r in runs) else None,
         "sensors": _sensors([r.sensors for r in runs if r.sensors]),
         "failed": _failed(runs),
-        "shard": _shard(runs),
+        "shard": whole,
         "fed": type(first).merge(fed) if fed else None,
     }
 
@@ -78,8 +86,8 @@ def _names(inputs: Sequence[str] | None) -> str:
     return ", ".join(inputs) if inputs else "none that is known"
 
 
-def _check_disjoint(runs: Sequence[Run]) -> None:
-    """Raise UsageError for a sample that two have; one of a single run is for `Run` to find."""
+def _check_disjoint(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """Raise UsageError for a sample that two have."""
     keys = [keys_of(run.samples) for run in runs]
     every = np.concatenate(keys)
     order = np.argsort(every, kind="stable")
@@ -88,11 +96,12 @@ def _check_disjoint(runs: Sequence[Run]) -> None:
         return
     ends = np.cumsum([len(part) for part in keys])
     place = int(again.min())
-    second = int(np.searchsorted(ends, place, side="right"))
-    id_ = runs[second].samples[place - int(ends[second]) + len(keys[second])].id
-    count = f", and {len(again) - 1} more" if len(again) > 1 else ""
+    where = np.searchsorted(ends, np.flatnonzero(every == every[place])[:2], side="right").tolist()
+    id_ = runs[where[1]].samples[place - int(ends[where[1]])].id
+    more = f", and {len(again) - 1} more are in two" if len(again) > 1 else ""
     raise UsageError(
-        f"sample '{id_}'{count} is in more than one of these runs: each sample is answered once"
+        f"{names[where[0]]} and {names[where[1]]}: both hold sample '{id_}'{more}: each sample is "
+        "answered once"
     )
 
 
@@ -105,12 +114,11 @@ def _failed(runs: Sequence[Run]) -> tuple[FailedSample, ...]:
     return tuple(one for id_, one in found.items() if id_ not in answered)
 
 
-def _shard(runs: Sequence[Run]) -> dict[str, int] | None:
-    """Which shard all are; None where they are a whole data set."""
-    shards = [run.shard for run in runs]
+def _shard(shards: Sequence[dict[str, int] | None]) -> dict[str, int] | None:
+    """Which shard all are together; None where they are a whole data set."""
     if all(shard == shards[0] for shard in shards):
         return shards[0]
-    divisions = {(shard["of"], shard["total"]) if shard else None for shard in shards}
+    divisions = {(one["of"], one["total"]) if one else None for one in shards}
     if None in divisions:
         raise UsageError("some of these runs are shards of a data set, and some are not")
     if len(divisions) > 1:
@@ -119,13 +127,14 @@ def _shard(runs: Sequence[Run]) -> dict[str, int] | None:
             f"these runs are of different divisions: into {a} shards of {b} samples, and into {c} "
             f"of {d}"
         )
-    there = {shard["index"] for shard in shards if shard}
-    count = next(shard["of"] for shard in shards if shard)
+    there = {one["index"] for one in shards if one}
+    ((count, _),) = (pair for pair in divisions if pair)
     missing = [str(index) for index in range(1, count + 1) if index not in there]
     if missing:
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise UsageError(
-            f"of {count} shards {len(missing)} are missing: {', '.join(missing[:_SHOWN])}{more}"
+            f"of {count} shards {len(missing)} are missing: {', '.join(missing[:_SHOWN])}{more}: "
+            "run these, and merge all"
         )
     return None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,11 +16,12 @@ import numpy.typing as npt
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.placed import PlacedFile
-from py_runner.formats.lazy import Joined, Lazy, View
+from py_runner.formats.lazy import Joined, Lazy, View, span_of
 
 __all__ = [
     "SAMPLES",
     "FailedSample",
+    "Relabelled",
     "SampleFile",
     "SampleInfo",
     "check_once",
@@ -99,6 +100,24 @@ class SampleFile(Lazy[SampleInfo]):
                 yield _parsed(line)
 
 
+class Relabelled(Lazy[SampleInfo]):
+    """Samples with other labels, by their places: None where none is given."""
+
+    def __init__(self, samples: Sequence[SampleInfo], labels: Mapping[int, int]) -> None:
+        self._samples, self._labels = samples, labels
+        self.keys = keys_of(samples)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def item(self, place: int) -> SampleInfo:
+        return replace(self._samples[place], label=self._labels.get(place))
+
+    def span(self, start: int, stop: int) -> Iterator[SampleInfo]:
+        for place, info in enumerate(span_of(self._samples, start, stop), start):
+            yield replace(info, label=self._labels.get(place))
+
+
 def _lines(file: PlacedFile, start: int, stop: int | None = None) -> Iterator[bytes]:
     """The lines from a place on, without their ends."""
     stop = file.size if stop is None else stop
@@ -116,6 +135,8 @@ def _lines(file: PlacedFile, start: int, stop: int | None = None) -> Iterator[by
 
 def _parsed(line: bytes) -> SampleInfo:
     entry = json.loads(line)
+    if b"\\ud" in line or b"\\uD" in line:
+        json.dumps(entry, ensure_ascii=False).encode()  # an error for half a character
     if type(entry) is dict:
         get = entry.get
         id_, sha256, label, pixels = get("id"), get("sha256"), get("label", ""), get("pixels")
@@ -143,12 +164,14 @@ def write_samples(path: Path, samples: Sequence[SampleInfo]) -> None:
 
 def key_of(id_: str) -> int:
     """Eight bytes of a hash of a sample's id."""
-    return int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(id_.encode(errors="surrogatepass"), digest_size=8).digest(), "little"
+    )
 
 
 def keys_of(samples: Sequence[SampleInfo]) -> _Keys:
     """`key_of` each sample's id, uint64 [samples]: what samples are told apart by."""
-    if isinstance(samples, SampleFile):
+    if isinstance(samples, (SampleFile, Relabelled)):
         return samples.keys
     if isinstance(samples, View):
         places = samples.places

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lite_opt.judge.rates import Rate, share
 from lite_opt.judge.tasks.average_precision import Evaluation, rates_of
-from lite_opt.judge.tasks.scores import Case, Scores, matched
+from lite_opt.judge.tasks.scores import Case, Scores, ids_of, matched
 from lite_opt.judge.tasks.truth import coco, of_samples, picture_points
 from lite_opt.judge.tasks.voc import is_voc, voc
 from py_runner.data.roles import is_scale
@@ -98,7 +98,7 @@ def _by_labels(
     labels = case.reference.labels
     document = voc(path, labels) if is_voc(path) else coco(path)
     known = {image["file_name"]: image for image in document["images"]}
-    places = of_samples(path, known, [s.id for s in case.reference.samples])
+    places = of_samples(path, known, ids_of(case.reference))
     images = [image["id"] for image in places.values()]
     evaluations = []
     for run, found in ((case.reference, left), (case.candidate, right)):

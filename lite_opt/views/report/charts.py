@@ -10,11 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lite_opt.judge.by_sample import Apart, worst_first
+from lite_opt.judge.by_sample import Apartness
 from lite_opt.views.text import one_line
 
 __all__ = ["MISSING", "Chart", "by_board", "ecdf", "histogram", "scatter", "trade"]
@@ -29,7 +31,7 @@ _MOST_LINES = 8  # of one chart that can be told apart
 _STEPS = 200  # of a curve
 _BINS = 30
 _LETTERS = 38  # of the title of an axis
-_LEAST = 1e-8  # what is less apart stands there
+_LEAST, _LOWEST = 1e-8, -8  # what is less apart stands there, and its logarithm
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ class Chart:
     svg: str | None
 
 
-def histogram(found: Sequence[Apart], limit: float | None) -> Chart:
+def histogram(found: Apartness, limit: float | None) -> Chart:
     """How many samples differ by how much; the axis is logarithmic."""
-    finite = [max(one.difference, _LEAST) for one in found if math.isfinite(one.difference)]
-    low, high = math.floor(math.log10(min(finite, default=_LEAST))), 0
-    low, high = min(low, -1), max(high, math.ceil(math.log10(max(finite, default=1.0))))
+    finite = np.maximum(found.differences[np.isfinite(found.differences)], _LEAST)
+    low = min(math.floor(math.log10(finite.min(initial=1.0))) if len(finite) else _LOWEST, -1)
+    high = max(math.ceil(math.log10(finite.max(initial=_LEAST))) if len(finite) else 0, 0)
     edges = np.logspace(low, high, _BINS + 1)
     counts, _ = np.histogram(np.clip(finite, edges[0], edges[-1]), edges)
     rows = [
@@ -79,10 +81,10 @@ def histogram(found: Sequence[Apart], limit: float | None) -> Chart:
 
 
 def scatter(
-    found: Sequence[Apart], names: tuple[str, str], disagreeing: Sequence[str], most: int
+    found: Apartness, names: tuple[str, str], disagreeing: Sequence[str], most: int
 ) -> Chart:
     """Both sides' values where they matter; at most so many samples, the worst ones first."""
-    shown = [one for one in worst_first(found) if one.values is not None][:most]
+    shown = list(islice((one for one in found.worst_first() if one.values is not None), most))
     differ = set(disagreeing)
     rows: list[dict[str, Any]] = [
         {"left": one.values[0], "right": one.values[1], "other": one.id in differ,
@@ -109,7 +111,7 @@ def scatter(
     return _chart("Side against side", said, {"layer": layers})
 
 
-def ecdf(latencies: Mapping[str, Sequence[float]]) -> Chart:
+def ecdf(latencies: Mapping[str, npt.ArrayLike]) -> Chart:
     """The share of inferences that are done after so many milliseconds, by run."""
     rows: list[dict[str, Any]] = [
         {"run": one_line(name), "ms": float(ms), "share": float(share), "order": order}
@@ -203,7 +205,7 @@ def trade(rows: Sequence[Mapping[str, Any]], cost: str, loss: str, chosen: str |
 _TIGHT = {"zero": False, "nice": True}
 
 
-def _curve(measured: Sequence[float]) -> list[tuple[float, float]]:
+def _curve(measured: npt.ArrayLike) -> list[tuple[float, float]]:
     """Milliseconds and the share that took no longer."""
     values = np.sort(np.asarray(measured, np.float64))
     places = np.unique(np.linspace(0, len(values) - 1, min(_STEPS, len(values))).astype(int))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lite_opt.judge.by_sample import Apart, apart
+from lite_opt.judge.by_sample import Apartness, apart
 from lite_opt.judge.compare import Report
 from lite_opt.judge.evidence import emulated
 from lite_opt.judge.recommend import frontier
@@ -20,6 +20,7 @@ from lite_opt.views.report.judged import NOTHING, Judged, loss, offers, recommen
 from lite_opt.views.report.names import names_of
 from lite_opt.views.templates import filled
 from py_runner.formats.run import Run
+from py_runner.formats.run_latency import flat
 
 __all__ = ["html_page"]
 
@@ -134,11 +135,11 @@ def _section(
 _DETAILS = ("Differences", "Task", "Rates", "Steps")
 
 
-def _furthest(found: Sequence[Apart], report: Report) -> list[str]:
+def _furthest(found: Apartness, report: Report) -> list[str]:
     """Where no answer is another and limits are broken all the same: who is furthest off."""
     if not report.failures:
         return []
-    return [one.id for one in sorted(found, key=lambda one: -one.difference)[:_LEAST]]
+    return [one.id for one in found.worst_first()[:_LEAST]]
 
 
 def _of_all(
@@ -154,8 +155,7 @@ def _of_all(
     times = {
         name: own
         for name, run in all_runs.items()
-        if (own := [ms for repeats in run.latency_ms for ms in repeats])
-        and not emulated({"device": run.device})
+        if len(own := flat(run.latency_ms)) and not emulated({"device": run.device})
     }
     if times:
         result.append(charts.ecdf(times))

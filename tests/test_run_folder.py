@@ -103,7 +103,7 @@ def test_what_differs_between_merged_runs_is_listed() -> None:
     [
         ({"model": {"name": "net", "sha256": "1234"}}, "different models: net 00ff, net 1234"),
         ({"outputs": {"other": [np.zeros((1, 2), np.float32)]}}, "different models"),
-        ({"samples": (SampleInfo("a", "x", None),)}, "sample 'a' twice"),
+        ({"samples": (SampleInfo("a", "x", None),)}, "run 1 and run 2: both hold sample 'a'"),
     ],
 )
 def test_runs_that_do_not_belong_together_do_not_merge(other: dict[str, Any], telling: str) -> None:

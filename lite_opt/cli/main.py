@@ -39,6 +39,7 @@ COMMANDS = {
     "inspect": "What a model, .nb file, bundle or run is.",
     "layers": "The first layer at which edge and server diverge.",
     "matrix": "Models, recipes, engines, devices and data, each with each.",
+    "merge": "Make one run of those of the parts of a data set.",
     "pipeline": "Make one bundle of several: detect text, turn it, read it.",
     "report": "Judge many runs by one, and say which to ship.",
     "run": "What an engine answers to samples, and how fast.",

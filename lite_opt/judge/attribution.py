@@ -7,15 +7,21 @@ post-processing by what either run's settings make of the reference's outputs.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
+import numpy as np
+
 from lite_opt.judge.numbers import softmax
+from lite_opt.judge.pairs import common
 from lite_opt.judge.ranking import rank
 from lite_opt.judge.rates import Rate, share
 from lite_opt.judge.steps import MOST_MOVED, Step, differences, engines_of
 from lite_opt.judge.tasks import SCORES, score
+from py_runner.formats.lazy import Joined, View
 from py_runner.formats.run import Run
 from py_runner.tasks import decode, name_of
 
@@ -40,11 +46,14 @@ def steps_of_runs(reference: Run, candidate: Run, fed: Run | None = None) -> tup
     labels = candidate.labels if reference.labels is None else reference.labels
     reference = replace(reference, task=task, labels=labels)
     candidate = replace(candidate, task=candidate.task or task, labels=candidate.labels or labels)
-    pairs = list(zip(reference.samples, candidate.samples))
-    known = [(a, b) for a, b in pairs if a.pixels is not None and b.pixels is not None]
-    same = [(a, b) for a, b in known if a.pixels == b.pixels]
-    decoded = share("decode", [a.pixels == b.pixels for a, b in known], limit=1.0)
-    made = share("preprocessing", [a.sha256 == b.sha256 for a, b in same], limit=1.0)
+    alike, made_alike = bytearray(), bytearray()
+    for a, b in zip(reference.samples, candidate.samples):
+        if a.pixels is not None and b.pixels is not None:
+            alike.append(a.pixels == b.pixels)
+            if a.pixels == b.pixels:
+                made_alike.append(a.sha256 == b.sha256)
+    decoded = share("decode", alike, limit=1.0)
+    made = share("preprocessing", made_alike, limit=1.0)
     why = "; ".join(differences(reference.image or {}, candidate.image or {}))
     return (
         Step("decode", decoded),
@@ -56,25 +65,33 @@ def steps_of_runs(reference: Run, candidate: Run, fed: Run | None = None) -> tup
 
 def _graph(reference: Run, candidate: Run, fed: Run | None) -> Step:
     """The candidate's answers to the reference's own tensors, read by the reference's settings."""
-    again = {s.id: (s.sha256, i) for i, s in enumerate(fed.samples)} if fed is not None else {}
-    places: list[int] = []
-    answers: dict[str, list[Any]] = {name: [] for name in candidate.outputs}
+    own, places, sources = len(candidate.samples), array("q"), array("q")
+    again = np.full(own, -1)
+    if fed is not None:
+        of_reference, of_fed = common(reference, fed)
+        again[np.asarray(of_reference)] = of_fed
     for place, (a, b) in enumerate(zip(reference.samples, candidate.samples)):
+        other = int(again[place])
         if a.sha256 == b.sha256:
-            outputs, at = candidate.outputs, place
-        elif fed is not None and again.get(a.id, ("", 0))[0] == a.sha256:
-            outputs, at = fed.outputs, again[a.id][1]
+            sources.append(place)
+        elif fed is not None and other >= 0 and fed.samples[other].sha256 == a.sha256:
+            sources.append(own + other)
         else:
             continue
         places.append(place)
-        for name, values in zip(answers, outputs.values()):
-            answers[name].append(values[at])
     why = engines_of(reference, candidate)
     if not places:
         return Step("graph", None, why=why)
     left = reference.select(places)
+    fed_outputs = [[]] * len(candidate.outputs) if fed is None else fed.outputs.values()
     right = replace(
-        candidate.select(places), outputs=answers, task=reference.task, labels=reference.labels
+        candidate.select(places),
+        outputs={
+            name: View(Joined([values, others]), sources)
+            for (name, values), others in zip(candidate.outputs.items(), fed_outputs)
+        },
+        task=reference.task,
+        labels=reference.labels,
     )
     rate, largest = _alike(left, right)
     exact = reference.precision == candidate.precision == "fp32"
@@ -88,8 +105,9 @@ def _alike(left: Run, right: Run) -> tuple[Rate | None, float | None]:
     if scores is not None:
         return next(iter(scores.rates), None), scores.figures.get(_MOVED)
     first, other = (next(iter(run.outputs.values())) for run in (left, right))
-    found = rank(list(zip(first, other)), [None] * len(first))
-    hits = [i not in found.disagreeing for i in range(len(first))]
+    found = rank(zip(first, other), repeat(None))
+    hits = np.ones(len(first))
+    hits[list(found.disagreeing)] = 0
     moved = max(float(abs(softmax(a) - softmax(b)).max()) for a, b in zip(first, other))
     return share("graph", hits), moved
 
@@ -97,8 +115,11 @@ def _alike(left: Run, right: Run) -> tuple[Rate | None, float | None]:
 def _post_processing(reference: Run, candidate: Run) -> Step:
     """What the settings of both make of the reference's outputs."""
     theirs = replace(reference, task=candidate.task, labels=candidate.labels)
-    answers = [decode(run) for run in (reference, theirs)]
-    hits = [a == b for a, b in zip(*answers)]
+    own = decode(reference)
+    if (theirs.task, theirs.labels) == (reference.task, reference.labels):
+        hits = bytearray([1]) * len(own)
+    else:
+        hits = bytearray(a == b for a, b in zip(own, decode(theirs)))
     found = list(differences(_settings(reference), _settings(candidate)))
     if reference.labels != candidate.labels:
         found.append("the labels are others")

@@ -7,7 +7,7 @@ the energy of the reference over that of the difference.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 __all__ = [
     "Energies",
     "Gaps",
+    "Kind",
     "Spread",
     "centred",
     "decibels",
@@ -32,23 +33,45 @@ _Vector = npt.NDArray[np.float64]
 _LEAST_SUM, _MOST_OFF_ONE = -1e-6, 1e-3
 
 
-def kind_of(values: Sequence[_Array]) -> str:
+class Kind:
     """What an output is, by its arrays, one a sample: "probabilities" where every row of the last
     axis sums to 1, "logits" where each is one row of scores, else "tensor", as without a row."""
-    classes = values[0].shape[-1] if values[0].ndim else 0
-    if (
-        classes < 2
-        or not any(v.size for v in values)
-        or not np.issubdtype(values[0].dtype, np.floating)
-    ):
-        return "tensor"
-    if all(
-        v.min(initial=0) >= _LEAST_SUM
-        and np.all(np.abs(v.sum(-1, dtype=np.float64) - 1) < _MOST_OFF_ONE)
-        for v in values
-    ):
-        return "probabilities"
-    return "logits" if all(v.size == classes for v in values) else "tensor"
+
+    def __init__(self) -> None:
+        self._classes: int | None = None
+        self._scores = self._shares = self._rows = True
+        self._any = False
+
+    def add(self, value: _Array) -> None:
+        """Add the array of a sample."""
+        if self._classes is None:
+            self._classes = value.shape[-1] if value.ndim else 0
+            self._scores = self._classes > 1 and np.issubdtype(value.dtype, np.floating)
+        if not self._scores:
+            return
+        self._any = self._any or value.size > 0
+        self._rows = self._rows and value.size == self._classes
+        self._shares = self._shares and bool(
+            value.min(initial=0) >= _LEAST_SUM
+            and np.all(np.abs(value.sum(-1, dtype=np.float64) - 1) < _MOST_OFF_ONE)
+        )
+
+    @property
+    def value(self) -> str:
+        """Of all that were added."""
+        if not self._scores or not self._any:
+            return "tensor"
+        if self._shares:
+            return "probabilities"
+        return "logits" if self._rows else "tensor"
+
+
+def kind_of(values: Iterable[_Array]) -> str:
+    """What an output is: see `Kind`."""
+    kind = Kind()
+    for value in values:
+        kind.add(value)
+    return kind.value
 
 
 def found_nothing(value: _Array) -> bool:

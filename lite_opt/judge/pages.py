@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lite_opt.judge.compare import lacks
 from lite_opt.judge.limits import ROUNDED, task_limits_for
+from lite_opt.judge.pairs import lacks
 from lite_opt.judge.rates import Rate, bootstrapped, share
 from lite_opt.judge.steps import Step, guilty, steps_of
 from lite_opt.judge.tasks.scores import matched

@@ -5,7 +5,7 @@ Other tasks have scores of their own, beside this file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,38 +18,43 @@ __all__ = ["Ranking", "rank", "rates_of"]
 
 _Array = npt.NDArray[Any]
 _FEW = 5  # top-5 says nothing where there are no more classes
+_MANY = 50  # classes that are better not all put in order
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """See `lite_opt.judge.compare.Report`; `disagreeing` holds places of samples, and `right` says
-    of each labelled one whether the reference and the candidate put its class first."""
+    """See `lite_opt.judge.compare.Report`; `disagreeing` holds places of samples, and `right`, bool
+    [labelled, 2], whether the reference and the candidate put a sample's class first."""
 
     top1_agreement: float
     top5_agreement: float | None
     accuracy: dict[str, float] | None
     disagreeing: tuple[int, ...]
     samples: int
-    right: tuple[tuple[bool, bool], ...] = ()
+    right: npt.NDArray[np.bool_]
 
 
-def rank(pairs: Sequence[tuple[_Array, _Array]], labels: Sequence[int | None]) -> Ranking:
+def rank(pairs: Iterable[tuple[_Array, _Array]], labels: Iterable[int | None]) -> Ranking:
     """Compare the order of classes in each sample's scores (reference, candidate).
 
     Classes are on the last axis; with several rows (a sequence) a sample agrees where every row
     does, and has no accuracy. Labels are class numbers.
     """
-    agree, among_five, hits = [], [], []
+    agreed, among, hit, most = bytearray(), bytearray(), bytearray(), 0
     for (left, right), label in zip(pairs, labels):
         rows, classes = left.size // left.shape[-1], left.shape[-1]
+        most = most or classes
         a, b = (_top(v.reshape(rows, classes)) for v in (left, right))
-        agree.append(bool((a[:, 0] == b[:, 0]).all()))
-        among_five.append(bool((a[:, :1] == b).any(-1).all()))
+        agreed.append(bool((a[:, 0] == b[:, 0]).all()))
+        among.append(bool((a[:, :1] == b).any(-1).all()))
         if label is not None and rows == 1:
-            hits.append([label == a[0, 0], label in a[0], label == b[0, 0], label in b[0]])
-    more_than_five = pairs[0][0].shape[-1] > _FEW
+            found = label == a[0, 0], label in a[0], label == b[0, 0], label in b[0]
+            hit += bytes(map(bool, found))
+    agree, among_five = _truths(agreed), _truths(among)
+    hits = _truths(hit).reshape(-1, 4)
+    more_than_five = most > _FEW
     accuracy = None
-    if hits:
+    if len(hits):
         shares = np.mean(hits, axis=0)
         accuracy = {"reference_top1": float(shares[0]), "candidate_top1": float(shares[2])}
         if more_than_five:
@@ -61,10 +66,14 @@ def rank(pairs: Sequence[tuple[_Array, _Array]], labels: Sequence[int | None]) -
         float(np.mean(agree)),
         float(np.mean(among_five)) if more_than_five else None,
         accuracy,
-        tuple(i for i, same in enumerate(agree) if not same),
+        tuple(np.flatnonzero(~agree).tolist()),
         len(agree),
-        tuple((bool(left), bool(right)) for left, _, right, _ in hits),
+        hits[:, [0, 2]],
     )
+
+
+def _truths(held: bytearray) -> npt.NDArray[np.bool_]:
+    return np.frombuffer(held, np.bool_)
 
 
 def rates_of(ranking: Ranking | None, top1_drop: float | None = None) -> tuple[Rate, ...]:
@@ -84,8 +93,8 @@ def rates_of(ranking: Ranking | None, top1_drop: float | None = None) -> tuple[R
         for name, value in shares.items()
         if value is not None
     ]
-    if ranking.right:
-        rates.append(_lost(np.array(ranking.right, np.float64), top1_drop))
+    if len(ranking.right):
+        rates.append(_lost(ranking.right.astype(np.float64), top1_drop))
     return tuple(rate for rate in rates if rate is not None)
 
 
@@ -99,4 +108,10 @@ def _lost(right: _Array, limit: float | None) -> Rate:
 
 def _top(rows: _Array) -> _Array:
     """Indices of the five largest values of each row, largest first; ties by the lower index."""
+    if len(rows) == 1 and rows.shape[1] > _MANY:
+        low = -rows[0]
+        few = np.flatnonzero(low <= np.partition(low, _FEW - 1)[_FEW - 1])
+        if len(few) >= _FEW:  # else there are NaN among the first
+            best: _Array = few[np.argsort(low[few], kind="stable")[:_FEW]]
+            return best[None]
     return np.argsort(-rows, axis=-1, kind="stable")[:, :_FEW]

@@ -87,7 +87,7 @@ def wilson(value: float, count: float) -> tuple[float, float]:
 
 def share(
     name: str,
-    hits: Sequence[float],
+    hits: Sequence[float] | bytearray | _Array,
     counts: Sequence[float] | None = None,
     *,
     unit: str = "samples",

@@ -3,12 +3,14 @@ is determined. Intervals are of 95 %."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lite_opt.judge.pairs import paired
 from lite_opt.judge.rates import Rate, bootstrapped
 from py_runner.errors import UsageError
 from py_runner.formats.run import Run
@@ -41,23 +43,18 @@ def slowdown(reference: Run, candidate: Run, limit: float) -> Rate:
             "latencies are the emulator's here: leave --max-latency-regression out, and compare "
             "instructions by bench"
         )
-    where = {sample.id: place for place, sample in enumerate(candidate.samples)}
-    pairs = [
-        pair
-        for sample, own in zip(reference.samples, reference.latency_ms)
-        if sample.id in where
-        for pair in zip(own, candidate.latency_ms[where[sample.id]])
-    ]
+    both = zip(*(run.latency_ms for run in paired(reference, candidate)))
+    pairs = array("d", (ms for repeats in both for pair in zip(*repeats) for ms in pair))
     if not pairs:
         raise UsageError("nobody measured these runs: leave --max-latency-regression out")
-    times = np.array(pairs, np.float64)
+    times = np.frombuffer(pairs).reshape(-1, 2)
     orders = [np.argsort(side, kind="stable") for side in times.T]
 
     def more(weights: npt.NDArray[Any]) -> float:
         old, new = (_median(side[o], weights[o]) for side, o in zip(times.T, orders))
         return (new / old - 1) * 100 if old else 0.0
 
-    return bootstrapped(_NAME, more, len(pairs), limit=limit, at_most=True, largest=100.0)
+    return bootstrapped(_NAME, more, len(times), limit=limit, at_most=True, largest=100.0)
 
 
 def _median(ordered: npt.NDArray[Any], weights: npt.NDArray[Any]) -> float:

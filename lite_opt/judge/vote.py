@@ -12,10 +12,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from lite_opt.judge.compare import Report, compare, lacks
+import numpy as np
+
+from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import limits_for
+from lite_opt.judge.pairs import lacking
 from py_runner.errors import UsageError
-from py_runner.formats.run import Run
+from py_runner.formats.lazy import chosen, joined
+from py_runner.formats.run import Run, SampleInfo
+from py_runner.formats.run_samples import keys_of
 
 __all__ = ["Pair", "Vote", "vote"]
 
@@ -90,16 +95,12 @@ def vote(
         report = compare(a, b, limits=wanted, common=True, task_limits=task_limits, truth=truth)
         reports.append(report)
         pairs.append(_pair(left, right, report))
-    every = list(dict.fromkeys(sample.id for run in runs for sample in run.samples))
-    lacking = (
-        []
-        if common
-        else [
-            f"{name}: {words}"
-            for name, run in zip(names, runs)
-            for words in lacks(every, {sample.id for sample in run.samples}, "samples")
-        ]
-    )
+    every = _every([run.samples for run in runs])
+    lacks = [
+        f"{name}: {words}"
+        for name, run in zip(names, () if common else runs)
+        for words in lacking(every, run)
+    ]
     groups = _groups(names, pairs)
     return Vote(
         names,
@@ -109,9 +110,16 @@ def vote(
         groups,
         _alone(groups),
         _verdict(names, pairs, groups),
-        tuple(lacking),
+        tuple(lacks),
         tuple(dict.fromkeys(text for report in reports for text in report.warnings)),
     )
+
+
+def _every(several: Sequence[Sequence[SampleInfo]]) -> Sequence[SampleInfo]:
+    """The samples that any run has, each once."""
+    samples = joined(several)
+    _, places = np.unique(keys_of(samples), return_index=True)
+    return chosen(samples, np.sort(places))
 
 
 def _names(runs: Sequence[Run]) -> tuple[str, ...]:

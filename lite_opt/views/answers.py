@@ -8,23 +8,30 @@ from typing import Any
 from lite_opt.views.latency import LATENCY_HEADER, latency_rows
 from lite_opt.views.table import Item, Remark, Row, table, warnings
 
-__all__ = ["in_words", "rows", "side_by_side", "view"]
+__all__ = ["SHOWN", "in_words", "rows", "side_by_side", "view"]
 
-_SHOWN = 10
+SHOWN = 10  # samples of which a person sees the answers
 
 
 def view(document: Mapping[str, Any]) -> Iterator[Item]:
     """A run as `paddle-edge run --json` prints it: its summary (`Run.summary()`), "run" (the
-    folder), "warnings", "skipped" and "predictions" (what a task decoded).
+    folder), "warnings", "skipped" and "predictions" (what a task decoded, of the first at least).
     """
     yield from warnings(document["warnings"])
     for sample in document["skipped"]:
         yield Remark(f"skipped {sample['id']}: {sample['reason']}")
+    failed = document.get("failed", ())
+    for sample in failed:
+        yield Remark(f"failed {sample['id']}: {sample['reason']}")
+    if failed:
+        yield Remark(f"warning: {len(failed)} samples failed, and the run lacks them")
     answers = document["predictions"]
+    count = document["samples"]
+    count = count if isinstance(count, int) else len(count)
     if answers:
-        title = f"Answers (first {min(len(answers), _SHOWN)} of {len(answers)})"
-        yield table(title, *rows(answers[:_SHOWN]), left=3)
-    title = f"Run {document['run']}: {len(document['samples'])} samples"
+        title = f"Answers (first {min(count, SHOWN)} of {count})"
+        yield table(title, *rows(answers[:SHOWN]), left=3)
+    title = f"Run {document['run']}: {count} samples"
     name = f"{document['engine']} {document['engine_version']}"
     yield table(title, LATENCY_HEADER, latency_rows({name: document}))
 

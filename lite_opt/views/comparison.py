@@ -10,7 +10,8 @@ from lite_opt.views.latency import LATENCY_HEADER, latency_rows
 from lite_opt.views.table import Item, Row, percent, table, warnings
 
 if TYPE_CHECKING:
-    from lite_opt.judge.compare import OutputDifference, Report
+    from lite_opt.judge.compare import Report
+    from lite_opt.judge.differences import OutputDifference
     from lite_opt.judge.rates import Rate
     from lite_opt.judge.steps import Step
     from lite_opt.judge.vote import Vote

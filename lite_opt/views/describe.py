@@ -25,6 +25,7 @@ from py_runner.errors import UsageError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.nb import read_nb
 from py_runner.formats.pages import Pages, is_pages
+from py_runner.formats.parts import is_under_way
 from py_runner.formats.pipeline import Pipeline, is_pipeline
 from py_runner.formats.run import Run
 from py_runner.tensors import TensorSpec
@@ -59,7 +60,7 @@ def describe(
 def _describe(path: Path, params: str | Path | None, target: str | None) -> dict[str, Any]:
     if (path / "bundle.json").exists():
         return _bundle(Bundle.open(path))
-    if (path / "run.json").exists():
+    if (path / "run.json").exists() or is_under_way(path):
         return {"kind": "run", "path": str(path), **Run.open(path).summary()}
     if is_pipeline(path):
         return _pipeline(Pipeline.open(path))

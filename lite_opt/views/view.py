@@ -101,7 +101,8 @@ def _counted(path: str | Path) -> Counted:
 
 def _short(document: Mapping[str, Any]) -> dict[str, Any]:
     """Without what the page shows otherwise, samples counted."""
-    counted = {"samples": len(document["samples"])} if "samples" in document else {}
+    samples = document.get("samples", ())
+    counted = {} if isinstance(samples, int) else {"samples": len(samples)}
     return {name: value for name, value in document.items() if name != "kind"} | counted
 
 

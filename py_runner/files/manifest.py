@@ -23,8 +23,10 @@ __all__ = ["from_json", "read", "refuse", "write"]
 _T = TypeVar("_T")
 
 
-def read(path: Path, *, what: str, version: int, advice: str) -> tuple[dict[str, Any], bytes]:
-    """The document at `path`, whose "format" is `version`, and its bytes.
+def read(
+    path: Path, *, what: str, version: int | tuple[int, ...], advice: str
+) -> tuple[dict[str, Any], bytes]:
+    """The document at `path`, whose "format" is `version`, or one of those, and its bytes.
 
     `what` names the thing whose folder holds it ("a bundle"), `advice` what to do where it is
     damaged ("convert the model again"). Raises ModelError in one line for anything else.
@@ -43,10 +45,11 @@ def read(path: Path, *, what: str, version: int, advice: str) -> tuple[dict[str,
         raise ModelError(f"{path}: damaged: holds half a character (a lone surrogate); {advice}")
     if not isinstance(document, dict) or "format" not in document:
         raise ModelError(f"{path}: not the manifest of {what}")
-    if document["format"] != version:
+    known = (version,) if isinstance(version, int) else version
+    if document["format"] not in known:
         raise ModelError(
             f"{path}: is of format {document['format']}, and this version of paddle-edge reads "
-            f"{what} of format {version}: {advice}, or update paddle-edge"
+            f"{what} of format {' or '.join(map(str, known))}: {advice}, or update paddle-edge"
         )
     return document, data
 

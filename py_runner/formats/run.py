@@ -3,18 +3,22 @@
 RUN/
   run.json       engine, device, samples with hashes, latency statistics in ms, peak memory; of a
                  reference also "noise", see `Run`
+  samples.jsonl  of a Run of more than MOST_INLINE samples: these, one a line, and run.json says how
+                 many (format 2)
   latency.csv    every measured inference: sample id, repeat, milliseconds
   output_<i>.npy the answers, samples stacked on a new axis 0; where shapes vary between
                  samples, output_<i>/<sample>.npy instead
   fed/           another such folder, where each step was to be judged alone: see `Run`
+
+The files are read and written by `run_samples`, `run_arrays` and `run_latency`: a Run that was
+opened reads them when it is asked, and a few bytes a sample of it are in memory.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -24,10 +28,26 @@ import numpy as np
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.folder import whole_folder
-from py_runner.files.regular import load_array, open_regular, save_array
+from py_runner.formats.lazy import chosen
+from py_runner.formats.parts import in_words, is_under_way
+from py_runner.formats.run_arrays import form_of, open_output, write_output
+from py_runner.formats.run_latency import flat, latency_statistics, read_latency, write_latency
+from py_runner.formats.run_merge import merged
+from py_runner.formats.run_samples import (
+    SAMPLES,
+    FailedSample,
+    SampleFile,
+    SampleInfo,
+    check_once,
+    keys_of,
+    sample_json,
+    write_samples,
+)
 
 __all__ = [
     "FORMAT",
+    "MOST_INLINE",
+    "FailedSample",
     "Run",
     "SampleInfo",
     "latency_statistics",
@@ -35,19 +55,12 @@ __all__ = [
 ]
 
 FORMAT = 1
+_LARGE = 2  # the format of Runs whose samples are in a file of their own
+MOST_INLINE = 1000
+"""Of a Run of so many samples run.json has them: whoever reads format 1 reads it."""
 _MANIFEST = "run.json"
+_LATENCY = "latency.csv"
 _FED = "fed"
-
-
-@dataclass(frozen=True)
-class SampleInfo:
-    """Which sample was fed: its id, the hash of its tensors, its label or None, and of a picture
-    the checksum of its decoded pixels."""
-
-    id: str
-    sha256: str
-    label: Optional[int]  # noqa: UP045  evaluated when a manifest is read, by CPython 3.9 too
-    pixels: Optional[str] = None  # noqa: UP045
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,8 @@ class _Manifest:
     outputs: tuple[_OutputInfo, ...]
     samples: tuple[SampleInfo, ...]
     noise: dict[str, float] = field(default_factory=dict)
+    failed: tuple[FailedSample, ...] = ()
+    shard: Optional[dict[str, int]] = None  # noqa: UP045
     cpu: Optional[dict[str, Any]] = None  # noqa: UP045
     sensors: Optional[dict[str, Any]] = None  # noqa: UP045
     task: Optional[dict[str, Any]] = None  # noqa: UP045
@@ -97,16 +112,19 @@ class _Manifest:
 _PLAIN = (
     "engine", "engine_version", "device", "machine", "threads", "precision", "warmup",
     "peak_memory_bytes", "wall_s", "created", "cpu", "sensors", "task", "labels", "image",
-    "inputs",
+    "inputs", "shard",
 )  # fmt: skip
-_WHERE_SAID = ("sensors", "task", "labels", "image", "inputs")  # left out where they are None
+# Left out where they are None.
+_WHERE_SAID = ("sensors", "task", "labels", "image", "inputs", "shard")
 
 
 @dataclass(frozen=True)
 class Run:
     """What one engine on one device answered to which samples, and how fast.
 
-    `outputs` maps an output's name to one array a sample, in the order of `samples`;
+    `outputs` maps an output's name to one array a sample, in the order of `samples`; of a Run that
+    was opened these sequences, and `samples` and `latency_ms`, read what they are asked for. Going
+    through them is fast; whoever wants all arrays in memory says list().
     `latency_ms[i][r]` is repeat `r` of sample `i`: copy in, inference, copy out; empty for every
     sample where nobody measured.
     `wall_s` is the time of everything: starting the engine, reading the data, warm-up.
@@ -121,7 +139,9 @@ class Run:
     Both are None where nobody said. Where a task is said, `image` is how pictures became tensors,
     as `ImageSpec.to_json` has it, and `inputs` are the names of what the model is fed: by them it
     is known where answers lie on a picture. `fed` is what the same model answered to the tensors of
-    the run that this one was made against, where its own are others.
+    the run that this one was made against, where its own are others. `failed` are samples to which
+    there is no answer because the engine died on them. `shard` says which part of a data set this
+    is: {"index": 3, "of": 16, "total": samples of all parts}, the first being 1; None for all.
     """
 
     engine: str
@@ -131,9 +151,9 @@ class Run:
     threads: int
     precision: str
     model: dict[str, str]
-    samples: tuple[SampleInfo, ...]
-    outputs: dict[str, list[np.ndarray[Any, Any]]] = field(repr=False)
-    latency_ms: list[list[float]] = field(repr=False)
+    samples: Sequence[SampleInfo]
+    outputs: Mapping[str, Sequence[np.ndarray[Any, Any]]] = field(repr=False)
+    latency_ms: Sequence[Sequence[float]] = field(repr=False)
     warmup: int
     peak_memory_bytes: int
     wall_s: float
@@ -145,43 +165,42 @@ class Run:
     labels: tuple[str, ...] | None = None
     image: dict[str, Any] | None = None
     inputs: tuple[str, ...] | None = None
+    failed: Sequence[FailedSample] = ()
+    shard: dict[str, int] | None = None
     fed: Run | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        ids = [s.id for s in self.samples]
-        if not ids:
-            raise UsageError("a run holds no samples")
-        if len(set(ids)) != len(ids):
-            twice = next(i for i in ids if ids.count(i) > 1)
-            raise UsageError(f"a run holds sample '{twice}' twice")
+        check_once(self.samples)
 
     @property
     def latency(self) -> dict[str, float]:
         """Statistics over all measured inferences: see `latency_statistics`."""
-        return latency_statistics([ms for repeats in self.latency_ms for ms in repeats])
+        return latency_statistics(flat(self.latency_ms))
 
-    def summary(self) -> dict[str, Any]:
-        """Everything but the arrays, as run.json has it."""
+    def about(self) -> dict[str, Any]:
+        """What run.json says but for the samples and the outputs."""
         return {
-            "format": FORMAT,
             **{name: getattr(self, name) for name in _PLAIN if name not in _WHERE_SAID},
             **{name: getattr(self, name) for name in _WHERE_SAID if getattr(self, name)},
             "model": self.model,
             "latency": self.latency,
             **({"noise": self.noise} if self.noise else {}),
+            **({"failed": [asdict(one) for one in self.failed]} if self.failed else {}),
+        }
+
+    def summary(self, *, most_inline: int = MOST_INLINE) -> dict[str, Any]:
+        """Everything but the arrays, as run.json has it: of more samples than `most_inline`, their
+        number."""
+        inline = len(self.samples) <= most_inline
+        forms = {name: form_of(values) for name, values in self.outputs.items()}
+        return {
+            "format": FORMAT if inline else _LARGE,
+            **self.about(),
             "outputs": [
-                {
-                    "name": name,
-                    "dtype": str(values[0].dtype),
-                    "shape": list(values[0].shape) if _alike(values) else None,
-                }
-                for name, values in self.outputs.items()
+                {"name": name, "dtype": dtype, "shape": None if shape is None else list(shape)}
+                for name, (dtype, shape) in forms.items()
             ],
-            "samples": [
-                {"id": s.id, "sha256": s.sha256, "label": s.label}
-                | ({} if s.pixels is None else {"pixels": s.pixels})
-                for s in self.samples
-            ],
+            "samples": list(map(sample_json, self.samples)) if inline else len(self.samples),
         }
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
@@ -191,199 +210,102 @@ class Run:
             self.write(folder)
         return path
 
-    def write(self, folder: Path) -> None:
-        """Write the files of a Run into an existing folder."""
+    def write(self, folder: Path, *, most_inline: int = MOST_INLINE) -> None:
+        """Write the files of a Run into an existing folder, run.json last. Where there are more
+        samples than `most_inline` they are in a file of their own, which is read bit by bit."""
         for index, values in enumerate(self.outputs.values()):
-            if _alike(values):
-                save_array(folder / f"output_{index}.npy", np.stack(values))
-                continue
-            (folder / f"output_{index}").mkdir()
-            for number, value in enumerate(values):
-                file = folder / f"output_{index}" / f"{number:06d}.npy"
-                save_array(file, value)
-        with (folder / "latency.csv").open("w", newline="", encoding="utf-8") as file_:
-            writer = csv.writer(file_)
-            writer.writerow(["sample", "repeat", "ms"])
-            for sample, repeats in zip(self.samples, self.latency_ms):
-                for number, ms in enumerate(repeats):
-                    writer.writerow([_cell(sample.id), number, f"{ms:.6f}"])
+            write_output(folder, index, values)
+        write_latency(folder / _LATENCY, self.samples, self.latency_ms)
+        if len(self.samples) > most_inline:
+            write_samples(folder / SAMPLES, self.samples)
         if self.fed is not None:
             (folder / _FED).mkdir()
-            self.fed.write(folder / _FED)
-        manifest.write(folder / _MANIFEST, self.summary())
+            self.fed.write(folder / _FED, most_inline=most_inline)
+        manifest.write(folder / _MANIFEST, self.summary(most_inline=most_inline))
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """Read a Run folder; arrays stay on disk until used. Raises ModelError otherwise."""
+        """Read a Run folder; its arrays, and the samples and latencies of a large one, stay on disk
+        until they are asked for. Raises ModelError otherwise."""
         path = Path(path)
         manifest.refuse(
             path / "pages.json",
             "is the run of a pipeline: it is compared with another one, and inspected",
         )
+        if is_under_way(path):
+            raise ModelError(in_words(path))
         document, _ = manifest.read(
-            path / _MANIFEST, what="a run", version=FORMAT, advice="run again"
+            path / _MANIFEST, what="a run", version=(FORMAT, _LARGE), advice="run again"
         )
         try:
-            about = manifest.from_json(_Manifest, document)
-            outputs = {
-                entry.name: _read_output(path, index, entry, len(about.samples))
-                for index, entry in enumerate(about.outputs)
-            }
-            return cls(
-                **{name: getattr(about, name) for name in _PLAIN},
-                model=asdict(about.model),
-                noise=about.noise,
-                samples=about.samples,
-                outputs=outputs,
-                latency_ms=_read_latency(path / "latency.csv", about.samples),
-                fed=cls.open(path / _FED) if (path / _FED).exists() else None,
-            )
+            return cls._of(path, document)
         except ModelError:
             raise
-        except (KeyError, TypeError, ValueError, OSError, EOFError, UsageError) as error:
+        except (
+            KeyError, IndexError, TypeError, ValueError, OSError, EOFError, UsageError, csv.Error,
+        ) as error:  # fmt: skip
             what = f"sample {error} is not in run.json" if isinstance(error, KeyError) else error
             raise ModelError(f"{path}: damaged run: {what}; run again") from None
+
+    @classmethod
+    def _of(cls, path: Path, document: dict[str, Any]) -> Run:
+        count = document.get("samples")
+        if document["format"] == _LARGE:
+            if not isinstance(count, int) or isinstance(count, bool):
+                raise ValueError("field 'samples' is not of its type")
+            document = {**document, "samples": ()}
+        about = manifest.from_json(_Manifest, document)
+        samples: Sequence[SampleInfo] = about.samples
+        if document["format"] == _LARGE:
+            samples = SampleFile(path / SAMPLES, int(str(count)))
+        check_once(samples)
+        return cls(
+            **{name: getattr(about, name) for name in _PLAIN},
+            model=asdict(about.model),
+            noise=about.noise,
+            failed=about.failed,
+            samples=samples,
+            outputs={
+                entry.name: open_output(
+                    path,
+                    index,
+                    entry.dtype,
+                    stacked=entry.shape is not None,
+                    count=len(samples),
+                )
+                for index, entry in enumerate(about.outputs)
+            },
+            latency_ms=read_latency(path / _LATENCY, keys_of(samples)),
+            fed=cls.open(path / _FED) if (path / _FED).exists() else None,
+        )
 
     def first(self, count: int) -> Run:
         """The run of the first samples alone."""
         return self.select(range(len(self.samples))[:count])
 
-    def select(self, places: Sequence[int]) -> Run:
+    def select(self, places: Iterable[int]) -> Run:
         """The run of the samples at these places alone, in that order."""
         return replace(
             self,
-            samples=tuple(self.samples[i] for i in places),
-            outputs={name: [values[i] for i in places] for name, values in self.outputs.items()},
-            latency_ms=[self.latency_ms[i] for i in places],
+            samples=chosen(self.samples, places),
+            outputs={name: chosen(values, places) for name, values in self.outputs.items()},
+            latency_ms=chosen(self.latency_ms, places),
         )
 
     @classmethod
-    def merge(cls, runs: Sequence[Run]) -> Run:
+    def merge(cls, runs: Sequence[Run], *, names: Sequence[str] = ()) -> Run:
         """One run of the samples of all: how several devices share a data set.
 
-        Raises UsageError unless all ran the same model in the same precision to the same outputs
-        on disjoint samples.
+        Raises UsageError unless all ran the same model, fed alike, in the same precision and for
+        the same task, to the same outputs on disjoint samples; and, of shards, unless they are
+        of one division and all are there, or all are the same one. It calls them by `names`.
         Where devices differ, the fields list them; latencies stay those of each sample.
+        What was opened stays on disk, and is read when this run is saved.
         """
-        if not runs:
-            raise UsageError("no runs to merge")
-        first = runs[0]
-        for other in runs[1:]:
-            if other.model != first.model or list(other.outputs) != list(first.outputs):
-                raise UsageError(
-                    f"these runs are of different models: {first.model['name']} "
-                    f"{first.model['sha256'][:12]}, {other.model['name']} "
-                    f"{other.model['sha256'][:12]}"
-                )
-            if other.precision != first.precision:
-                raise UsageError(
-                    f"these runs are of different precisions, {first.precision} and "
-                    f"{other.precision}: compare them, they do not merge"
-                )
-            if (other.task, other.labels) != (first.task, first.labels):
-                raise UsageError("these runs were made for different tasks, or with other labels")
-        return cls(
-            engine=_joined(r.engine for r in runs),
-            engine_version=_joined(r.engine_version for r in runs),
-            device=_joined(r.device for r in runs),
-            machine=_joined(r.machine for r in runs),
-            threads=max(r.threads for r in runs),
-            precision=first.precision,
-            model=first.model,
-            samples=tuple(s for r in runs for s in r.samples),
-            outputs={n: [v for r in runs for v in r.outputs[n]] for n in first.outputs},
-            latency_ms=[ms for r in runs for ms in r.latency_ms],
-            warmup=min(r.warmup for r in runs),
-            peak_memory_bytes=max(r.peak_memory_bytes for r in runs),
-            wall_s=sum(r.wall_s for r in runs),
-            created=max(r.created for r in runs),
-            noise={
-                name: max(r.noise[name] for r in runs if name in r.noise)
-                for name in dict.fromkeys(n for r in runs for n in r.noise)
-            },
-            cpu=first.cpu if all(r.cpu == first.cpu for r in runs) else None,
-            sensors=_sensors([r.sensors for r in runs if r.sensors]),
-            task=first.task,
-            labels=first.labels,
-            image=first.image,
-            inputs=first.inputs,
-            fed=cls.merge(fed) if (fed := [r.fed for r in runs if r.fed is not None]) else None,
-        )
-
-
-def _sensors(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """From the beginning of the first run to the end of the last one."""
-    if not found:
-        return None
-    throttled = dict.fromkeys(word for one in found for word in one["throttled"])
-    return {
-        "before": found[0]["before"],
-        "after": found[-1]["after"],
-        "throttled": list(throttled),
-    }
+        fields = merged(runs, names or [f"run {number}" for number, _ in enumerate(runs, 1)])
+        return replace(runs[0], **fields)
 
 
 def machine() -> str:
     """What a run was made on, such as "Linux aarch64"."""
     return f"{platform.system()} {platform.machine()}"
-
-
-def latency_statistics(latency_ms: Sequence[float]) -> dict[str, float]:
-    """count, mean, p50, p90, p99, min, max (ms; percentiles interpolate linearly between ranks)
-    and throughput_per_s, the inferences a second that the mean allows. Of none, count alone."""
-    if not len(latency_ms):
-        return {"count": 0}
-    values = np.asarray(latency_ms, np.float64)
-    p50, p90, p99 = np.percentile(values, [50, 90, 99])
-    mean = float(values.mean())
-    return {
-        "count": len(values),
-        "mean_ms": mean,
-        "p50_ms": float(p50),
-        "p90_ms": float(p90),
-        "p99_ms": float(p99),
-        "min_ms": float(values.min()),
-        "max_ms": float(values.max()),
-        "throughput_per_s": 1e3 / mean if mean else 0.0,
-    }
-
-
-def _alike(values: Sequence[np.ndarray[Any, Any]]) -> bool:
-    return all(v.shape == values[0].shape and v.dtype == values[0].dtype for v in values)
-
-
-def _joined(values: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(values))
-
-
-def _read_output(
-    path: Path, index: int, entry: _OutputInfo, count: int
-) -> list[np.ndarray[Any, Any]]:
-    stacked = path / f"output_{index}.npy"
-    if entry.shape is not None:
-        values = load_array(stacked, mapped=True)
-        if len(values) != count or str(values.dtype) != entry.dtype:
-            raise ModelError(f"{stacked}: damaged: does not hold the {count} samples of run.json")
-        return [np.asarray(value) for value in values]
-    folder = path / f"output_{index}"
-    return [load_array(folder / f"{n:06d}.npy") for n in range(count)]
-
-
-def _cell(id_: str) -> str:
-    """A sample's id as a cell of latency.csv: a spreadsheet takes what begins like a formula for
-    one, and a quote before it for the sign that it is text. Other writers leave ids as they are."""
-    return f"'{id_}" if id_[:1] in ("=", "+", "-", "@", "'", "\t", "\r") else id_
-
-
-def _read_latency(path: Path, samples: Sequence[SampleInfo]) -> list[list[float]]:
-    latency: dict[str, list[float]] = {s.id: [] for s in samples}
-    ids = {**{s.id: s.id for s in samples}, **{_cell(s.id): s.id for s in samples}}
-    with io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if not rows.fieldnames:
-            raise ModelError(f"{path}: damaged: is empty")
-        for row in rows:
-            latency[ids[row["sample"]]].append(float(row["ms"]))
-    if any(latency.values()) and not all(latency.values()):
-        raise ModelError(f"{path}: damaged: not every sample has a latency")
-    return list(latency.values())

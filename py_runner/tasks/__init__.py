@@ -36,12 +36,12 @@ class Task:
     """
 
     name: str
-    decode: Callable[..., list[dict[str, Any]]]
+    decode: Callable[..., Sequence[dict[str, Any]]]
 
 
 def _nothing(
     run: Run, labels: Sequence[str] | None = None, *, top: int = 5
-) -> list[dict[str, Any]]:
+) -> Sequence[dict[str, Any]]:
     return []
 
 
@@ -68,6 +68,9 @@ def name_of(task: Mapping[str, Any] | None) -> str:
     return str(name)
 
 
-def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
-    """A run's answers by its own task. Raises DataError where its outputs are not of it."""
+def decode(
+    run: Run, labels: Sequence[str] | None = None, *, top: int = 5
+) -> Sequence[dict[str, Any]]:
+    """A run's answers by its own task, most of them made when they are asked for. Raises DataError
+    where its outputs are not of it."""
     return TASKS[name_of(run.task)].decode(run, labels or run.labels, top=top)

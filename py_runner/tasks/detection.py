@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from py_runner.data.image import ImageSpec
+from py_runner.formats.lazy import Made, Zipped
 from py_runner.formats.run import Run
 from py_runner.tasks.heads import candidates
 from py_runner.tasks.options import NotOfTaskError, option, output_of
@@ -90,15 +91,19 @@ def _of_heads(run: Run) -> list[Boxes] | None:
     return result
 
 
-def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
+def decode(
+    run: Run, labels: Sequence[str] | None = None, *, top: int = 5
+) -> Sequence[dict[str, Any]]:
     """The boxes of each sample above the task's `threshold`:
     [{id, label, boxes: [{index, name, score, box: [x1, y1, x2, y2]}]}], best first.
 
     `top` is not for boxes: the threshold says how many.
     """
     threshold = option(run.task, "threshold", THRESHOLD)
-    return [
-        {
+
+    def told(both: tuple[Any, ...]) -> dict[str, Any]:
+        sample, found = both
+        return {
             "id": sample.id,
             "label": sample.label,
             "boxes": [
@@ -111,8 +116,8 @@ def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> li
                 for index, score, corners in zip(found.classes, found.scores, found.corners)
             ],
         }
-        for sample, found in zip(run.samples, (b.above(threshold) for b in boxes(run)))
-    ]
+
+    return Made(told, Zipped(run.samples, [b.above(threshold) for b in boxes(run)]))
 
 
 def _holds_rows(value: _Array) -> bool:

@@ -8,43 +8,69 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from py_runner.formats.lazy import Lazy, Made
 from py_runner.formats.run import Run
 from py_runner.tasks.options import output_of
 
-__all__ = ["decode", "features"]
+__all__ = ["decode", "features", "vectors"]
 
 _Array = npt.NDArray[Any]
 
 
-def features(run: Run) -> _Array:
-    """The features of all samples, float64 [samples, length], each of length 1 (or 0 where it was).
+def vectors(run: Run) -> Lazy[_Array]:
+    """The features of each sample, float64 [length], of length 1 (or 0 where it was), made when
+    they are asked for.
 
     Raises DataError where no output is one row of numbers, alike for all samples.
     """
-    vectors = output_of(
+    rows = output_of(
         run,
         lambda v: v.dtype.kind == "f" and v.ndim > 0 and v.size == max(v.shape) and v.size > 1,
         "an output [1, F] of features",
     )
-    rows = np.array([value.ravel() for value in vectors], np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1))
+    return Made(_of_length_1, rows)
 
 
-def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
+def features(run: Run) -> _Array:
+    """The features of all samples, float64 [samples, length]: see `vectors`."""
+    return np.array(list(vectors(run)))
+
+
+def _of_length_1(value: _Array) -> _Array:
+    row = value.ravel().astype(np.float64)[None]
+    length = np.linalg.norm(row, axis=1, keepdims=True)
+    return np.asarray((row / np.where(length > 0, length, 1))[0])
+
+
+def decode(
+    run: Run, labels: Sequence[str] | None = None, *, top: int = 5
+) -> Sequence[dict[str, Any]]:
     """Which `top` other samples are most like each: [{id, label, nearest: [{id, cosine}]}]."""
-    rows = features(run)
-    likeness = rows @ rows.T
-    np.fill_diagonal(likeness, -np.inf)
-    return [
-        {
-            "id": sample.id,
-            "label": sample.label,
+    return _Nearest(run, vectors(run), top)
+
+
+class _Nearest(Lazy[dict[str, Any]]):
+    """The features of all are in memory from when the first answer is asked for."""
+
+    def __init__(self, run: Run, found: Lazy[_Array], top: int) -> None:
+        self._run, self._found, self._top = run, found, top
+        self._rows: _Array | None = None
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def item(self, place: int) -> dict[str, Any]:
+        if self._rows is None:
+            self._rows = np.array(list(self._found))
+        likeness = self._rows @ self._rows[place]
+        likeness[place] = -np.inf
+        samples = self._run.samples
+        return {
+            "id": samples[place].id,
+            "label": samples[place].label,
             "nearest": [
-                {"id": run.samples[i].id, "cosine": float(likeness[n, i])}
-                for i in np.argsort(-likeness[n], kind="stable")[:top]
-                if i != n
+                {"id": samples[i].id, "cosine": float(likeness[i])}
+                for i in np.argsort(-likeness, kind="stable")[: self._top].tolist()
+                if i != place
             ],
         }
-        for n, sample in enumerate(run.samples)
-    ]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from py_runner.formats.lazy import Made, Zipped
 from py_runner.formats.run import Run
 from py_runner.tasks.options import NotOfTaskError, option, output_of
 
@@ -35,7 +36,7 @@ def grids(run: Run) -> list[tuple[int, int]]:
     return [(value.shape[2], value.shape[3]) for value in _heatmaps(run)]
 
 
-def _heatmaps(run: Run) -> list[_Array]:
+def _heatmaps(run: Run) -> Sequence[_Array]:
     if "HigherHRNet" in str((run.task or {}).get("arch", "")):
         raise NotOfTaskError(
             f"{run.model['name']}: HigherHRNet finds several persons by tags, which is not "
@@ -48,12 +49,16 @@ def _heatmaps(run: Run) -> list[_Array]:
     )
 
 
-def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
+def decode(
+    run: Run, labels: Sequence[str] | None = None, *, top: int = 5
+) -> Sequence[dict[str, Any]]:
     """The points of each sample of at least the task's `threshold`:
     [{id, label, points: [{index, name, x, y, score}]}]. `top` is not for points."""
     threshold = option(run.task, "threshold", THRESHOLD)
-    return [
-        {
+
+    def told(both: tuple[Any, ...]) -> dict[str, Any]:
+        sample, found = both
+        return {
             "id": sample.id,
             "label": sample.label,
             "points": [
@@ -68,8 +73,8 @@ def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> li
                 if score >= threshold
             ],
         }
-        for sample, found in zip(run.samples, points(run))
-    ]
+
+    return Made(told, Zipped(run.samples, points(run)))
 
 
 def _peak(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def option(task: Mapping[str, Any] | None, name: str, default: float) -> float:
     return float(value)
 
 
-def output_of(run: Run, fits: Callable[[_Array], bool], what: str) -> list[_Array]:
+def output_of(run: Run, fits: Callable[[_Array], bool], what: str) -> Sequence[_Array]:
     """The arrays of the first output of which all samples fit.
 
     Raises NotOfTaskError, with `what` a task needs in words, where there is none.

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from py_runner.formats.run import Run
+from py_runner.formats.lazy import Made, Zipped
+from py_runner.formats.run import Run, SampleInfo
 from py_runner.tasks.options import option, output_of
 
 __all__ = ["THRESHOLD", "decode", "masks"]
@@ -17,8 +18,8 @@ _Array = npt.NDArray[Any]
 THRESHOLD = 0.5
 
 
-def masks(run: Run) -> list[_Array]:
-    """The class of each pixel, int64 [H, W] a sample.
+def masks(run: Run) -> Sequence[_Array]:
+    """The class of each pixel, int64 [H, W] a sample, made when it is asked for.
 
     Of scores [1, C, H, W] it is the class of the largest (the first of equal ones), of one channel
     class 1 above the task's `threshold`; whole numbers are classes already. Raises DataError where
@@ -26,31 +27,35 @@ def masks(run: Run) -> list[_Array]:
     """
     threshold = option(run.task, "threshold", THRESHOLD)
     maps = output_of(run, _is_map, "an output of scores [1, C, H, W] or of classes [1, H, W]")
-    return [_mask(value, threshold) for value in maps]
+    return Made(lambda value: _mask(value, threshold), maps)
 
 
-def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
+def decode(
+    run: Run, labels: Sequence[str] | None = None, *, top: int = 5
+) -> Sequence[dict[str, Any]]:
     """The share of the pixels that each of the `top` largest classes has:
     [{id, label, classes: [{index, name, share}]}]."""
-    result = []
-    for sample, mask in zip(run.samples, masks(run)):
-        shares = np.bincount(mask.ravel()) / mask.size
-        best = [i for i in np.argsort(-shares, kind="stable")[:top] if shares[i]]
-        result.append(
+    pairs = Zipped(run.samples, masks(run))
+    return Made(lambda both: _shares(both[0], both[1], labels, top), pairs)
+
+
+def _shares(
+    sample: SampleInfo, mask: _Array, labels: Sequence[str] | None, top: int
+) -> dict[str, Any]:
+    shares = np.bincount(mask.ravel()) / mask.size
+    best = [i for i in np.argsort(-shares, kind="stable")[:top] if shares[i]]
+    return {
+        "id": sample.id,
+        "label": sample.label,
+        "classes": [
             {
-                "id": sample.id,
-                "label": sample.label,
-                "classes": [
-                    {
-                        "index": int(i),
-                        "name": labels[i] if labels and i < len(labels) else None,
-                        "share": float(shares[i]),
-                    }
-                    for i in best
-                ],
+                "index": int(i),
+                "name": labels[i] if labels and i < len(labels) else None,
+                "share": float(shares[i]),
             }
-        )
-    return result
+            for i in best
+        ],
+    }
 
 
 def _is_map(value: _Array) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from py_runner.errors import DataError, UsageError
+from py_runner.formats.lazy import Made, Zipped
 from py_runner.formats.run import Run
 from py_runner.tasks.options import option, output_of
 
@@ -87,19 +88,23 @@ def polygons_of(
     return _polygons(scores, _Settings.of(task), size or (scores.shape[0], scores.shape[1]))
 
 
-def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
+def decode(
+    run: Run, labels: Sequence[str] | None = None, *, top: int = 5
+) -> Sequence[dict[str, Any]]:
     """The texts of each sample: [{id, label, polygons: [{points, score}]}].
 
     `labels` and `top` are not for polygons.
     """
-    return [
-        {
+
+    def told(both: tuple[Any, ...]) -> dict[str, Any]:
+        sample, found = both
+        return {
             "id": sample.id,
             "label": sample.label,
             "polygons": [{"points": p.corners.tolist(), "score": p.score} for p in found],
         }
-        for sample, found in zip(run.samples, polygons(run))
-    ]
+
+    return Made(told, Zipped(run.samples, polygons(run)))
 
 
 def _polygons(scores: _Array, settings: _Settings, size: tuple[int, int]) -> list[Polygon]:

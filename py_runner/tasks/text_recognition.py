@@ -13,6 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from py_runner.errors import DataError
+from py_runner.formats.lazy import Made, Zipped
 from py_runner.formats.run import Run
 from py_runner.tasks.options import output_of
 
@@ -51,15 +52,19 @@ def is_steps(value: _Array) -> bool:
     return value.dtype.kind == "f" and value.ndim == 3 and len(value) == 1 and value.shape[-1] > 1
 
 
-def decode(run: Run, labels: Sequence[str] | None = None, *, top: int = 5) -> list[dict[str, Any]]:
+def decode(
+    run: Run, labels: Sequence[str] | None = None, *, top: int = 5
+) -> Sequence[dict[str, Any]]:
     """What each sample says: [{id, label, text, score}]; the text is None without a dictionary.
 
     `top` is not for lines: each has one reading.
     """
-    return [
-        {"id": sample.id, "label": sample.label, "text": line.text, "score": line.score}
-        for sample, line in zip(run.samples, lines(run, labels))
-    ]
+
+    def told(both: tuple[Any, ...]) -> dict[str, Any]:
+        sample, line = both
+        return {"id": sample.id, "label": sample.label, "text": line.text, "score": line.score}
+
+    return Made(told, Zipped(run.samples, lines(run, labels)))
 
 
 def characters_of(labels: Sequence[str], classes: int) -> list[str]:

@@ -207,7 +207,7 @@ class Sides:
             raise DeadLayerError(op, words) from None
         if edge is None:
             self._server_ms = max(self._server_ms, done.latency["max_ms"])
-        outputs = list(done.outputs.values())
+        outputs = [list(values) for values in done.outputs.values()]
         if len(outputs) != len(program.outputs):
             raise EngineError(
                 f"{self._file}: engine {done.engine} gave {len(outputs)} of "

@@ -16,11 +16,12 @@ from lite_opt.judge.tasks import (
     text_detection,
     text_recognition,
 )
-from lite_opt.judge.tasks.scores import Case, Scores
+from lite_opt.judge.tasks.scores import Case, Scores, ids_of
 from lite_opt.judge.tasks.truth import of_samples
 from py_runner.data.image_files import listed_classes
 from py_runner.errors import UsageError
 from py_runner.formats.run import Run
+from py_runner.formats.run_samples import Relabelled
 from py_runner.tasks import name_of
 
 __all__ = ["SCORES", "Scores", "labelled", "score"]
@@ -76,9 +77,8 @@ def score(
 def labelled(run: Run, path: Path) -> Run:
     """The run with the class numbers that a list `NAME CLASS` gives its samples, None for those
     that it does not name. Raises DataError for another file, and where it names none of them."""
-    found = of_samples(path, listed_classes(path), [sample.id for sample in run.samples])
-    samples = (replace(s, label=found.get(i)) for i, s in enumerate(run.samples))
-    return replace(run, samples=tuple(samples))
+    found = of_samples(path, listed_classes(path), ids_of(run))
+    return replace(run, samples=Relabelled(run.samples, found))
 
 
 def _options(reference: Mapping[str, Any] | None, candidate: Mapping[str, Any] | None) -> list[str]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lite_opt.judge.rates import Rate, share
 from lite_opt.judge.tasks.average_precision import Evaluation, rates_of
-from lite_opt.judge.tasks.scores import Case, Scores
+from lite_opt.judge.tasks.scores import Case, Scores, ids_of
 from lite_opt.judge.tasks.truth import coco, of_samples, picture_points
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
@@ -80,7 +80,7 @@ def object_keypoint_similarity(truth: _Array, found: _Array, visible: _Array) ->
 def _by_labels(case: Case, path: Path, found: Sequence[list[_Array]]) -> list[Rate | None]:
     document = coco(path, keypoints=True)
     known = {image["file_name"]: image for image in document["images"]}
-    places = of_samples(path, known, [s.id for s in case.reference.samples])
+    places = of_samples(path, known, ids_of(case.reference))
     images = [image["id"] for image in places.values()]
     category = min(entry["category_id"] for entry in document["annotations"])
     evaluations = []

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from lite_opt.judge.rates import Rate, bootstrapped, share
+from py_runner.formats.lazy import Made, chosen
 from py_runner.formats.run import Run
 
-__all__ = ["Case", "Scores", "accuracies", "matched"]
+__all__ = ["Case", "Scores", "accuracies", "ids_of", "matched", "named"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ class Scores:
             for rate in self.rates
             if not rate.decided
         ]
+
+
+def ids_of(run: Run) -> Sequence[str]:
+    """The ids of a run's samples, read when they are asked for."""
+    return Made(attrgetter("id"), run.samples)
+
+
+def named(run: Run, places: Iterable[int]) -> tuple[str, ...]:
+    """The ids of the samples at these places."""
+    return tuple(sample.id for sample in chosen(run.samples, places))
 
 
 def matched(likeness: npt.NDArray[np.float64], least: float) -> list[tuple[int, int]]:

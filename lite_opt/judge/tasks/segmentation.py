@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lite_opt.judge.rates import Rate, bootstrapped, share
-from lite_opt.judge.tasks.scores import Case, Scores
+from lite_opt.judge.tasks.scores import Case, Scores, ids_of
 from lite_opt.judge.tasks.truth import masks_of, of_samples
 from py_runner.errors import DataError
 from py_runner.tasks.segmentation import masks
@@ -28,7 +28,7 @@ def score(case: Case) -> Scores:
     not PaddleSeg's.
     """
     left, right = masks(case.reference), masks(case.candidate)
-    ids = [sample.id for sample in case.reference.samples]
+    ids = ids_of(case.reference)
     for id_, a, b in zip(ids, left, right):
         if a.shape != b.shape:
             raise DataError(
@@ -77,7 +77,7 @@ def _iou(name: str, tables: Sequence[_Array], limit: float | None = None) -> Rat
 
 def _by_labels(case: Case, left: Sequence[_Array], right: Sequence[_Array]) -> list[Rate | None]:
     assert case.truth is not None
-    ids = [sample.id for sample in case.reference.samples]
+    ids = ids_of(case.reference)
     truths = of_samples(case.truth, masks_of(case.truth), ids)
     labelled = [mask[mask != _IGNORED] for mask in truths.values()]
     every = [*labelled, *(found[i] for found in (left, right) for i in truths)]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lite_opt.judge.rates import Rate, bootstrapped, share
-from lite_opt.judge.tasks.scores import Case, Scores, matched
+from lite_opt.judge.tasks.scores import Case, Scores, ids_of, matched
 from lite_opt.judge.tasks.truth import of_samples, polygons_of
 from py_runner.errors import UsageError
 from py_runner.tasks.text_detection import polygons
@@ -78,7 +78,7 @@ def _by_labels(
     case: Case, left: Sequence[Sequence[_Array]], right: Sequence[Sequence[_Array]]
 ) -> list[Rate | None]:
     assert case.truth is not None
-    ids = [sample.id for sample in case.reference.samples]
+    ids = ids_of(case.reference)
     pages = of_samples(case.truth, polygons_of(case.truth), ids)
     counts = []  # by run: matched, found and labelled texts of each page
     for run, found in ((case.reference, left), (case.candidate, right)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from lite_opt.judge.rates import Rate, share
-from lite_opt.judge.tasks.scores import Case, Scores, accuracies
+from lite_opt.judge.tasks.scores import Case, Scores, accuracies, ids_of
 from lite_opt.judge.tasks.truth import of_samples, texts_of
 from py_runner.errors import DataError
 from py_runner.tasks.text_recognition import Line, lines
@@ -32,7 +32,7 @@ def score(case: Case) -> Scores:
     if case.truth is not None:
         if not with_text:
             raise DataError(f"{case.truth}: texts need the recognizer's dictionary: --labels")
-        ids = [sample.id for sample in case.reference.samples]
+        ids = ids_of(case.reference)
         truth = of_samples(case.truth, texts_of(case.truth), ids)
         texts = [text.replace(" ", "") for text in truth.values()]
         read = [[(found[i].text or "").replace(" ", "") for i in truth] for found in (left, right)]

@@ -10,14 +10,26 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lite_opt.judge.by_sample import Apart, worst_first
+from lite_opt.judge.by_sample import Apartness
 from lite_opt.views.text import one_line
 
-__all__ = ["MISSING", "Chart", "by_board", "ecdf", "histogram", "over_time", "scatter", "trade"]
+__all__ = [
+    "MISSING",
+    "Chart",
+    "bars",
+    "by_board",
+    "ecdf",
+    "histogram",
+    "over_time",
+    "scatter",
+    "trade",
+]
 
 MISSING = "Charts need vl-convert-python: pip install 'paddle-edge[report]'"
 
@@ -28,8 +40,8 @@ _INKS = (
 _MOST_LINES = 8  # of one chart that can be told apart
 _STEPS = 200  # of a curve
 _BINS = 30
-_LETTERS = 38  # of the title of an axis
-_LEAST = 1e-8  # what is less apart stands there
+_LETTERS, _NAME = 38, 24  # of the title of an axis, and of a name beside it
+_LEAST, _LOWEST = 1e-8, -8  # what is less apart stands there, and its logarithm
 
 
 @dataclass(frozen=True)
@@ -41,11 +53,11 @@ class Chart:
     svg: str | None
 
 
-def histogram(found: Sequence[Apart], limit: float | None) -> Chart:
+def histogram(found: Apartness, limit: float | None) -> Chart:
     """How many samples differ by how much; the axis is logarithmic."""
-    finite = [max(one.difference, _LEAST) for one in found if math.isfinite(one.difference)]
-    low, high = math.floor(math.log10(min(finite, default=_LEAST))), 0
-    low, high = min(low, -1), max(high, math.ceil(math.log10(max(finite, default=1.0))))
+    finite = np.maximum(found.differences[np.isfinite(found.differences)], _LEAST)
+    low = min(math.floor(math.log10(finite.min(initial=1.0))) if len(finite) else _LOWEST, -1)
+    high = max(math.ceil(math.log10(finite.max(initial=_LEAST))) if len(finite) else 0, 0)
     edges = np.logspace(low, high, _BINS + 1)
     counts, _ = np.histogram(np.clip(finite, edges[0], edges[-1]), edges)
     rows = [
@@ -79,10 +91,10 @@ def histogram(found: Sequence[Apart], limit: float | None) -> Chart:
 
 
 def scatter(
-    found: Sequence[Apart], names: tuple[str, str], disagreeing: Sequence[str], most: int
+    found: Apartness, names: tuple[str, str], disagreeing: Sequence[str], most: int
 ) -> Chart:
     """Both sides' values where they matter; at most so many samples, the worst ones first."""
-    shown = [one for one in worst_first(found) if one.values is not None][:most]
+    shown = list(islice((one for one in found.worst_first() if one.values is not None), most))
     differ = set(disagreeing)
     rows: list[dict[str, Any]] = [
         {"left": one.values[0], "right": one.values[1], "other": one.id in differ,
@@ -109,7 +121,7 @@ def scatter(
     return _chart("Side against side", said, {"layer": layers})
 
 
-def ecdf(latencies: Mapping[str, Sequence[float]]) -> Chart:
+def ecdf(latencies: Mapping[str, npt.ArrayLike]) -> Chart:
     """The share of inferences that are done after so many milliseconds, by run."""
     rows: list[dict[str, Any]] = [
         {"run": one_line(name), "ms": float(ms), "share": float(share), "order": order}
@@ -158,6 +170,30 @@ def by_board(counts: Mapping[str, Mapping[str, int]]) -> Chart:
         },
     }  # fmt: skip
     return _chart("ARM instructions", "A model of the cost, not a latency", spec)
+
+
+def bars(title: str, said: str, axis: str, values: Sequence[tuple[str, float]]) -> Chart:
+    """A bar for each name, in the order given."""
+    rows = [
+        {
+            "name": f"{place}. {_short(name)}",
+            "value": value,
+            "said": f"{one_line(name)}: {value:.4g}",
+        }
+        for place, (name, value) in enumerate(values, start=1)
+    ]
+    spec = {
+        "data": {"values": rows},
+        "height": {"step": 18},
+        "mark": {"type": "bar", "color": _INKS[0]},
+        "encoding": {
+            "x": {"field": "value", "type": "quantitative", "title": axis},
+            "y": {"field": "name", "type": "nominal", "sort": None, "title": "layer",
+                  "axis": {"titlePadding": 24}},
+            "description": {"field": "said"},
+        },
+    }  # fmt: skip
+    return _chart(title, said, spec)
 
 
 def trade(rows: Sequence[Mapping[str, Any]], cost: str, loss: str, chosen: str | None) -> Chart:
@@ -228,7 +264,7 @@ def over_time(series: Mapping[str, Sequence[tuple[str, float, str]]], metric: st
 _TIGHT = {"zero": False, "nice": True}
 
 
-def _curve(measured: Sequence[float]) -> list[tuple[float, float]]:
+def _curve(measured: npt.ArrayLike) -> list[tuple[float, float]]:
     """Milliseconds and the share that took no longer."""
     values = np.sort(np.asarray(measured, np.float64))
     places = np.unique(np.linspace(0, len(values) - 1, min(_STEPS, len(values))).astype(int))
@@ -253,10 +289,10 @@ def _colour(field: str, *, few: bool = True) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _short(name: str) -> str:
-    """The title of an axis, in which Vega takes a backslash for the beginning of a character."""
+def _short(name: str, most: int = _LETTERS) -> str:
+    """A name beside an axis, in which Vega takes a backslash for the beginning of a character."""
     name = one_line(name).replace("\\", "/")
-    return name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return name if len(name) <= most else name[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _chart(title: str, said: str, spec: dict[str, Any]) -> Chart:

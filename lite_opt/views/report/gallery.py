@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lite_opt.judge.by_sample import Apart, worst_first
+from lite_opt.judge.by_sample import Apartness
 from lite_opt.judge.numbers import kind_of, softmax
 from lite_opt.views.answers import in_words
 from lite_opt.views.pages import differing
@@ -22,6 +21,7 @@ from lite_opt.views.pictures import source_of
 from lite_opt.views.side_by_side import drawn_side_by_side
 from py_runner.data.decode import open_image
 from py_runner.errors import DataError, PaddleEdgeError
+from py_runner.formats.lazy import Made, Zipped
 from py_runner.formats.run import Run
 from py_runner.tasks import decode, name_of
 
@@ -67,7 +67,7 @@ class Gallery:
 def gallery(
     reference: Run,
     candidate: Run,
-    found: Sequence[Apart],
+    found: Apartness,
     disagreeing: Sequence[str],
     *,
     data: str | Path | None,
@@ -76,38 +76,43 @@ def gallery(
 ) -> Gallery:
     """The first `most` of those that disagree, worst first, the first `pictures` with a picture of
     `data`, what both were fed."""
-    names = set(disagreeing) | {one.id for one in found if math.isinf(one.difference)}
-    worst = worst_first([one for one in found if one.id in names])
-    if not worst:
+    worst = found.worst_first(disagreeing)
+    if not len(worst):
         return Gallery([], 0, [], _KINDS)
-    left = reference.select([one.places[0] for one in worst])
-    right = candidate.select([one.places[1] for one in worst])
+    places = found.places[:, np.asarray(worst.places)]
+    left, right = reference.select(places[0]), candidate.select(places[1])
     labels = left.labels or right.labels
-    answers = list(zip(_decoded(left, labels), _decoded(right, labels)))
+    answers = Zipped(_decoded(left, labels), _decoded(right, labels))
     thumbs: list[str | None] = []
     note = ""
     if data is not None:
         thumbs, note = _pictures(left.first(pictures), right.first(pictures), data)
     shown = [*thumbs, *[None] * most]
+    kinds, changed = Counter(_KINDS), Counter[tuple[str, str]]()
+    for a, b in answers:
+        kinds[_kind(a, b)] += 1
+        if a.get("top") and b.get("top"):
+            changed[_class(a["top"][0]), _class(b["top"][0])] += 1
     return Gallery(
         [
             Entry(one.id, _label(a, b, labels), _kind(a, b), one.difference, _parts(a, b), picture)
             for one, (a, b), picture in zip(worst[:most], answers, shown)
         ],
         len(worst),
-        _changed(answers),
-        {**_KINDS, **Counter(_kind(a, b) for a, b in answers)},
+        [(a, b, n) for (a, b), n in changed.most_common() if a != b][:_FREQUENT],
+        dict(kinds),
         note,
     )
 
 
-def _decoded(run: Run, labels: Sequence[str] | None) -> list[Mapping[str, Any]]:
+def _decoded(run: Run, labels: Sequence[str] | None) -> Sequence[Mapping[str, Any]]:
     """Each sample's answer by the task; scores of classes as probabilities."""
     with suppress(DataError):
         answers = decode(run, labels, top=_TOP)
-        if answers:
-            return list(map(_as_probabilities, answers, next(iter(run.outputs.values()))))
-    return [{} for _ in run.samples]
+        if len(answers):
+            values = next(iter(run.outputs.values()))
+            return Made(lambda both: _as_probabilities(*both), Zipped(answers, values))
+    return Made(lambda _: {}, run.samples)
 
 
 def _as_probabilities(answer: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
@@ -133,18 +138,6 @@ def _label(
     if label is None:
         return None
     return labels[label] if labels and 0 <= label < len(labels) else f"class {label}"
-
-
-def _changed(
-    answers: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
-) -> list[tuple[str, str, int]]:
-    """First classes that became others."""
-    pairs = Counter(
-        (_class(left["top"][0]), _class(right["top"][0]))
-        for left, right in answers
-        if left.get("top") and right.get("top")
-    )
-    return [(a, b, n) for (a, b), n in pairs.most_common() if a != b][:_FREQUENT]
 
 
 def _class(entry: Mapping[str, Any]) -> str:

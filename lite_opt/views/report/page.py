@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lite_opt.judge.by_sample import Apart, apart
+from lite_opt.judge.by_sample import Apartness, apart
 from lite_opt.judge.compare import Report
 from lite_opt.judge.evidence import emulated
 from lite_opt.judge.recommend import frontier
@@ -16,10 +16,12 @@ from lite_opt.views import comparison
 from lite_opt.views.checks import Check, checks
 from lite_opt.views.report import charts, runs, words
 from lite_opt.views.report.gallery import Gallery, gallery
+from lite_opt.views.report.inside import Inside
 from lite_opt.views.report.judged import NOTHING, Judged, loss, offers, recommendation
 from lite_opt.views.report.names import names_of
 from lite_opt.views.templates import filled
 from py_runner.formats.run import Run
+from py_runner.formats.run_latency import flat
 
 __all__ = ["html_page"]
 
@@ -52,6 +54,7 @@ def html_page(
     data: str | Path | None = None,
     command: str = "",
     besides: Sequence[str] = (),
+    insides: Sequence[Inside] = (),
 ) -> str:
     """A page for one candidate or many: verdict and what it rests on, every figure beside its
     limit, samples that disagree, charts, the environment of each run.
@@ -61,6 +64,7 @@ def html_page(
         data: the pictures that the runs were fed, to show those that disagree.
         command: the command line that made the page.
         besides: sentences on what is not judged here.
+        insides: what was found inside the models.
     """
     abouts = [judged[0].report.reference, *(one.report.candidate for one in judged)]
     folders = [folder, *(one.folder for one in judged)]
@@ -82,6 +86,7 @@ def html_page(
         sections=sections,
         overview=runs.overview(names, abouts, judged),
         charts=_of_all(names, reference, judged, chosen),
+        insides=insides,
         missing=charts.MISSING,
         environment=runs.environment(names, abouts, folders, [NOTHING, *(j.known for j in judged)]),
         command=command,
@@ -134,11 +139,11 @@ def _section(
 _DETAILS = ("Differences", "Task", "Rates", "Steps")
 
 
-def _furthest(found: Sequence[Apart], report: Report) -> list[str]:
+def _furthest(found: Apartness, report: Report) -> list[str]:
     """Where no answer is another and limits are broken all the same: who is furthest off."""
     if not report.failures:
         return []
-    return [one.id for one in sorted(found, key=lambda one: -one.difference)[:_LEAST]]
+    return [one.id for one in found.worst_first()[:_LEAST]]
 
 
 def _of_all(
@@ -154,8 +159,7 @@ def _of_all(
     times = {
         name: own
         for name, run in all_runs.items()
-        if (own := [ms for repeats in run.latency_ms for ms in repeats])
-        and not emulated({"device": run.device})
+        if len(own := flat(run.latency_ms)) and not emulated({"device": run.device})
     }
     if times:
         result.append(charts.ecdf(times))

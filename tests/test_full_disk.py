@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import make_model
 import numpy as np
 import pytest
 
@@ -110,6 +111,40 @@ def test_a_run_and_its_page_on_a_full_disk(
     assert said(monkeypatch, "compare", place / "r", place / "r", "--html", page) == 2
     assert f"paddle-edge: {page}: cannot be written: {FULL}" in capsys.readouterr().err
     assert tree(place) == before
+
+
+def test_a_long_run_on_a_full_disk(
+    bundle: Path,
+    small: Callable[[int], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Parts, and at the end the whole, do not fit: what is there is kept, and gone on with."""
+    data, place = make_model.pictures(tmp_path / "data", 30), small(260)
+    run = ("run", bundle, "--data", data, "--keep-every", 1e-9)
+    assert said(monkeypatch, *run, "-o", tmp_path / "whole") == 0
+    capsys.readouterr()
+    filler = place / "filler"
+    filler.write_bytes(bytes(200 << 10))
+    for full in (True, True, False):
+        resume = ("--resume",) if (place / "r").exists() else ()
+        assert said(monkeypatch, *run, "-o", place / "r", *resume) == 2 * full
+        error = capsys.readouterr().err.strip().splitlines()
+        if full:
+            assert error[-1].startswith(f"paddle-edge: {place / 'r'}: cannot be written: {FULL}")
+            assert error[-1].endswith("--resume")
+            assert [path.name for path in (place / "r" / "parts").glob(".*")] == []
+            parts = tree(place / "r" / "parts")
+            assert parts
+        filler.write_bytes(bytes(90 << 10) if filler.stat().st_size > 90 << 10 else b"")
+    done, whole = Run.open(place / "r"), Run.open(tmp_path / "whole")
+    assert list(done.samples) == list(whole.samples)
+    assert all(
+        np.array_equal(a, b)
+        for name in whole.outputs
+        for a, b in zip(done.outputs[name], whole.outputs[name])
+    )
 
 
 @pytest.mark.parametrize("kilobytes", [8, 24, 32])

@@ -99,8 +99,16 @@ def evaluate(
             else:
                 work.check(part)
         done = finish(work.whole())
-        done.save(out, force=force or work.way is not None)
-        return done if work.way is None else Run.open(out)
+        if work.way is None:
+            done.save(out, force=force)
+            return done
+        try:
+            done.save(out, force=True)
+        except UsageError as error:
+            raise UsageError(
+                f"{error}; all answers are kept, go on with: {work.way.begun.go_on}"
+            ) from None
+        return Run.open(out)
 
 
 def _program() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -121,23 +122,28 @@ def test_a_long_run_on_a_full_disk(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Parts, and at the end the whole, do not fit: what is there is kept, and gone on with."""
-    data, place = make_model.pictures(tmp_path / "data", 30), small(260)
+    count, size = 30, 1000 << 10
+    data, place = make_model.pictures(tmp_path / "data", count), small(size >> 10)
     run = ("run", bundle, "--data", data, "--keep-every", 1e-9)
     assert said(monkeypatch, *run, "-o", tmp_path / "whole") == 0
     capsys.readouterr()
     filler = place / "filler"
-    filler.write_bytes(bytes(200 << 10))
-    for full in (True, True, False):
-        resume = ("--resume",) if (place / "r").exists() else ()
-        assert said(monkeypatch, *run, "-o", place / "r", *resume) == 2 * full
+    filler.write_bytes(bytes(size * 3 // 4))
+    resume: tuple[str, ...] = ()
+    for expected in (2, 2, 0):
+        assert said(monkeypatch, *run, "-o", place / "r", *resume) == expected
         error = capsys.readouterr().err.strip().splitlines()
-        if full:
+        resume = ("--resume",)
+        if expected:
             assert error[-1].startswith(f"paddle-edge: {place / 'r'}: cannot be written: {FULL}")
             assert error[-1].endswith("--resume")
-            assert [path.name for path in (place / "r" / "parts").glob(".*")] == []
-            parts = tree(place / "r" / "parts")
-            assert parts
-        filler.write_bytes(bytes(90 << 10) if filler.stat().st_size > 90 << 10 else b"")
+            parts = list((place / "r" / "parts").iterdir())
+            assert all(path.name[0] != "." for path in parts)
+            # Next there is room for all parts, but not for the Run of all; then there is.
+            each = (shutil.disk_usage(place).used - filler.stat().st_size) / len(parts)
+            room = int((count + 0.3) * each) if len(parts) < count else size
+            os.truncate(filler, size - room)
+    assert len(parts) == count
     done, whole = Run.open(place / "r"), Run.open(tmp_path / "whole")
     assert list(done.samples) == list(whole.samples)
     assert all(

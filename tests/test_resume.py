@@ -21,6 +21,9 @@ import make_model
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import kills
+
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.devices import BOARDS
 from py_runner.devices.qemu import Emulated
@@ -487,6 +490,14 @@ def test_the_second_ctrl_c_ends_at_once(command: Callable[..., Any], tmp_path: P
 def engines(parent: int) -> list[str]:
     """The children of a process that are there."""
     return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(bundle: Path, tmp_path: Path) -> None:
+    pictures = make_model.pictures(tmp_path / "data", 300)
+    lines = list(kills.killed(bundle, pictures, tmp_path, kills=5, chain=3, seed=1))
+    assert all(good for _, good in lines) and "bit-equal" in lines[-1][0], lines
+    assert sum("kill " in line for line, _ in lines) == 5
 
 
 def test_a_shard_and_its_command(

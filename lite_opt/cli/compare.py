@@ -11,12 +11,14 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli import pages
 from lite_opt.cli.output import new_file, tell, write
+from lite_opt.cli.recording import Gate, end, record
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import kept_limits, limits_for
 from lite_opt.judge.vote import vote
 from lite_opt.views import comparison
 from lite_opt.views.junit import junit as as_junit
 from lite_opt.views.markdown import markdown as as_markdown
+from lite_opt.views.outcome import Outcome, of_report, of_vote
 from lite_opt.views.report.judged import Judged
 from lite_opt.views.report.page import html_page
 from lite_opt.views.side_by_side import drawn_side_by_side
@@ -50,6 +52,14 @@ __all__ = ["command"]
     type=opt.PERCENT,
     help="Fail where the median inference takes longer than the reference's by more than this.",
 )
+@opt.HISTORY
+@click.option(
+    "--against-best-of",
+    type=opt.COUNT,
+    metavar="N",
+    help="Hold --max-top1-drop and --max-latency-regression against the best of the last N in "
+    "--history, and not against the reference.",
+)
 @click.option(
     "--draw",
     type=opt.Writes(),
@@ -67,6 +77,8 @@ def command(
     junit: str | None,
     markdown: str | None,
     max_latency_regression: float | None,
+    history: str | None,
+    against_best_of: int | None,
     draw: str | None,
     data: str | None,
     truth: str | None,
@@ -99,18 +111,28 @@ def command(
       paddle-edge compare server.run edge.run --draw drawn/ --data photos/
       paddle-edge compare old.run new.run --max-top1-drop 0.5 --max-latency-regression 10% \\
           --junit compare.xml --markdown comment.md
+      paddle-edge compare server.run edge.run --history history.sqlite --against-best-of 10 \\
+          --max-top1-drop 0.5 --max-latency-regression 10%
     """
     page, xml, comment = (new_file(name, force=force) for name in (html, junit, markdown))
     of_two: dict[str, Any] = {"--html": html, "--draw": draw}
-    no_pages: dict[str, Any] = {"--junit": junit, "--markdown": markdown}
-    no_pages["--max-latency-regression"] = max_latency_regression
+    no_pages: dict[str, Any] = {
+        "--max-latency-regression": max_latency_regression,
+        "--history": history,
+    }
+    gate = None
+    if against_best_of is not None:
+        if history is None:
+            raise UsageError("--against-best-of: of which history? Add --history")
+        gate = Gate(against_best_of, limits["top1_drop"], max_latency_regression)
+        limits, max_latency_regression = {**limits, "top1_drop": None}, None
     if draw:
         check_free(draw, force=force)
     if draw and data is None:
         raise UsageError("drawing needs the pictures that both runs were fed: give --data")
     if len(candidates) > 1:
         return _vote(
-            [reference, *candidates], of_two | no_pages, as_json, limits=limits,
+            [reference, *candidates], of_two | no_pages, xml, comment, as_json, limits=limits,
             common=common, task_limits=dict(task_limits), truth=truth,
         )  # fmt: skip
     (candidate,) = candidates
@@ -127,6 +149,7 @@ def command(
             data=data,
             force=force,
             as_json=as_json,
+            gates=lambda outcome: _write_gates(outcome, [reference, candidate], xml, comment),
         )
     edge = Run.open(candidate)
     kept, of_task = kept_limits(_recipe_of(reference), edge.precision)
@@ -141,10 +164,9 @@ def command(
         truth=truth,
         max_latency_regression=max_latency_regression,
     )
-    if xml:
-        write(xml, as_junit(report, f"{candidate} against {reference}"))
-    if comment:
-        write(comment, as_markdown(report, [reference, candidate]))
+    done = record(history, Judged(edge, report, candidate), gate)
+    report = done.report
+    _write_gates(of_report(report, [reference, candidate]), [reference, candidate], xml, comment)
     if page:
         judged = Judged(edge, report, candidate)
         write(
@@ -157,7 +179,9 @@ def command(
         with whole_folder(draw, force=force) as folder:
             for number, (id_, picture) in enumerate(drawn_side_by_side(server, edge, str(data))):
                 picture.save(folder / f"{number:06d}_{Path(id_).stem}.png")
-    tell(report.to_json(), comparison.view(report), as_json=as_json)
+    document = done.to_json() if history else report.to_json()
+    tell(document, [*done.told, *comparison.view(report)], as_json=as_json)
+    end(done.fault, as_json=as_json)
     return bool(report)
 
 
@@ -168,7 +192,24 @@ def _recipe_of(reference: str) -> Mapping[str, Any]:
     return Bundle.open(folder.parent).recipe if inside else {}
 
 
-def _vote(paths: Sequence[str], of_two: Mapping[str, Any], as_json: bool, **options: Any) -> bool:
+def _write_gates(
+    outcome: Outcome, paths: Sequence[str], xml: Path | None, comment: Path | None
+) -> None:
+    """What CI and a pull request show, where that was asked for."""
+    if xml:
+        write(xml, as_junit(outcome, f"{', '.join(paths[1:])} against {paths[0]}"))
+    if comment:
+        write(comment, as_markdown(outcome))
+
+
+def _vote(
+    paths: Sequence[str],
+    of_two: Mapping[str, Any],
+    xml: Path | None,
+    comment: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> bool:
     """Several runs judged by each other; `of_two` are options that only two runs take."""
     given = [name for name, value in of_two.items() if value is not None]
     if given:
@@ -177,5 +218,6 @@ def _vote(paths: Sequence[str], of_two: Mapping[str, Any], as_json: bool, **opti
     if pipelines:
         raise UsageError(f"{pipelines[0]}: is a run of a pipeline: those are compared by twos")
     found = vote([Run.open(path) for path in paths], **options)
+    _write_gates(of_vote(found), paths, xml, comment)
     tell(found.to_json(), comparison.of_vote(found), as_json=as_json)
     return bool(found)

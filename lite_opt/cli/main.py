@@ -35,8 +35,10 @@ COMMANDS = {
     "demo": "The whole path on real models and images.",
     "device": "Boards far away: what they are, and lite_run on them.",
     "export": "Make an inference model of a network and its trained weights.",
+    "history": "What comparisons came to, and one metric over time.",
     "inspect": "What a model, .nb file, bundle or run is.",
     "layers": "The first layer at which edge and server diverge.",
+    "matrix": "Models, recipes, engines, devices and data, each with each.",
     "merge": "Make one run of those of the parts of a data set.",
     "pipeline": "Make one bundle of several: detect text, turn it, read it.",
     "report": "Judge many runs by one, and say which to ship.",
@@ -45,6 +47,7 @@ COMMANDS = {
     "serve": "Answer requests over HTTP and gRPC.",
     "sensitivity": "Which layers lose most in int8.",
     "try": "Every recipe on a model and data, and which to ship.",
+    "view": "A model, bundle or run on a page, operators by cost.",
 }
 
 

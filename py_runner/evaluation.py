@@ -60,7 +60,8 @@ def evaluate(
     """Run a job on a data set, and write the Run to `out`.
 
     Args:
-        job: `part_s` says after how many seconds answers are on disk at most.
+        job: `part_s` says after how many seconds answers are on disk at most; with a list as
+            `failed` it goes on without samples that the engine fails at, which the Run names.
         command: the words that go on with it, for people.
         shard: which part of a larger data set `data` is, as a Run has it.
         resume: go on with what is there, if the model, the engine, the options that matter for
@@ -77,26 +78,41 @@ def evaluate(
     """
     out = Path(out)
     check_place(out, resume=resume, force=force)
+    job = replace(job, failed=None if job.failed is None else [])
     same = _same(job, data, shard)
     with ExitStack() as stack:
-        way = None
+        begun = Begun(_FORMAT, _program(), same, len(data), tuple(command))
+        work = _Work(job, data, out, begun, watch, stack)
+        work.shard, work.force = shard, force
+        gaps: list[tuple[int, int, Part | None]] = [(0, len(data), None)]
         if resume and is_under_way(out):
-            way = stack.enter_context(UnderWay(out))
+            work.way = way = stack.enter_context(UnderWay(out))
             _refuse(out, way.begun.changed(same))
             for text in way.damaged:
                 watch.say(f"{out}: {text}")
+            gaps = list(way.gaps())
         elif resume and _is_run(out):
             return _complete(out, job, data, shard, watch)
-        work = _Work(job, data, out, Begun(_FORMAT, "", same, len(data), tuple(command)), watch)
-        work.way, work.shard, work.force = way, shard, force
-        for first, end, part in [*way.gaps()] if way else [(0, len(data), None)]:
+        for first, end, part in gaps:
             if part is None:
                 work.run(first, end)
             else:
                 work.check(part)
         done = finish(work.whole())
-        done.save(out, force=force or work.way is not None)
-        return done if work.way is None else Run.open(out)
+        if work.way is None:
+            done.save(out, force=force)
+            return done
+        try:
+            done.save(out, force=True)
+        except UsageError as error:
+            raise UsageError(
+                f"{error}; all answers are kept, go on with: {work.way.begun.go_on}"
+            ) from None
+        return Run.open(out)
+
+
+def _program() -> str:
+    return f"paddle-edge {version('paddle-edge')}"
 
 
 def _is_run(out: str | Path) -> bool:
@@ -195,9 +211,11 @@ class _Work:
     shard: dict[str, int] | None = None
     force = False
 
-    def __init__(self, job: Job, data: Dataset, out: Path, begun: Begun, watch: Watch) -> None:
+    def __init__(
+        self, job: Job, data: Dataset, out: Path, begun: Begun, watch: Watch, stack: ExitStack
+    ) -> None:
         self._job, self._data, self._out, self._begun = job, data, out, begun
-        self._watch = watch
+        self._watch, self._stack = watch, stack
         self._known = False  # whether the engine is the one that began
         self._only: Run | None = None
 
@@ -249,12 +267,10 @@ class _Work:
         engine = {"engine version": run.engine_version, "machine": run.machine}
         places = first, end, len(run.samples)
         if self.way is None:
-            begun = replace(
-                self._begun,
-                program=f"paddle-edge {version('paddle-edge')}",
-                same={**self._begun.same, **engine},
+            begun = replace(self._begun, same={**self._begun.same, **engine})
+            self.way = self._stack.enter_context(
+                UnderWay.begin(self._out, begun, run.write, places, force=self.force)
             )
-            self.way = UnderWay.begin(self._out, begun, run.write, places, force=self.force)
         else:
             if not self._known:
                 _refuse(self._out, self.way.begun.changed(engine))

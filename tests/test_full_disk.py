@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import make_model
 import numpy as np
 import pytest
 
@@ -110,6 +112,45 @@ def test_a_run_and_its_page_on_a_full_disk(
     assert said(monkeypatch, "compare", place / "r", place / "r", "--html", page) == 2
     assert f"paddle-edge: {page}: cannot be written: {FULL}" in capsys.readouterr().err
     assert tree(place) == before
+
+
+def test_a_long_run_on_a_full_disk(
+    bundle: Path,
+    small: Callable[[int], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Parts, and at the end the whole, do not fit: what is there is kept, and gone on with."""
+    count, size = 30, 1000 << 10
+    data, place = make_model.pictures(tmp_path / "data", count), small(size >> 10)
+    run = ("run", bundle, "--data", data, "--keep-every", 1e-9)
+    assert said(monkeypatch, *run, "-o", tmp_path / "whole") == 0
+    capsys.readouterr()
+    filler = place / "filler"
+    filler.write_bytes(bytes(size * 3 // 4))
+    resume: tuple[str, ...] = ()
+    for expected in (2, 2, 0):
+        assert said(monkeypatch, *run, "-o", place / "r", *resume) == expected
+        error = capsys.readouterr().err.strip().splitlines()
+        resume = ("--resume",)
+        if expected:
+            assert error[-1].startswith(f"paddle-edge: {place / 'r'}: cannot be written: {FULL}")
+            assert error[-1].endswith("--resume")
+            parts = list((place / "r" / "parts").iterdir())
+            assert all(path.name[0] != "." for path in parts)
+            # Next there is room for all parts, but not for the Run of all; then there is.
+            each = (shutil.disk_usage(place).used - filler.stat().st_size) / len(parts)
+            room = int((count + 0.3) * each) if len(parts) < count else size
+            os.truncate(filler, size - room)
+    assert len(parts) == count
+    done, whole = Run.open(place / "r"), Run.open(tmp_path / "whole")
+    assert list(done.samples) == list(whole.samples)
+    assert all(
+        np.array_equal(a, b)
+        for name in whole.outputs
+        for a, b in zip(done.outputs[name], whole.outputs[name])
+    )
 
 
 @pytest.mark.parametrize("kilobytes", [8, 24, 32])

@@ -1,0 +1,121 @@
+"""What a large run costs while it is made: the command's memory, and its speed against before.
+
+    python benchmarks/scale_run.py --work FOLDER [--samples 2000,50000]
+    python benchmarks/scale_run.py --work FOLDER --baseline CHECKOUT [--samples 10000] [--turns 7]
+
+A tiny classifier, so that all but the engine counts, answers pictures of 20x20 that are made in
+FOLDER, by `paddle-edge run` in a process of its own. Memory is the peak (VmHWM) of that process
+alone, without its engine. With `--baseline` the same command runs in another checkout too, in
+turns, each time the other first, and the ratios of the speeds are printed: of the clock, and of the
+CPU time of the command and its engine, which says more on a machine that others use as well.
+Prints one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lite_opt.conversion.convert import convert
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+import make_model  # noqa: E402
+
+SIDE = 20
+_CHILD = """
+import sys
+from lite_opt.cli.main import main
+sys.argv = ["paddle-edge", *sys.argv[1:]]
+try:
+    main()
+finally:
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print("peak", peak.split()[1], file=sys.stderr)
+"""
+
+
+def pictures(work: Path, count: int) -> Path:
+    """A folder of so many, each its own noise."""
+    folder = work / f"pictures{count}"
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        draw = np.random.default_rng(count)
+        for number in range(count):
+            pixels = draw.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"p{number:06d}.png")
+    return folder
+
+
+def bundle(work: Path) -> Path:
+    """The tiny classifier's."""
+    out = work / "tiny.bundle"
+    if not out.exists():
+        model = make_model.save(make_model.classifier(), work / "tiny")
+        image = f"resize=short:{SIDE},crop={make_model.SIDE}"
+        if not convert(model, out, image=image, samples=pictures(work, 6)):
+            sys.exit("the bundle fails its check")
+    return out
+
+
+def measured(work: Path, count: int, checkout: Path) -> dict[str, float]:
+    """Seconds by the clock and of CPUs, and MB, of a run of so many samples."""
+    words = [bundle(work), "--data", pictures(work, count), "-o", work / "out.run", "--force"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, "run", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
+        cwd=checkout, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    wall_s = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode or "peak" not in done.stderr:
+        sys.exit(done.stderr)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    peak_mb = int(done.stderr.split("peak ")[1].split()[0]) / 1024
+    return {"wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2), "peak_mb": round(peak_mb, 1)}
+
+
+def against(work: Path, count: int, baseline: Path, turns: int) -> None:
+    """The run here and in another checkout, in turns."""
+    ratios: dict[str, list[float]] = {"wall_s": [], "cpu_s": []}
+    for turn in range(turns):
+        places = {"before": baseline, "now": ROOT}
+        order = list(places)[:: 1 if turn % 2 else -1]
+        found = {name: measured(work, count, places[name]) for name in order}
+        print(json.dumps({"turn": turn, **found}), flush=True)
+        for what, several in ratios.items():
+            several.append(found["before"][what] / found["now"][what])
+    told = {what: round(statistics.median(several), 3) for what, several in ratios.items()}
+    print(json.dumps({"samples": count, "speed of before": told}))
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--samples", default="2000,50000")
+    parser.add_argument("--baseline", type=Path)
+    parser.add_argument("--turns", type=int, default=7)
+    asked = parser.parse_args()
+    work = asked.work.absolute()
+    for count in map(int, asked.samples.split(",")):
+        if asked.baseline:
+            against(work, count, asked.baseline.absolute(), asked.turns)
+        else:
+            print(json.dumps({"samples": count, **measured(work, count, ROOT)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

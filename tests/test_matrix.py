@@ -3,6 +3,7 @@ interrupts it, the end is the same."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,16 @@ from test_cli import Command, command, one_object  # noqa: F401  a fixture
 from test_report import ARM, flipped, run
 
 from lite_opt.judge.compare import compare
+from lite_opt.subject import opened
 from lite_opt.trial.matrix import Cell, Matrix, Result
 from lite_opt.trial.plan import Plan
 from lite_opt.views.report.judged import Judged
-from py_runner.errors import DataError
+from py_runner.errors import DataError, StoppedError
+from py_runner.evaluation import evaluate
+from py_runner.formats.parts import is_under_way
 from py_runner.formats.run import Run
+from py_runner.job import Job
+from py_runner.watch import Watch
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "matrix.md"
 MODELS = ("SqueezeNet1_1", "MobileNetV3_small", "ShuffleNetV2")
@@ -202,14 +209,45 @@ def test_a_cell_that_fails_is_its_own_and_is_tried_again(
     bad, _, good, _ = one_object(text)["cells"]
     assert code == 0 and bad["state"] == "done" and good["state"] == "kept"
 
+    # Half a Run is gone on with: what was answered is not asked again.
+    place = tmp_path / "out/good/photos/fp32-lite-cpu.run"
+    outputs = Run.open(place).outputs["soft.out"]
+    shutil.rmtree(place)
+    half(tmp_path / "out/good/fp32.bundle", documented / "photos", place)
+    kept = [float(row["ms"]) for row in latencies(min(place.glob("parts/*")))]
+    code, text, _ = command(*line)
+    assert code == 0 and one_object(text)["cells"][2]["state"] == "done"
+    now = Run.open(place)
+    assert [ms for repeats in now.latency_ms for ms in repeats][: len(kept)] == kept
+    assert len(now.samples) == 6 and len(kept) < 6
+    assert all(np.array_equal(a, b) for a, b in zip(now.outputs["soft.out"], outputs))
+
     # A conversion that fails its own check is tried again, too.
-    plan.write_text(plan.read_text() + "limits: {cosine: 1.0}\n")
+    plan.write_text(
+        "models: {bad: broken, good: good}\nrecipes: [int8-weights]\n"
+        f"data: {{photos: {documented / 'photos'}}}\nlimits: {{cosine: 0.9999999}}\n"
+    )
     for _ in range(2):
-        code, text, error = command("matrix", plan, "-o", tmp_path / "out", "--only", "good,fp32")
-        assert code == 1 and "good photos fp32 lite cpu: its self-check failed: " in text
-        assert "good/fp32: converting" in error and "left out" in text
+        code, text, error = command("matrix", plan, "-o", tmp_path / "out", "--only", "good")
+        assert code == 1 and "good photos int8-weights lite cpu: its self-check failed: " in text
+        assert "good/int8-weights: converting" in error and "left out" in text
     code, text, _ = command("matrix", plan, "-o", tmp_path / "out", "--dry-run", "--json")
-    assert code == 0 and "self-check failed" in one_object(text)["cells"][2]["why"]
+    assert code == 0 and "self-check failed" in one_object(text)["cells"][1]["why"]
+
+
+def half(bundle: Path, data: Path, out: Path) -> None:
+    """Leave the first samples of a Run, as a process that was killed does."""
+    with opened(bundle) as subject, suppress(StoppedError):
+        asked = iter(range(100))
+        enough = Watch(enough=lambda: next(asked) > 1)
+        job = Job(subject.model, "lite", part_s=1e-3)
+        evaluate(job, subject.samples(data), out, command=(), watch=enough)
+    assert is_under_way(out)
+
+
+def latencies(part: Path) -> list[dict[str, str]]:
+    with (part / "latency.csv").open(newline="") as file:
+        return [*csv.DictReader(file)]
 
 
 def test_a_red_verdict_is_one_however_well_it_was_made() -> None:

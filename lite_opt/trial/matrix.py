@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -169,7 +170,7 @@ def run_matrix(
     ledger = Ledger(Path(folder), _LEDGER)
     results: list[Result] = []
     with nullcontext() if dry else ledger.held():
-        crossing = _Crossing(plan, ledger, dry, watch)
+        crossing = _Crossing(plan, ledger, dry, tuple(shlex.split(command)), watch)
         for model in plan.models:
             for result in crossing.of(model, [c for c in cells if c.model == model.name], wanted):
                 results.append(result)
@@ -188,8 +189,11 @@ def run_matrix(
 class _Crossing:
     """The cells of a plan, model by model. `servers` are the Runs that they were judged by."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, dry: bool, watch: Watch) -> None:
-        self.plan, self.ledger, self.dry, self.watch = plan, ledger, dry, watch
+    def __init__(
+        self, plan: Plan, ledger: Ledger, dry: bool, command: tuple[str, ...], watch: Watch
+    ) -> None:
+        self.plan, self.ledger, self.dry = plan, ledger, dry
+        self.command, self.watch = command, watch
         self.servers: dict[tuple[str, str], Run] = {}
         self._bundles: dict[tuple[str, str], Bundle | PaddleEdgeError | ToDo] = {}
         self._data = {one.name: one for one in plan.data}
@@ -231,8 +235,9 @@ class _Crossing:
         of = made_of(model=source.files.sha256(), beside=read, versions=versions())
         judging = {"limits": self.plan.limits, "task_limits": self.plan.task_limits}
         return Work(
-            model.path, beside, judging, source, self.ledger, of, self.watch, model.name, retry=True
-        )
+            model.path, beside, judging, source, self.ledger, of, self.watch, self.command,
+            model.name, retry=True,
+        )  # fmt: skip
 
     def _judged(self, cell: Cell, work: Work) -> Result:
         data = self._data[cell.data]
@@ -288,6 +293,10 @@ class _Crossing:
     def _run(self, work: Work, cell: Cell, data: Data, bundle: Bundle | None) -> str:
         """Have the engine of a cell answer: "done", or "kept" where it has before."""
         state = "kept"
+        target = bundle_target(cell.engine, cell.device)
+        if bundle is not None and cell.engine != "paddle" and target not in bundle.targets:
+            told = bundle.check["targets"]["arm"]
+            raise PaddleEdgeError(f"its bundle has no file for {target}: {told}")
 
         def make() -> str:
             nonlocal state

@@ -23,7 +23,8 @@ from test_report import ARM, flipped, run
 
 from lite_opt.judge.compare import compare
 from lite_opt.subject import opened
-from lite_opt.trial.matrix import Cell, Matrix, Result
+from lite_opt.trial.cells import Cell, Result
+from lite_opt.trial.matrix import Matrix
 from lite_opt.trial.plan import Plan
 from lite_opt.views.report.judged import Judged
 from py_runner.errors import DataError, StoppedError

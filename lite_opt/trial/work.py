@@ -122,7 +122,7 @@ class Work:
         truth: str | Path | None = None,
         target: Sequence[str] = LITE,
     ) -> Bundle | str:
-        """A bundle by a recipe; or why there is none. `of` is a checksum of the data."""
+        """A bundle by a recipe; or why there is none. `of` is a checksum of data and truth."""
 
         def make() -> str:
             self.say(recipe, "converting")
@@ -144,7 +144,7 @@ class Work:
 
         name = f"{recipe}.bundle"
         all_of = made_of(
-            of=self.of, data=of, recipe=asdict(RECIPES[recipe]), arm=arm_device(), truth=truth,
+            of=self.of, data=of, recipe=asdict(RECIPES[recipe]), arm=arm_device(),
             target=target, **self.judging,
         )  # fmt: skip
         step = self.once(name, all_of, make, file="bundle.json")

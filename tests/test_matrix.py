@@ -26,6 +26,7 @@ from lite_opt.subject import opened
 from lite_opt.trial.cells import Cell, Result
 from lite_opt.trial.matrix import Matrix
 from lite_opt.trial.plan import Plan
+from lite_opt.views.matrix import matrix_page
 from lite_opt.views.report.judged import Judged
 from py_runner.errors import DataError, StoppedError
 from py_runner.evaluation import evaluate
@@ -191,7 +192,7 @@ def test_a_cell_that_fails_is_its_own_and_is_tried_again(
     line = ("matrix", plan, "-o", tmp_path / "out", "--json")
     code, text, _ = command(*line, "--dry-run")
     states = [cell["state"] for cell in one_object(text)["cells"]]
-    assert code == 0 and states == ["failed", "failed", "to do", "impossible"]
+    assert code == 0 and states == ["failed", "impossible", "to do", "impossible"]
     assert not (tmp_path / "out").exists()
 
     code, text, _ = command(*line)
@@ -204,6 +205,10 @@ def test_a_cell_that_fails_is_its_own_and_is_tried_again(
     page = Path(document["page"]).read_text(encoding="utf-8")
     assert "href='good/photos.html'" in page and "inference.pdiparams" in page
     assert "Not judged here: fp16, lite, cpu" in Path(good["page"]).read_text(encoding="utf-8")
+
+    code, text, _ = command(*line, "--only", "good")
+    states = [cell["state"] for cell in one_object(text)["cells"]]
+    assert code == 0 and states == ["left out", "impossible", "kept", "impossible"]
 
     (broken / "inference.pdiparams").write_bytes(whole)
     code, text, _ = command(*line)
@@ -258,6 +263,20 @@ def test_a_red_verdict_is_one_however_well_it_was_made() -> None:
     assert Matrix((Result(cell, "kept", held), Result(cell, "impossible", why="no board")))
     assert not Matrix((Result(cell, "kept", held), Result(cell, "kept", broken)))
     assert not Matrix((Result(cell, "failed", why="it died"),))
+    assert Matrix((Result(cell, "kept", held), Result(cell, "kept", broken, wanted=False)))
+
+
+def test_the_page_is_green_where_all_was_seen_and_names_are_text() -> None:
+    def page(*verdicts: str, passed: bool = True) -> str:
+        cell = Result(Cell("<b>", "passed", "fp32", "lite", "\x1b"), "kept", why="<i>").to_json()
+        cells = [cell | {"verdict": verdict, "page": None} for verdict in verdicts]
+        text = matrix_page(cells, passed, title="<u>", command="<s>")
+        assert "\x1b" not in text and not re.search("<[bisu]>", text.replace("<p><b>", ""))
+        return re.findall("<div class='verdict (.*?)'>", text)[0]
+
+    assert page("passed", "passed") == "passed"
+    assert page("passed", "unsure") == "unsure"
+    assert page("passed", "passed", passed=False) == "failed"
 
 
 def test_devices_whose_names_are_alike_have_runs_of_their_own() -> None:

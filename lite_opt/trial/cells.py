@@ -49,13 +49,15 @@ class Cell:
 @dataclass(frozen=True)
 class Result:
     """What came of a cell. `state` is "done", "kept" (from before), "failed", "impossible", "to do"
-    (in a dry run), or "left out"; `why` says why there is no verdict, or that it is red."""
+    (in a dry run), or "left out"; `why` says why there is no verdict, or that it is red; `wanted`
+    is whether it was worked at."""
 
     cell: Cell
     state: str
     judged: Judged | None = None
     why: str = ""
     bundle: Path | None = None
+    wanted: bool = True
 
     @property
     def verdict(self) -> str:
@@ -82,8 +84,9 @@ class Result:
 
     @property
     def red(self) -> bool:
-        """Whether it failed, or what it answers is not within its limits."""
-        return self.state == "failed" or (self.judged is not None and not self.judged.report)
+        """Whether it is wanted, and failed or what it answers is not within its limits."""
+        broken = self.judged is not None and not self.judged.report
+        return self.wanted and (self.state == "failed" or broken)
 
 
 def cells_of(plan: Plan) -> list[Cell]:

@@ -117,31 +117,37 @@ class _Crossing:
         self._sums: dict[str, str] = {}
 
     def of(self, model: ModelEntry, cells: Sequence[Cell], wanted: set[Cell]) -> Iterator[Result]:
-        """What comes of the cells of a model."""
+        """What comes of the cells of a model; of those that are not wanted what is there."""
+        work: Work | PaddleEdgeError
         try:
             work = self._work(model)
         except PaddleEdgeError as error:
-            yield from (Result(cell, "failed", why=str(error)) for cell in cells)
-            return
+            work = error
         for cell in cells:
-            why = impossible(cell)
-            if why:
-                yield Result(cell, "impossible", why=why)
-                continue
-            dry = self.dry or cell not in wanted
-            try:
-                yield self._judged(cell, replace(work, dry=dry))
-            except ToDo as what:
-                yield Result(cell, "to do" if cell in wanted else "left out", why=str(what))
-            except PaddleEdgeError as error:
-                # What a board lacks says nothing of the model.
-                lacking = lacks_fp16(str(error)) if cell.recipe == "fp16" else ""
-                told = " ".join(str(error).split())
-                yield Result(cell, "impossible" if lacking else "failed", why=lacking or told)
-            except Exception as error:
-                told = " ".join(str(error).split())
-                why = f"internal error: {type(error).__name__}: {told}"
-                yield Result(cell, "failed", why=why)
+            result = self._result(cell, work, self.dry or cell not in wanted)
+            if cell not in wanted:
+                there = result.state in ("kept", "impossible")
+                result = replace(result, state=result.state if there else "left out", wanted=False)
+            yield result
+
+    def _result(self, cell: Cell, work: Work | PaddleEdgeError, dry: bool) -> Result:
+        why = impossible(cell)
+        if why:
+            return Result(cell, "impossible", why=why)
+        try:
+            if isinstance(work, PaddleEdgeError):
+                raise work
+            return self._judged(cell, replace(work, dry=dry))
+        except ToDo as what:
+            return Result(cell, "to do", why=str(what))
+        except PaddleEdgeError as error:
+            # What a board lacks says nothing of the model.
+            lacking = lacks_fp16(str(error)) if cell.recipe == "fp16" else ""
+            told = " ".join(str(error).split())
+            return Result(cell, "impossible" if lacking else "failed", why=lacking or told)
+        except Exception as error:
+            told = " ".join(str(error).split())
+            return Result(cell, "failed", why=f"internal error: {type(error).__name__}: {told}")
 
     def _work(self, model: ModelEntry) -> Work:
         beside = model.beside

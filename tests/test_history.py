@@ -381,6 +381,14 @@ def test_one_metric_over_time(command: Command, tmp_path: Path) -> None:  # noqa
         assert code == 2 and told in error and len(error.splitlines()) == 1
     code, _, error = command("history", tmp_path)
     assert code == 3 and "no such history" in error
+    file.rename(tmp_path / "history.sqlite")  # a folder's is drawn into the folder, again
+    code, _, error = command(
+        "history", tmp_path, "--plot", "p50_ms", "-o", tmp_path / "page.html", "--force"
+    )
+    assert code == 0, error
+    line = ("history", tmp_path, "--plot", "p50_ms", "-o", tmp_path / "history.sqlite", "--force")
+    code, _, error = command(*line)
+    assert code == 2 and "which is read" in error
     (tmp_path / "history.sqlite").write_bytes(b"")
     code, _, error = command("history", tmp_path)
     assert code == 3 and "no comparison was added yet" in error

@@ -323,19 +323,26 @@ def export(spec: Network, out: Path) -> None:
 
 
 def export_all(told: argparse.Namespace) -> int:
+    names = told.names or list(NETWORKS)
+    if len(names) > 1:  # PaddleDetection keeps the configuration of the last one
+        kits = [word for kit in MAKERS for word in (f"--{kit}", str(getattr(told, kit)))]
+        for name in names:
+            argv = [sys.executable, __file__, "export", str(told.folder), *kits, "--network", name]
+            subprocess.run(argv, check=True)
+        return 0
+    (name,) = names
+    out = told.folder.absolute() / name
     homes = {kit: getattr(told, kit).absolute() for kit in MAKERS}
     sys.path[:0] = [str(home) for home in homes.values()]
-    for name in told.names or NETWORKS:
-        out = told.folder / name
-        os.chdir(homes[NETWORKS[name].kit])
-        try:
-            export(NETWORKS[name], out)
-            print(f"{name}: exported", flush=True)
-        except Exception as error:
-            out.mkdir(parents=True, exist_ok=True)
-            said = " ".join(str(error).split())[-200:]
-            (out / f"{form_here()}.failed").write_text(f"{type(error).__name__}: {said}")
-            print(f"{name}: {type(error).__name__}: {said}", flush=True)
+    os.chdir(homes[NETWORKS[name].kit])
+    try:
+        export(NETWORKS[name], out)
+        print(f"{name}: exported", flush=True)
+    except Exception as error:
+        out.mkdir(parents=True, exist_ok=True)
+        said = " ".join(str(error).split())[-200:]
+        (out / f"{form_here()}.failed").write_text(f"{type(error).__name__}: {said}")
+        print(f"{name}: {type(error).__name__}: {said}", flush=True)
     return 0
 
 

@@ -17,10 +17,10 @@ from lite_opt.judge.speed import intervals, until_steady
 from lite_opt.model.load import load
 from lite_opt.passes.repair import repair
 from lite_opt.subject import Subject, check_made_from, opened
-from py_runner.devices import BOARDS, COUNTERS, board_words
+from py_runner.devices import BOARDS, COUNTERS, board_words, is_remote, sensors
 from py_runner.errors import UsageError
 from py_runner.formats.bundle import Bundle
-from py_runner.formats.run import Run, latency_statistics
+from py_runner.formats.run import Run
 from py_runner.inference import run
 from py_runner.tensors import Model, Sample
 from py_runner.watch import QUIET, Watch
@@ -35,7 +35,8 @@ _WARMUP, _REPEAT, _ROUNDS = 5, 50, 5
 class Bench:
     """What was measured of `model`, a path: a run's summary for each engine, precision, batch and
     number of threads, and what the engines warned of. Beside what `Run.summary()` has, that is its
-    `batch` and `latency_interval`, low and high of p50, p90 and p99 (95 %, in ms). On an emulated
+    `batch` and `latency_interval`, low and high of p50, p90 and p99 (95 %, in ms). `measured` are
+    these runs, with all latencies but those before the engine was warm. On an emulated
     board `arm_instructions` an inference instead, the same number each time. `sha256` is
     the model's, as runs of it have it.
     """
@@ -43,6 +44,7 @@ class Bench:
     model: str
     device: str
     runs: tuple[dict[str, Any], ...] = ()
+    measured: tuple[Run, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
     arm_instructions: int | None = None
     sha256: str = ""
@@ -239,6 +241,7 @@ def _measured(
     runs: list[list[Run]] = [[] for _ in cells]
     warnings: dict[str, None] = {}  # as a set that keeps their order
     rounds = min(rounds, repeat)
+    before = None if device in BOARDS or is_remote(device) else sensors.read()
     for turn in range(rounds):
         for place, cell in enumerate(cells):
             measured = run(
@@ -254,24 +257,33 @@ def _measured(
             )
             runs[place].append(measured)
             watch.step("measurements", turn * len(cells) + place + 1, rounds * len(cells))
-    summaries = (_summary(own, cell.batch, steady=steady) for own, cell in zip(runs, cells))
-    return Bench(model, device, tuple(summaries), tuple(warnings))
+    found = sensors.between(before, after) if before and (after := sensors.read()) else None
+    slowed = found["throttled"] if found else ()
+    warnings.update({f"this machine was throttled: {word}": None for word in slowed})
+    whole = tuple(replace(_joined(own, steady), sensors=own[0].sensors or found) for own in runs)
+    summaries = (
+        {
+            **one.summary(),
+            "latency_interval": intervals(one.latency_ms[0]),
+            "batch": cell.batch,
+        }
+        for one, cell in zip(whole, cells)
+    )
+    return Bench(model, device, tuple(summaries), whole, tuple(warnings))
 
 
-def _summary(runs: Sequence[Run], batch: int, *, steady: bool) -> dict[str, Any]:
-    """The summary of runs of one cell, with the statistics of all their latencies. Where `steady`,
-    the first ones of each, until the engine is warm, count as warm-up."""
+def _joined(runs: Sequence[Run], steady: bool) -> Run:
+    """The runs of one cell, of one sample, as one. Where `steady`, the first inferences of each,
+    until the engine is warm, count as warm-up."""
     each = [[ms for repeats in one.latency_ms for ms in repeats] for one in runs]
     cold = [until_steady(own) if steady else 0 for own in each]
-    latency_ms = [ms for own, count in zip(each, cold) for ms in own[count:]]
-    return {
-        **runs[0].summary(),
-        "warmup": runs[0].warmup + max(cold),
-        "latency_interval": intervals(latency_ms),
-        "latency": latency_statistics(latency_ms),
-        "peak_memory_bytes": max(one.peak_memory_bytes for one in runs),
-        "batch": batch,
-    }
+    return replace(
+        runs[0],
+        latency_ms=[[ms for own, count in zip(each, cold) for ms in own[count:]]],
+        warmup=runs[0].warmup + max(cold),
+        peak_memory_bytes=max(one.peak_memory_bytes for one in runs),
+        wall_s=sum(one.wall_s for one in runs),
+    )
 
 
 @contextmanager

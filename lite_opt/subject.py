@@ -51,7 +51,7 @@ class Subject:
         shapes: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
         limit: int | None = None,
         skip_bad: bool = False,
-    ) -> Dataset | list[Sample]:
+    ) -> Dataset:
         """At most `limit` samples: of a data set, else the subject's own, else random tensors.
 
         `shapes`, the shapes of an input that are used in turn, asks for random ones. `skip_bad`
@@ -76,7 +76,7 @@ class Subject:
             own = random_samples(
                 self.model.inputs, image=self.image, shapes=shapes, draws=self.draws
             )
-        return own[:limit]
+        return Dataset.of(own[:limit])
 
 
 def bundle_samples(

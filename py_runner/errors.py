@@ -6,7 +6,8 @@
     ├── DataError            an image, array, list file or label file at fault          (exit 3)
     ├── EngineError          an engine is missing, or does not run                      (exit 3)
     │   └── RefusedError     it is there, and refused this model, died of it, or hung   (exit 3)
-    └── ConvertError         the model is readable, but cannot be made to run on ARM    (exit 3)
+    ├── ConvertError         the model is readable, but cannot be made to run on ARM    (exit 3)
+    └── StoppedError         somebody asked to stop: what was done is kept        (exit 130, 143)
 
 A failed check or comparison is not an error: it is a Report whose truth value is False (exit 1).
 """
@@ -20,6 +21,7 @@ __all__ = [
     "ModelError",
     "PaddleEdgeError",
     "RefusedError",
+    "StoppedError",
     "UsageError",
 ]
 
@@ -55,3 +57,9 @@ class RefusedError(EngineError):
 
 class ConvertError(PaddleEdgeError):
     """A readable model that cannot be converted, with the engine's last words where it died."""
+
+
+class StoppedError(PaddleEdgeError):
+    """Long work ended early because it was asked to; says what is kept and how to go on."""
+
+    exit_code = 130

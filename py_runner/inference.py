@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sized
+from collections.abc import Generator, Iterable, Sized
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 
@@ -23,7 +24,7 @@ from py_runner.job import Job, Keep, everything
 from py_runner.tensors import Model, Sample
 from py_runner.watch import QUIET, Watch
 
-__all__ = ["bundle_target", "run"]
+__all__ = ["bundle_target", "parts", "run"]
 
 
 def run(
@@ -76,7 +77,7 @@ def run(
         RefusedError: it refused the model or died; names the sample and its last words.
         DataError: a sample does not fit the model's inputs, or there is none.
     """
-    place = _place(engine, device)
+    _place(engine, device)  # of a device that is unknown nothing else is to be said
     job = Job(
         model,
         engine,
@@ -91,19 +92,36 @@ def run(
         memory_limit_gb=memory_limit_gb,
         keep=keep,
     )
+    return Run.merge(list(parts(job, samples, watch=watch)))
+
+
+def parts(
+    job: Job, samples: Iterable[Sample], *, watch: Watch = QUIET
+) -> Generator[Run, None, None]:
+    """The Run of `run`, part by part as it is made, each of the samples after those of the one
+    before: see `Device.parts`. A closed iterator ends the engine. Errors are those of `run`, those
+    of the engine and of later samples when their turn comes."""
+    place = _place(job.engine, job.device)
     if job.kind.suffix == ".nb":
-        job.check_file(bundle_target(engine, device))
+        job.check_file(place.target(job.engine))
     total = len(samples) if isinstance(samples, Sized) else None
     # The sample's shape is part of TensorRT's configuration, and an empty data set needs no engine.
     pending = iter(samples)
     first = next(pending, None)
     if first is None:
         raise DataError("there are no samples to run")
-    done = place.run(job, chain([first], pending), total, watch)
-    if model.task is None:
-        return done
+    made = place.parts(job, chain([first], pending), total, watch)
+    return made if job.model.task is None else _said(made, job.model)
+
+
+def _said(made: Generator[Run, None, None], model: Model) -> Generator[Run, None, None]:
+    """The parts with what the model's outputs mean."""
     inputs = tuple(spec.name for spec in model.inputs)
-    return replace(done, task=model.task, labels=model.labels, image=model.image, inputs=inputs)
+    with closing(made):
+        for part in made:
+            yield replace(
+                part, task=model.task, labels=model.labels, image=model.image, inputs=inputs
+            )
 
 
 def bundle_target(engine: str, device: str = "cpu") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from py_runner.engines import ENGINES, Engine
-from py_runner.errors import DataError, EngineError, UsageError
+from py_runner.errors import DataError, EngineError, RefusedError, UsageError
 from py_runner.formats.nb import read_nb
 from py_runner.tensors import Model, Sample
 
@@ -30,6 +31,9 @@ _MOST_GB = 1e6
 # Of the memory an engine may map: for itself, for each byte of the model, of the largest sample,
 # and of all samples that it keeps.
 _ENGINE_BYTES, _OF_MODEL, _OF_SAMPLE, _KEPT = 4 << 30, 8, 512, 2
+# What ends a part beside its time: who holds it holds no more than this.
+_PART_BYTES, _PART_SAMPLES = 16 << 20, 4096
+_FIRST_FAILURES = 3  # of so many samples, and no answer, it is not the samples' fault
 
 
 def memory_limit(files: Iterable[Path], samples: Sequence[Sample]) -> int:
@@ -60,6 +64,8 @@ class Job:
     unsafe_int8: bool = False
     memory_limit_gb: float | None = None
     keep: Keep = everything
+    part_s: float = 10.0
+    failed: list[tuple[str, str]] | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -76,6 +82,8 @@ class Job:
         most = self.memory_limit_gb
         if most is not None and not 0 < most <= _MOST_GB:
             raise UsageError(f"the memory limit is above 0 GB, at most {_MOST_GB:g}, not {most}")
+        if not 0 < self.part_s <= _LONGEST_S:
+            raise UsageError(f"a part takes above 0 s, at most {_LONGEST_S:g}, not {self.part_s}")
         file = self.model.files[0]
         bundled = {kind.suffix for kind in ENGINES.values()}
         suffix = file.suffix if file.suffix in bundled else ""
@@ -125,6 +133,29 @@ class Job:
                 f"{file}: has int8 kernels, which compute wrong numbers on x86: run the "
                 "quantized model on engine paddle (convert --save-quantized), or pass --unsafe-int8"
             )
+
+    def ends_part(self, began_s: float, samples: int, nbytes: int) -> bool:
+        """Whether a part is to end that began then (`time.perf_counter`), and holds so many samples
+        and bytes of outputs."""
+        lasted = time.perf_counter() - began_s >= self.part_s
+        return lasted or samples >= _PART_SAMPLES or nbytes >= _PART_BYTES
+
+    def leave_out(self, id_: str, error: EngineError, *, answered: int) -> None:
+        """Note a sample that the engine failed at, after so many answers, to go on without it.
+
+        Raises RefusedError, which names it, where nobody asked to go on, and where the first
+        samples all fail: then it is the model or the engine that is at fault.
+        """
+        named = f"{self.model.files[0]}: sample '{id_}': "
+        why = str(error).removeprefix(named)
+        if self.failed is None:
+            raise RefusedError(named + why) from None
+        self.failed.append((id_, why))
+        if not answered and len(self.failed) >= _FIRST_FAILURES:
+            raise RefusedError(
+                f"{self.model.files[0]}: the first {len(self.failed)} samples all fail; "
+                f"the last, '{id_}': {why}"
+            ) from None
 
     def check_feeds(self, sample: Sample) -> None:
         """Raise DataError for a sample that does not fit the model's inputs."""

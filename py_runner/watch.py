@@ -13,19 +13,25 @@ def _nothing(*_: Any) -> None:
     pass
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Watch:
-    """Three functions that long work calls; those left out do nothing.
+    """Functions that long work calls; those left out do nothing.
 
     say   a line of text at each step
     step  how far the work has come: what is done ("calibrating"), how many are, and of how many, or
           None where that is not known
     warn  what speaks against a result without forbidding it, as a line of text
+    enough  asked between steps, whether to end early with what is done; for work that can
     """
 
     say: Callable[[str], None] = _nothing
     step: Callable[[str, int, int | None], None] = _nothing
     warn: Callable[[str], None] = _nothing
+    enough: Callable[[], bool] = _never
 
 
 QUIET = Watch()

@@ -148,9 +148,11 @@ def test_batches_grow_however_busy_the_machine_is(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(batches, "_BATCH_S", 0.01)
     monkeypatch.setattr(Emulated, "_argv", lambda *_: [])
     monkeypatch.setattr(Emulated, "_answer", answer)
-    job: Any = SimpleNamespace(engine="native", device="qemu-aarch64", warmup=0)
+    job: Any = SimpleNamespace(engine="native", device="qemu-aarch64", warmup=0, failed=None)
+    job.ends_part = lambda _, samples, __: samples >= 7
     job.check_feeds, job.model = (lambda _: None), SimpleNamespace(precision="fp32")
     samples = [Sample(str(i), {}) for i in range(len(LOGITS))]
     device: Emulated = BOARDS["qemu-aarch64"]
-    assert len(device.run(job, iter(samples), None, QUIET).samples) == 20
+    parts = list(device.parts(job, iter(samples), None, QUIET))
+    assert [len(part.samples) for part in parts] == [7, 8, 5]
     assert sizes == [1, 2, 4, 8, 5]

@@ -55,6 +55,13 @@ def test_the_share_of_convolutions_tells_which_engine_is_cheaper(
     products = builder.program(out)
     assert convolution_share(products) == 0
     told = describe(make_model.save(products, tmp_path / "products"))["engine_on_arm"]
+    assert told.startswith("onnx: 0 % of the operations")
+    builder = make_model.Builder()
+    x = builder.input("x", (-1, 3, 7, 7))
+    x = builder.conv2d(x, builder.param("w", (4, 3, 1, 1)), "c", (-1, 4, 7, 7))
+    out = builder.op("matmul_v2", {"X": [x], "Y": [builder.param("y", (7, 5))]}, "o", (-1, 4, 7, 5))
+    both = make_model.save(builder.program(out), tmp_path / "both")
+    told = describe(both)["engine_on_arm"]
     assert told.startswith("not known: bench BUNDLE --engine native,onnx")
 
 

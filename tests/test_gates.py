@@ -19,6 +19,7 @@ from lite_opt.judge.speed import intervals, slowdown, until_steady
 from lite_opt.views.checks import checks
 from lite_opt.views.junit import junit
 from lite_opt.views.markdown import code, markdown
+from lite_opt.views.outcome import of_report
 from py_runner.errors import UsageError
 from py_runner.formats.run import Run
 
@@ -81,7 +82,7 @@ def test_checks_agree_with_the_verdict() -> None:
 
 def test_junit_has_a_case_for_each_check_and_the_verdict() -> None:
     report = compare(run(), run(flipped([4, 5, 6]), **ARM))
-    suite = ElementTree.fromstring(junit(report, "edge against server"))
+    suite = ElementTree.fromstring(junit(of_report(report), "edge against server"))
     cases = {case.attrib["name"]: case for case in suite}
     assert int(suite.attrib["tests"]) == len(cases) == len(list(checks(report))) + 1
     failed = [name for name, case in cases.items() if case.find("failure") is not None]
@@ -89,19 +90,21 @@ def test_junit_has_a_case_for_each_check_and_the_verdict() -> None:
     assert set(failed) == {"cosine", "largest difference", "verdict"}
     skipped = [name for name, case in cases.items() if case.find("skipped") is not None]
     assert len(skipped) == int(suite.attrib["skipped"]) and "top-1 agreement" in skipped
-    good = ElementTree.fromstring(junit(compare(run(), run(**ARM)), "x"))
+    good = ElementTree.fromstring(junit(of_report(compare(run(), run(**ARM))), "x"))
     assert good.attrib["failures"] == "0" and good.find(".//failure") is None
     # What no single check says fails all the same.
-    lacking = ElementTree.fromstring(junit(compare(run(), run(**ARM).first(9)), "x"))
+    lacking = ElementTree.fromstring(junit(of_report(compare(run(), run(**ARM).first(9))), "x"))
     assert lacking.attrib["failures"] == "1"
 
 
 def test_a_comment_says_the_verdict_and_who_disagrees() -> None:
-    text = markdown(compare(run(), run(flipped([4]), **ARM)))
+    text = markdown(of_report(compare(run(), run(flipped([4]), **ARM))))
     assert text.startswith("### \N{LARGE RED CIRCLE} It does not hold its limits, on 60 samples\n")
     assert "**FAIL**" in text and "Disagree: `004.png`" in text
-    assert markdown(compare(run(), run(**X86))).startswith("### \N{LARGE YELLOW CIRCLE} ")
-    good = markdown(compare(run(), run(**ARM)))
+    assert markdown(of_report(compare(run(), run(**X86)))).startswith(
+        "### \N{LARGE YELLOW CIRCLE} "
+    )
+    good = markdown(of_report(compare(run(), run(**ARM))))
     assert good.startswith("### \N{LARGE GREEN CIRCLE} ") and "**FAIL**" not in good
     rows = [line for line in good.splitlines() if line.startswith("| ")]
     assert {line.count("|") for line in rows} == {5, 10}  # two tables, none torn
@@ -118,11 +121,11 @@ def hostile() -> tuple[Run, Run]:
 
 def test_hostile_names_are_text_in_xml_and_markdown() -> None:
     report = compare(*hostile())
-    xml = junit(report, EVIL)
+    xml = junit(of_report(report), EVIL)
     suite = ElementTree.fromstring(xml.encode())
     assert not set(xml) & set("\x1b\u202e\ud800")
     assert suite.attrib["name"].startswith("\"'><script>alert(1)</script>\\n\\x1b[31m\\u202ex")
-    text = markdown(report, [EVIL, EVIL])
+    text = markdown(of_report(report, [EVIL, EVIL]))
     text.encode()
     outside = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", text)  # all but what stands in code
     assert "script" not in outside and "&amp;" not in outside and not set(text) & set("\x1b\u202e")
@@ -173,8 +176,23 @@ def test_the_command_is_a_gate(
     for wrong in ("-1", "nan", "x%"):
         code_, _, error = command("compare", *runs, "--max-latency-regression", wrong)
         assert code_ == 2 and "such as 10%" in error
-    code_, _, error = command("compare", *runs, runs[0], "--junit", tmp_path / "y.xml")
-    assert code_ == 2 and "--junit is of two runs" in error and not (tmp_path / "y.xml").exists()
+
+
+def test_a_vote_is_a_gate_too(
+    tmp_path: Path,
+    command: Command,  # noqa: F811
+) -> None:
+    for name, one in (("a", run()), ("b", run(**ARM)), ("odd", run(flipped(range(9)), **X86))):
+        one.save(tmp_path / f"{name}.run")
+    out = ["--junit", tmp_path / "x.xml", "--markdown", tmp_path / "c.md"]
+    names = ("a", "b", "odd")
+    assert command("compare", *(tmp_path / f"{name}.run" for name in names), *out)[0] == 1
+    suite = ElementTree.parse(tmp_path / "x.xml").getroot()
+    failed = [case.attrib["name"] for case in suite if case.find("failure") is not None]
+    assert len(suite) == 4 and len(failed) == 3 and failed[-1] == "verdict"
+    text = (tmp_path / "c.md").read_text(encoding="utf-8")
+    assert text.startswith("### \N{LARGE RED CIRCLE} ") and text.count("**FAIL**") == 2
+    assert "stands alone" in text
 
 
 def test_inferences_count_once_the_engine_is_warm() -> None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -107,6 +108,28 @@ def test_runs_that_agree_pass_and_differences_fail() -> None:
     assert not report and report.rates[0].value == 0
     assert len(report.differing) == 200
     assert report.culprit.startswith("recognition: post-processing (800 of 800 lines")
+
+
+def test_a_pipeline_is_a_gate_too(
+    tmp_path: Path,
+    command: Command,  # noqa: F811
+) -> None:
+    first = pages(200)
+    for name, run in (("a", first), ("b", other_run(first)), ("c", other_run(first, text="z"))):
+        run.save(tmp_path / f"{name}.run")
+    out = ["--junit", tmp_path / "x.xml", "--markdown", tmp_path / "c.md", "--force"]
+    assert command("compare", tmp_path / "a.run", tmp_path / "b.run", *out)[0] == 0
+    suite = ElementTree.parse(tmp_path / "x.xml").getroot()
+    names = [case.attrib["name"] for case in suite]
+    assert suite.attrib["failures"] == "0"
+    assert {"lines equal", "recognition: graph", "verdict"} <= set(names)
+    assert command("compare", tmp_path / "a.run", tmp_path / "c.run", *out)[0] == 1
+    suite = ElementTree.parse(tmp_path / "x.xml").getroot()
+    failed = [case.attrib["name"] for case in suite if case.find("failure") is not None]
+    assert "lines equal" in failed and failed[-1] == "verdict"
+    text = (tmp_path / "c.md").read_text(encoding="utf-8")
+    assert "It does not hold its limits, on 200 pages" in text
+    assert "what differs: recognition: post-processing" in text and "Disagree: " in text
 
 
 def test_one_and_the_same_run_and_missing_pages_are_said() -> None:

@@ -215,13 +215,6 @@ def test_what_is_damaged_is_told(saved: Path, tmp_path: Path, name: str) -> None
         Run.open(path)
 
 
-def test_a_run_under_way_is_none_yet(tmp_path: Path) -> None:
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "begun.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"is not complete: .*--resume"):
-        Run.open(tmp_path / "r")
-
-
 def test_merged_files_are_those_of_the_whole(saved: Path, tmp_path: Path) -> None:
     """Sixteen parts, opened and joined, are written byte for byte as the whole."""
     sizes = np.diff(np.linspace(0, LARGE, 17).astype(int))

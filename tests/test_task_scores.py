@@ -114,13 +114,29 @@ def test_another_threshold_is_named() -> None:
     assert any("threshold is 0.5 in the reference and 0.7" in text for text in report.warnings)
 
 
-def test_where_no_box_is_found_tensors_are_judged() -> None:
-    low = [rows * np.float32([1, 0.1, 1, 1, 1, 1]) for rows in BOXES]
-    report = compare(of("detection", low), of("detection", [rows * 1.5 for rows in low]))
-    assert not report and any("nothing to judge" in text for text in report.warnings)
+def test_where_no_box_reaches_the_threshold_all_are_judged_with_their_scores() -> None:
+    low = [rows * np.float32([1, 0.4, 1, 1, 1, 1]) for rows in BOXES]
+    report = compare(of("detection", low), of("detection", [rows[::-1].copy() for rows in low]))
+    count = sum(map(len, low))
+    assert report and rate(report, "boxes at IoU 0.9").units == count
+    told = f"no box has a score of 0.5, the task's threshold: the {count} boxes below it are judged"
+    assert any(text.startswith(told) for text in report.warnings)
+    for column, change in ((0, 1), (1, -0.06), (3, 60)):
+        other = [rows.copy() for rows in low]
+        for rows in other:
+            rows[:, column] += change
+        assert not compare(of("detection", low), of("detection", other)), column
+    seen = [*low[:-1], np.float32([[1, 0.9, 0, 0, 100, 100]])]
+    assert (
+        rate(compare(of("detection", seen), of("detection", seen)), "boxes at IoU 0.9").units == 1
+    )
+
+
+def test_where_there_is_no_box_tensors_are_judged() -> None:
     nothing = [np.array([[-1]], "float32")] * 3
     report = compare(of("detection", nothing), of("detection", nothing))
     assert not report and report.unjudged
+    assert any("nothing to judge" in text for text in report.warnings)
 
 
 def coco(path: Path, samples: Sequence[np.ndarray], *, seed: int = 5) -> Path:

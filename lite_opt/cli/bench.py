@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
-from lite_opt.bench import bench, count
+from lite_opt.bench import Bench, bench, count
 from lite_opt.bench import by_layer as layer_costs
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import tell, watching
@@ -16,6 +17,7 @@ from lite_opt.views import latency
 from lite_opt.views.table import Item
 from py_runner.devices import BOARDS
 from py_runner.errors import UsageError
+from py_runner.files.folder import check_free, whole_folder
 from py_runner.watch import Watch
 
 __all__ = ["command"]
@@ -48,18 +50,27 @@ __all__ = ["command"]
 @click.option("--warmup", type=int, help="Unmeasured inferences.  [default: until stable]")
 @click.option("--repeat", type=int, help="Measured inferences.  [default: 50]")
 @click.option(
+    "-o",
+    "--out",
+    type=opt.Writes(),
+    help="Keep what was measured in this folder, a run for each row, for `report`.",
+)
+@click.option(
     "--by-layer",
     is_flag=True,
     help="Count the instructions of each layer of a source model, on an emulated board.",
 )
 @opt.PARAMS
 @opt.check_shape("Shape of the random tensor.")
+@opt.FORCE
 @opt.JSON
 @opt.DEBUG
 def command(
     models: tuple[str, ...],
     devices: tuple[str, ...],
+    out: str | None,
     by_layer: bool,
+    force: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -84,7 +95,15 @@ def command(
       paddle-edge bench fp32.bundle int8.bundle --engine native --device qemu-aarch64:pi4 \\
           --device qemu-aarch64:pi5
       paddle-edge bench inference/ --by-layer --device qemu-aarch64:pi4
+      paddle-edge bench cat.bundle --threads 1,2,4 -o speed
+      paddle-edge report speed/*.run --reference speed/lite-t1.run -o speed.html
     """
+    if out is not None:
+        check_free(out, force=force)
+    if out is not None and (by_layer or devices[0] in BOARDS):
+        raise UsageError(
+            "-o keeps latencies, and on emulated boards instructions are counted: --json"
+        )
     # Of several engines on an emulated board: counts, as of several boards.
     side_by_side = "," in (options["engine"] or "") and devices[0] in BOARDS
     with watching(as_json) as watch:
@@ -93,10 +112,23 @@ def command(
         elif len(models) == len(devices) == 1 and not side_by_side:
             found = bench(models[0], device=devices[0], watch=watch, **options)
             document, shown = found.to_json(), latency.view(found)
+            if out is not None:
+                _keep(found, Path(out), force=force)
         else:
             counted = count(models, devices, watch=watch, **options)
             document, shown = counted.to_json(), latency.counts(counted)
     tell(document, shown, as_json=as_json)
+
+
+def _keep(found: Bench, out: Path, *, force: bool) -> None:
+    """A run for each row, called by what they differ in."""
+    named = [(one["engine"], one["threads"], one["batch"], one["precision"]) for one in found.runs]
+    differ = [len(set(column)) > 1 for column in zip(*named)]
+    with whole_folder(out, force=force) as folder:
+        for measured, (engine, threads, batch, precision) in zip(found.measured, named):
+            parts = [f"t{threads}"]
+            parts += [f"b{batch}"] * differ[2] + [str(precision)] * differ[3]
+            measured.save(folder / f"{'-'.join([engine, *parts])}.run")
 
 
 def _by_layer(

@@ -17,6 +17,7 @@ from lite_opt.judge.vote import vote
 from lite_opt.views import comparison
 from lite_opt.views.junit import junit as as_junit
 from lite_opt.views.markdown import markdown as as_markdown
+from lite_opt.views.outcome import Outcome, of_report, of_vote
 from lite_opt.views.report.judged import Judged
 from lite_opt.views.report.page import html_page
 from lite_opt.views.side_by_side import drawn_side_by_side
@@ -102,15 +103,14 @@ def command(
     """
     page, xml, comment = (new_file(name, force=force) for name in (html, junit, markdown))
     of_two: dict[str, Any] = {"--html": html, "--draw": draw}
-    no_pages: dict[str, Any] = {"--junit": junit, "--markdown": markdown}
-    no_pages["--max-latency-regression"] = max_latency_regression
+    no_pages: dict[str, Any] = {"--max-latency-regression": max_latency_regression}
     if draw:
         check_free(draw, force=force)
     if draw and data is None:
         raise UsageError("drawing needs the pictures that both runs were fed: give --data")
     if len(candidates) > 1:
         return _vote(
-            [reference, *candidates], of_two | no_pages, as_json, limits=limits,
+            [reference, *candidates], of_two | no_pages, xml, comment, as_json, limits=limits,
             common=common, task_limits=dict(task_limits), truth=truth,
         )  # fmt: skip
     (candidate,) = candidates
@@ -127,6 +127,7 @@ def command(
             data=data,
             force=force,
             as_json=as_json,
+            gates=lambda outcome: _write_gates(outcome, [reference, candidate], xml, comment),
         )
     edge = Run.open(candidate)
     kept, of_task = kept_limits(_recipe_of(reference), edge.precision)
@@ -141,10 +142,7 @@ def command(
         truth=truth,
         max_latency_regression=max_latency_regression,
     )
-    if xml:
-        write(xml, as_junit(report, f"{candidate} against {reference}"))
-    if comment:
-        write(comment, as_markdown(report, [reference, candidate]))
+    _write_gates(of_report(report, [reference, candidate]), [reference, candidate], xml, comment)
     if page:
         judged = Judged(edge, report, candidate)
         write(
@@ -168,7 +166,24 @@ def _recipe_of(reference: str) -> Mapping[str, Any]:
     return Bundle.open(folder.parent).recipe if inside else {}
 
 
-def _vote(paths: Sequence[str], of_two: Mapping[str, Any], as_json: bool, **options: Any) -> bool:
+def _write_gates(
+    outcome: Outcome, paths: Sequence[str], xml: Path | None, comment: Path | None
+) -> None:
+    """What CI and a pull request show, where that was asked for."""
+    if xml:
+        write(xml, as_junit(outcome, f"{', '.join(paths[1:])} against {paths[0]}"))
+    if comment:
+        write(comment, as_markdown(outcome))
+
+
+def _vote(
+    paths: Sequence[str],
+    of_two: Mapping[str, Any],
+    xml: Path | None,
+    comment: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> bool:
     """Several runs judged by each other; `of_two` are options that only two runs take."""
     given = [name for name, value in of_two.items() if value is not None]
     if given:
@@ -177,5 +192,6 @@ def _vote(paths: Sequence[str], of_two: Mapping[str, Any], as_json: bool, **opti
     if pipelines:
         raise UsageError(f"{pipelines[0]}: is a run of a pipeline: those are compared by twos")
     found = vote([Run.open(path) for path in paths], **options)
+    _write_gates(of_vote(found), paths, xml, comment)
     tell(found.to_json(), comparison.of_vote(found), as_json=as_json)
     return bool(found)

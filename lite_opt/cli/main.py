@@ -45,6 +45,7 @@ COMMANDS = {
     "serve": "Answer requests over HTTP and gRPC.",
     "sensitivity": "Which layers lose most in int8.",
     "try": "Every recipe on a model and data, and which to ship.",
+    "view": "A model, bundle or run on a page, operators by cost.",
 }
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "NUMBERS",
     "PARAMS",
     "PERCENT",
+    "SHARD",
     "TASK",
     "TASK_LIMITS",
     "TRUTH",
@@ -83,6 +84,21 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
             if all(n > 0 for n in numbers):
                 return numbers
         self.fail(f"'{value}' is not a list of positive numbers such as 1,2,4", param, ctx)
+
+
+class _Shard(click.ParamType):  # type: ignore[type-arg]
+    """`3/16`: the third of 16 parts."""
+
+    name = "K/N"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        with suppress(ValueError):
+            index, of = map(int, str(value).split("/"))
+            if 1 <= index <= of:
+                return index, of
+        self.fail(f"'{value}' is no part such as 3/16: the third of 16", param, ctx)
 
 
 class _NamedNumber(click.ParamType):  # type: ignore[type-arg]
@@ -267,6 +283,7 @@ def _as_one(name: str, keys: Mapping[str, str], **options: _Decorator) -> _Decor
 COUNT = click.IntRange(min=1)
 NAMED_NUMBER = _NamedNumber()
 NUMBERS = _Numbers()
+SHARD = _Shard()
 PERCENT = _Percent()
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."

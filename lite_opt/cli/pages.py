@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from lite_opt.cli.output import tell, watching, write
 from lite_opt.judge.pages import compare_pages
 from lite_opt.subject import source_models
 from lite_opt.views import pages as view
+from lite_opt.views.outcome import Outcome, of_pages
 from lite_opt.views.page_pictures import beside_each_other, with_lines
 from lite_opt.views.pictures import source_of
 from py_runner.errors import UsageError
@@ -86,11 +87,13 @@ def compare(
     data: str | None,
     force: bool,
     as_json: bool,
+    gates: Callable[[Outcome], None],
 ) -> bool:
     """Judge one run of a pipeline against another, draw both side by side where that is asked for,
-    and show the verdict."""
+    write what `gates` writes, and show the verdict."""
     left, right = Pages.open(reference), Pages.open(candidate)
     report = compare_pages(left, right, common=common, task_limits=task_limits, truth=truth)
+    gates(of_pages(report))
     if html:
         write(html, view.html_page(report, left, right))
     if draw:

@@ -13,6 +13,7 @@ from lite_opt.cli.output import new_file, tell, write
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for
 from lite_opt.views.report import runs as table_of
+from lite_opt.views.report.inside import inside
 from lite_opt.views.report.judged import Judged, recommendation
 from lite_opt.views.report.names import names_of
 from lite_opt.views.report.page import html_page
@@ -46,6 +47,13 @@ __all__ = ["command"]
     type=opt.Reads(),
     help="What `bench --json` printed on emulated boards: ARM instructions of the bundles.",
 )
+@click.option(
+    "--inside",
+    "insides",
+    multiple=True,
+    type=opt.Reads(),
+    help="What `layers`, `sensitivity` or `bench --by-layer` printed with --json: a section each.",
+)
 @opt.LIMITS
 @opt.TRUTH
 @opt.TASK_LIMITS
@@ -60,6 +68,7 @@ def command(
     data: str | None,
     bundles: tuple[str, ...],
     counts: tuple[str, ...],
+    insides: tuple[str, ...],
     truth: str | None,
     task_limits: Sequence[tuple[str, float]],
     common: bool,
@@ -82,12 +91,15 @@ def command(
           --json > counts.json
       paddle-edge report fp32.run int8.run --reference server.run --bundle fp32.bundle \\
           --bundle int8.bundle --counts counts.json -o report.html
+      paddle-edge layers inference/ int8.bundle --quantized quantized/ --json > layers.json
+      paddle-edge report int8.run --reference server.run --inside layers.json -o report.html
     """
     page = new_file(out, force=force)
     assert page is not None
     server = Run.open(reference)
     known = [Bundle.open(path) for path in bundles]
     rows = [row for path in counts for row in counted(path)]
+    found = [inside(path) for path in insides]
     judged = []
     for path in candidates:
         run = Run.open(path)
@@ -100,9 +112,10 @@ def command(
             truth=truth,
         )
         judged.append(Judged(run, report, path, known_of(report.candidate, known, rows)))
+    again = opt.again([], ["--debug"])
     write(
         page,
-        html_page(server, judged, folder=reference, data=data, command=opt.again([], ["--debug"])),
+        html_page(server, judged, folder=reference, data=data, command=again, insides=found),
     )
     chosen = recommendation(judged)
     document = {

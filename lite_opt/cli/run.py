@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +13,18 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli import pages
 from lite_opt.cli.output import tell, watching
+from lite_opt.cli.stopping import stopping
 from lite_opt.fleet import run_each
 from lite_opt.subject import Subject, opened
 from lite_opt.views import answers
 from lite_opt.views.devices import fleet
 from lite_opt.views.pictures import annotated, check_drawable
 from py_runner.errors import PaddleEdgeError, UsageError
+from py_runner.evaluation import check_place, evaluate
 from py_runner.files.folder import check_free, whole_folder
 from py_runner.formats.pipeline import is_pipeline
 from py_runner.formats.run import Run
-from py_runner.inference import run
+from py_runner.job import Job
 from py_runner.pipeline.alone import fed_as
 from py_runner.tasks import decode, name_of
 
@@ -44,7 +47,27 @@ __all__ = ["command"]
 @click.option("--warmup", type=int, default=1, show_default=True, help="Unmeasured inferences.")
 @click.option("--repeat", type=int, default=1, show_default=True, help="Inferences a sample.")
 @click.option("--limit", type=opt.COUNT, help="Only the first samples.")
-@click.option("--skip-bad", is_flag=True, help="Skip images that cannot be read, and name them.")
+@click.option(
+    "--shard",
+    type=opt.SHARD,
+    help="Only this part of the samples, 3/16 the third of 16: `paddle-edge merge` puts the runs "
+    "of all parts together.",
+)
+@click.option(
+    "--skip-bad",
+    is_flag=True,
+    help="Go on without images that cannot be read and samples that the engine fails at, and name "
+    "them.",
+)
+@click.option("--resume", is_flag=True, help="Go on where this run stopped, if it had begun.")
+@click.option(
+    "--keep-every",
+    "part_s",
+    type=float,
+    default=10.0,
+    show_default=True,
+    help="Seconds after which answers are on disk, for --resume.",
+)
 @click.option("--time-limit", "time_limit_s", type=float, help="Seconds that a sample may take.")
 @click.option(
     "--memory-limit",
@@ -93,7 +116,10 @@ def command(
     engine: str | None,
     devices: tuple[str, ...],
     limit: int | None,
+    shard: tuple[int, int] | None,
     skip_bad: bool,
+    resume: bool,
+    part_s: float,
     top: int,
     draw: str | None,
     servers: Sequence[tuple[str, str]],
@@ -109,6 +135,9 @@ def command(
 ) -> bool:
     """Run a bundle or a pipeline on the edge engine, or a source model on the server engine.
 
+    Answers are on disk as they come, and -o is a run under way until all are there: --resume goes
+    on with it after Ctrl-C, a crash or a full disk. Exits 130 or 143 after Ctrl-C or SIGTERM.
+
     Of several devices each makes a Run, in the folder of -o, called after it; where one fails the
     others go on. A table names those that are unlike the others. Exits 1 where a device failed, or
     answers otherwise than most.
@@ -117,6 +146,8 @@ def command(
     Examples:
       paddle-edge run cat.bundle --data photos/ -o edge.run
       paddle-edge run inference/ --data photos/ -o server.run --threads 2
+      paddle-edge run cat.bundle --data imagenet/ -o edge.run --skip-bad --resume
+      paddle-edge run cat.bundle --data imagenet/ -o part3.run --shard 3/16
       paddle-edge run det.bundle --data pages/ -o edge.run --draw drawn/
       paddle-edge run inference/ --data photos/ -o gpu.run --device gpu --tensorrt --precision fp16
       paddle-edge run ocr.bundle --data pages/ -o server.run --engine paddle \\
@@ -127,15 +158,22 @@ def command(
     """
     if len(devices) > 1:
         beside_one = {"--draw": draw, "--against": against, "--server": servers or None}
-        return _on_each(model, devices, out, beside_one, force=force, as_json=as_json)
+        return _on_each(
+            model, devices, out, beside_one, force=force, resume=resume, as_json=as_json
+        )
     (device,) = devices
-    check_free(out, force=force)
     if draw:
         check_free(draw, force=force)
     beside = {"params": params, "image": image, "labels": labels, "task": task}
     if is_pipeline(model):
-        given = {f"--{name}": value for name, value in beside.items()}
-        pages.refuse(model, {**given, "--check-shape": check_shape or None})
+        given: dict[str, Any] = {f"--{name}": value for name, value in beside.items()}
+        others = {
+            "--check-shape": check_shape or None,
+            "--shard": shard,
+            "--resume": resume or None,
+        }
+        pages.refuse(model, {**given, **others})
+        check_free(out, force=force)
         pages.run(
             model,
             out,
@@ -152,6 +190,7 @@ def command(
             **options,
         )
         return True
+    check_place(out, resume=resume, force=force)
     if servers:
         raise UsageError(f"{model}: --server is for pipelines")
     if against and data is None:
@@ -163,28 +202,47 @@ def command(
             inputs = [spec.name for spec in subject.model.inputs]
             check_drawable(data, subject.image, name_of(subject.model.task), inputs)
         samples = subject.samples(data, shapes=check_shape, limit=limit, skip_bad=skip_bad)
-        with watching(as_json) as watch:
-            done = run(
-                subject.model,
-                samples,
-                engine=subject.engine,
-                device=device,
-                watch=replace(watch, warn=warnings.append),
-                **options,
-            )
-            if other is not None:
+        of_all = None
+        if shard:
+            of_all = {"index": shard[0], "of": shard[1], "total": len(samples)}
+            samples = samples.part(*shard)
+        job = Job(
+            subject.model,
+            subject.engine,
+            device,
+            part_s=part_s,
+            failed=[] if skip_bad else None,
+            **options,
+        )
+        with watching(as_json) as watch, stopping() as wish:
+
+            def finish(done: Run) -> Run:
+                if other is None:
+                    return done
                 how = {**options, "engine": subject.engine, "device": device, "watch": watch}
-                done = replace(done, fed=fed_as(subject.model, str(data), done, other, **how))
-    done.save(out, force=force)
+                return replace(done, fed=fed_as(subject.model, str(data), done, other, **how))
+
+            done = evaluate(
+                job,
+                samples,
+                out,
+                command=("paddle-edge", *opt.again_words(("--force", "--resume")), "--resume"),
+                shard=of_all,
+                resume=resume,
+                force=force,
+                finish=finish,
+                watch=replace(watch, warn=warnings.append, enough=wish),
+            )
     if draw:
         _draw(done, subject, str(data), draw, force=force)
-    skipped = getattr(samples, "skipped", ())
+    # A person is shown the first answers only, and those of 50,000 take their time.
+    shown = done if as_json else done.first(answers.SHOWN)
     document = {
         "run": out,
-        **done.summary(),
-        "skipped": [{"id": id_, "reason": reason} for id_, reason in skipped],
-        "predictions": _decoded(done, subject, top, warnings),
-        "warnings": warnings,
+        **done.summary(most_inline=sys.maxsize if as_json else 0),
+        "skipped": [{"id": id_, "reason": reason} for id_, reason in samples.skipped],
+        "predictions": _decoded(shown, subject, top, warnings),
+        "warnings": list(dict.fromkeys(warnings)),
     }
     tell(document, answers.view(document), as_json=as_json)
     return True
@@ -197,6 +255,7 @@ def _on_each(
     beside_one: Mapping[str, Any],
     *,
     force: bool,
+    resume: bool,
     as_json: bool,
 ) -> bool:
     """The command that is running, on each device; `beside_one` are options that only one takes."""
@@ -205,7 +264,7 @@ def _on_each(
         what = given[0] if given else f"{model}: a pipeline"
         raise UsageError(f"{what} is for one --device, not {len(devices)}")
     folder = Path(out)
-    if folder.exists() and not force:
+    if folder.exists() and not (force or resume):
         raise UsageError(f"{out}: exists already; choose another name or pass --force")
     words = opt.again_words(("--device", "-o", "--out", "--json"))
     with watching(as_json) as watch:

@@ -8,41 +8,52 @@ from typing import Any
 from lite_opt.views.latency import LATENCY_HEADER, latency_rows
 from lite_opt.views.table import Item, Remark, Row, table, warnings
 
-__all__ = ["in_words", "side_by_side", "view"]
+__all__ = ["SHOWN", "in_words", "rows", "side_by_side", "view"]
 
-_SHOWN = 10
+SHOWN = 10  # samples of which a person sees the answers
 
 
 def view(document: Mapping[str, Any]) -> Iterator[Item]:
     """A run as `paddle-edge run --json` prints it: its summary (`Run.summary()`), "run" (the
-    folder), "warnings", "skipped" and "predictions" (what a task decoded).
+    folder), "warnings", "skipped" and "predictions" (what a task decoded, of the first at least).
     """
     yield from warnings(document["warnings"])
     for sample in document["skipped"]:
         yield Remark(f"skipped {sample['id']}: {sample['reason']}")
+    failed = document.get("failed", ())
+    for sample in failed:
+        yield Remark(f"failed {sample['id']}: {sample['reason']}")
+    if failed:
+        yield Remark(f"warning: {len(failed)} samples failed, and the run lacks them")
     answers = document["predictions"]
+    count = document["samples"]
+    count = count if isinstance(count, int) else len(count)
     if answers:
-        title = f"Answers (first {min(len(answers), _SHOWN)} of {len(answers)})"
-        rows = [
-            (a["id"], "-" if a["label"] is None else str(a["label"]), in_words(a))
-            for a in answers[:_SHOWN]
-        ]
-        what = next((header for key, header in _HEADERS.items() if key in answers[0]), "answer")
-        yield table(title, ("sample", "label", what), rows, left=3)
-    title = f"Run {document['run']}: {len(document['samples'])} samples"
+        title = f"Answers (first {min(count, SHOWN)} of {count})"
+        yield table(title, *rows(answers[:SHOWN]), left=3)
+    title = f"Run {document['run']}: {count} samples"
     name = f"{document['engine']} {document['engine_version']}"
     yield table(title, LATENCY_HEADER, latency_rows({name: document}))
+
+
+def rows(answers: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
+    """What a task decoded, one sample a row, and what the columns are called."""
+    what = next((header for key, header in _HEADERS.items() if key in answers[0]), "answer")
+    return ("sample", "label", what), [
+        (a["id"], "-" if a["label"] is None else str(a["label"]), in_words(a)) for a in answers
+    ]
 
 
 def side_by_side(
     title: str, answers: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
 ) -> Item:
     """A table of the best classes that two runs, server and edge, see in each sample, one a row."""
-    rows: list[Row] = []
-    for server, edge in answers:
-        for a, b in zip(server["top"], edge["top"]):
-            rows.append((server["id"], _classes([a]), _classes([b])))
-    return table(title, ("image", "server", "edge"), rows, left=3)
+    classes: list[Row] = [
+        (server["id"], _classes([a]), _classes([b]))
+        for server, edge in answers
+        for a, b in zip(server["top"], edge["top"])
+    ]
+    return table(title, ("image", "server", "edge"), classes, left=3)
 
 
 _HEADERS = {

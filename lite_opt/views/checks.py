@@ -13,7 +13,7 @@ from lite_opt.judge.differences import OutputDifference
 from lite_opt.judge.rates import Rate
 from lite_opt.views.table import percent
 
-__all__ = ["Check", "checks", "figures"]
+__all__ = ["Check", "check_of_rate", "checks", "figures"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Check:
 def checks(report: Report) -> Iterator[Check]:
     """The rates first, which are what people ask for, then each output's differences."""
     for rate in report.rates:
-        yield _rate(rate)
+        yield check_of_rate(rate)
     for output in report.outputs:
         yield from _output(output, report)
 
@@ -50,7 +50,8 @@ def figures(rate: Rate) -> tuple[str, str, str]:
     return value, low, high
 
 
-def _rate(rate: Rate) -> Check:
+def check_of_rate(rate: Rate) -> Check:
+    """A rate beside its limit."""
     value, low, high = figures(rate)
     limit = ""
     if rate.limit is not None:

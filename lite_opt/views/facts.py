@@ -7,30 +7,31 @@ from typing import Any
 
 from lite_opt.views.table import Item, Row, table
 
-__all__ = ["view"]
+__all__ = ["rows", "view"]
 
 
 def view(document: Mapping[str, Any], title: str) -> Iterator[Item]:
     """A row for each value; those of nested documents are named with dots, long lists counted."""
-    yield table(title, ("", "value"), _rows(document), left=2)
+    yield table(title, ("", "value"), rows(document), left=2)
 
 
-def _rows(document: Mapping[str, Any], prefix: str = "") -> list[Row]:
-    rows: list[Row] = []
+def rows(document: Mapping[str, Any], prefix: str = "") -> list[Row]:
+    """Names and values of a document."""
+    found: list[Row] = []
     for name, value in document.items():
         if isinstance(value, dict) and value:
-            rows += _rows(value, f"{prefix}{name}.")
+            found += rows(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
             shown = value if len(value) <= 8 else value[:8]
             for index, item in enumerate(shown):
-                rows.append((f"{prefix}{name}[{index}]", _brief(item)))
+                found.append((f"{prefix}{name}[{index}]", _brief(item)))
             if len(value) > len(shown):
-                rows.append((f"{prefix}{name}", f"... {len(value)} in all"))
-        elif isinstance(value, list) and len(value) > 8:
-            rows.append((f"{prefix}{name}", f"{len(value)}: {value[0]}, ..."))
+                found.append((f"{prefix}{name}", f"... {len(value)} in all"))
+        elif isinstance(value, (list, tuple)) and len(value) > 8:
+            found.append((f"{prefix}{name}", f"{len(value)}: {value[0]}, ..."))
         else:
-            rows.append((f"{prefix}{name}", "-" if value is None else str(value)))
-    return rows
+            found.append((f"{prefix}{name}", "-" if value is None else str(value)))
+    return found
 
 
 def _brief(item: Mapping[str, Any]) -> str:

@@ -54,6 +54,27 @@ def view(found: Bench) -> Iterator[Item]:
         for row in latency_rows({_cell(run, found.runs): run})
     ]
     yield table(f"Latency of {found.model}", LATENCY_HEADER, rows)
+    yield from _weather(found.runs[0].get("sensors"))
+
+
+def _weather(sensors: Mapping[str, Any] | None) -> Iterator[Item]:
+    """Temperatures and frequencies before and after, where the machine has sensors."""
+    if not sensors:
+        return
+    before, after = sensors["before"], sensors["after"]
+    degrees = [
+        f"{name} {before['celsius'].get(name, now):.0f} to {now:.0f} C"
+        for name, now in after["celsius"].items()
+    ]
+    clocks = [
+        f"{least:.0f} to {most:.0f} MHz {when}"
+        for when, one in (("before", before), ("after", after))
+        if one["cpu_mhz"]
+        for least, most in [(min(one["cpu_mhz"].values()), max(one["cpu_mhz"].values()))]
+    ]
+    said = "; ".join([", ".join(part) for part in (degrees, clocks) if part])
+    if said:
+        yield f"while measuring: {said}"
 
 
 def _with_intervals(row: Row, run: Mapping[str, Any]) -> Row:

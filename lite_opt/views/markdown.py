@@ -1,15 +1,12 @@
-"""A report as Markdown: the comment of a pull request."""
+"""A comparison as Markdown: the comment of a pull request."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from lite_opt.judge.compare import Report
-from lite_opt.judge.evidence import Evidence, evidence
-from lite_opt.views.checks import checks
 from lite_opt.views.latency import LATENCY_HEADER, latency_rows
-from lite_opt.views.report.names import names_of
+from lite_opt.views.outcome import Outcome
 from lite_opt.views.text import one_line
 
 __all__ = ["code", "markdown"]
@@ -24,28 +21,27 @@ _WORDS = {
 _SHOWN = 20  # of the samples that disagree
 
 
-def markdown(report: Report, folders: Sequence[str] = ()) -> str:
+def markdown(outcome: Outcome) -> str:
     """The verdict, the checks in a table, latencies, and which samples disagree. Names stand in
     code, where nothing is a mention, a link or HTML."""
-    seen = evidence(report)
-    abouts = [report.reference, report.candidate]
-    names = names_of(abouts, folders)
+    texts = dict.fromkeys([*outcome.reasons, *outcome.unseen])
     lines = [
-        f"### {_SIGNS[seen.status]} {_WORDS[seen.status]}, on {report.samples} samples",
+        f"### {_SIGNS[outcome.status]} {_WORDS[outcome.status]}, on {outcome.units}",
         "",
-        f"{code(names[1])} against {code(names[0])}",
+        code(outcome.headline),
         "",
-        *_reasons(report, seen),
+        *(f"- {code(text)}" for text in texts),
+        *([""] if texts else []),
         *_table(("figure", "value", "limit", ""), [
             (check.name, check.found, check.limit,
              {True: "pass", False: "**FAIL**", None: ""}[check.passed])
-            for check in checks(report)
+            for check in outcome.checks
         ], plain=3),
-        *_table(LATENCY_HEADER, latency_rows(dict(zip(names, abouts)))),
+        *(_table(LATENCY_HEADER, latency_rows(outcome.latencies)) if outcome.latencies else []),
     ]  # fmt: skip
-    if report.disagreeing:
-        shown = ", ".join(code(id_) for id_ in report.disagreeing[:_SHOWN])
-        more = len(report.disagreeing) - _SHOWN
+    if outcome.differing:
+        shown = ", ".join(code(id_) for id_ in outcome.differing[:_SHOWN])
+        more = len(outcome.differing) - _SHOWN
         lines.append(f"Disagree: {shown}" + (f" and {more} more" if more > 0 else ""))
     return "\n".join(lines).rstrip() + "\n"
 
@@ -57,11 +53,6 @@ def code(text: str) -> str:
     fence = "`" * (longest + 1)
     space = " " if longest or text[:1] in (" ", "") else ""
     return f"{fence}{space}{text}{space}{fence}"
-
-
-def _reasons(report: Report, seen: Evidence) -> list[str]:
-    texts = [*report.failures, *seen.unseen]
-    return [*(f"- {code(text)}" for text in texts), *([""] if texts else [])]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], plain: int = 99) -> list[str]:

@@ -12,7 +12,16 @@ from lite_opt.views.table import Item, Remark, Row, percent, table, warnings
 from lite_opt.views.templates import filled
 from py_runner.formats.pages import Line, Page, Pages
 
-__all__ = ["answers", "differing", "html_page", "shares", "side_by_side", "verdict", "verdict_view"]
+__all__ = [
+    "answers",
+    "differing",
+    "html_page",
+    "made_by",
+    "shares",
+    "side_by_side",
+    "verdict",
+    "verdict_view",
+]
 
 _SHOWN = 20
 
@@ -69,7 +78,7 @@ def verdict_view(report: PagesReport) -> Iterator[Item]:
         names = ", ".join(report.differing[:_SHOWN])
         yield f"differ: {names}" + (f" and {more} more" if more > 0 else "")
     for who, run in (("reference", report.reference), ("candidate", report.candidate)):
-        yield f"{who}: {_made_by(run)}"
+        yield f"{who}: {made_by(run)}"
     yield from warnings(report.warnings)
     if report.culprit:
         yield f"what makes the difference: {report.culprit}"
@@ -90,7 +99,7 @@ def html_page(report: PagesReport, reference: Pages, candidate: Pages) -> str:
     theirs = {page.id: page for page in candidate.pages}
     pages = [(page, theirs[page.id]) for page in reference.pages if page.id in theirs]
     made = [
-        f"{who}: {_made_by(run)}"
+        f"{who}: {made_by(run)}"
         for who, run in (("reference", report.reference), ("candidate", report.candidate))
     ]
     return filled(
@@ -160,6 +169,6 @@ def _corner(points: Sequence[Sequence[float]]) -> str:
     return f"{points[0][0]:.0f}, {points[0][1]:.0f}"
 
 
-def _made_by(run: Mapping[str, Any]) -> str:
+def made_by(run: Mapping[str, Any]) -> str:
     stages = {about(stage): None for stage in run["stages"].values() if stage["engine_version"]}
     return f"{run['pipeline']['name']} on {', '.join(stages)}"

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from py_runner.data.image_files import listed
-from py_runner.data.source import IMAGE_SUFFIXES, MANY, Item, Made, Wanted, check_feed, some
+from py_runner.data.source import IMAGE_SUFFIXES, MANY, Item, Items, Made, Wanted, check_feed, some
 from py_runner.errors import DataError
 from py_runner.files.regular import load_array, open_regular
 from py_runner.tensors import TensorSpec
@@ -36,7 +36,7 @@ _SUFFIXES = (".npy", ".npz")
 _Arrays = dict[str, npt.NDArray[Any]]
 
 
-def array_items(path: Path, wanted: Wanted) -> list[Item] | None:
+def array_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
     """The samples in a `.npy`, a `.npz`, a folder or a list of either; None for another path."""
     if path.is_dir():
         return _in_folder(path, wanted)
@@ -57,10 +57,12 @@ def array_items(path: Path, wanted: Wanted) -> list[Item] | None:
     for spec in wanted.inputs:
         stack = stacks[spec.name]
         check_feed(str(path), spec, stack.dtype, stack.shape[1:])
-    return [
-        Item(f"{path.name}[{i}]", None if labels is None else labels[i], partial(_row, stacks, i))
-        for i in range(lengths[wanted.inputs[0].name])
-    ]
+
+    def item(row: int) -> Item:
+        label = None if labels is None else labels[row]
+        return Item(f"{path.name}[{row}]", label, partial(_row, stacks, row))
+
+    return Items(range(lengths[wanted.inputs[0].name]), item)
 
 
 def _in_folder(folder: Path, wanted: Wanted) -> list[Item] | None:

@@ -25,18 +25,24 @@ Hidden files and folders, and files that do not end like an image, are no part o
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from py_runner.data.array_files import array_items
 from py_runner.data.image import ImageSpec
 from py_runner.data.image_files import image_items
-from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Wanted
+from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Made, Wanted
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import Sample, TensorSpec
 
@@ -59,7 +65,13 @@ class Dataset:
         self._items = items
         self._workers = workers
         self._skip_bad = skip_bad
-        self._bad: dict[str, str] = {}
+        self._bad: dict[int, tuple[str, str]] = {}
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Dataset:
+        """The data set of samples that are in memory."""
+        items = [Item(s.id, s.label, partial(_same, s.feeds, s.pixels)) for s in samples]
+        return cls(items, workers=0, skip_bad=False)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -77,36 +89,65 @@ class Dataset:
     @property
     def skipped(self) -> list[tuple[str, str]]:
         """(id, reason) of the bad images that iterations so far have skipped, in order."""
-        return [(item.id, self._bad[item.id]) for item in self._items if item.id in self._bad]
+        return [self._bad[place] for place in sorted(self._bad)]
+
+    def identity(self) -> str:
+        """A checksum of what the samples are called, and their labels, in order; no sample is
+        read."""
+        digest = hashlib.sha256()
+        for item in self._items:
+            digest.update(f"{json.dumps(item.id)} {item.label}\n".encode())
+        return digest.hexdigest()
 
     def select(self, indices: Iterable[int]) -> Dataset:
         """The data set of the samples at these places, in this order."""
-        items = [self._items[index] for index in indices]
+        return self._of([self._items[index] for index in indices])
+
+    def part(self, index: int, of: int) -> Dataset:
+        """Part `index`, from 1, of so many: neighbours, in order. No two parts differ by more than
+        one sample in size. Raises UsageError where there is no such part, or nothing in it."""
+        if not 1 <= index <= of:
+            raise UsageError(f"there is no part {index} of {of}: they are numbered from 1")
+        if of > len(self):
+            raise UsageError(f"{len(self)} samples do not make {of} parts")
+        first, end = (len(self) * place // of for place in (index - 1, index))
+        return self._of(self._items[first:end])
+
+    def _of(self, items: Sequence[Item]) -> Dataset:
         return Dataset(items, workers=self._workers, skip_bad=self._skip_bad)
 
     def __iter__(self) -> Iterator[Sample]:
         good = 0
         # Closed here and now: a traceback would keep the generator, and its threads, alive.
-        with closing(self._outcomes()) as outcomes:
-            for item, outcome in outcomes:
-                if isinstance(outcome, Sample):
-                    good += 1
-                    yield outcome
-                elif self._skip_bad:
-                    self._bad[item.id] = str(outcome)
-                else:
-                    raise outcome
+        with closing(self.placed(0, len(self))) as samples:
+            for _, sample in samples:
+                good += 1
+                yield sample
         if not good:
             raise DataError(f"all {len(self)} images are bad; the first: {self.skipped[0][1]}")
 
-    def _outcomes(self) -> Generator[tuple[Item, Sample | BadItemError], None, None]:
+    def placed(self, first: int, end: int) -> Generator[tuple[int, Sample], None, None]:
+        """The samples at these places, `end` not included, each with its place; those that are
+        skipped are left out."""
+        with closing(self._outcomes(first, end)) as outcomes:
+            for place, (item, outcome) in enumerate(outcomes, start=first):
+                if isinstance(outcome, Sample):
+                    yield place, outcome
+                elif self._skip_bad:
+                    self._bad[place] = item.id, str(outcome)
+                else:
+                    raise outcome
+
+    def _outcomes(
+        self, first: int, end: int
+    ) -> Generator[tuple[Item, Sample | BadItemError], None, None]:
+        items = (self._items[place] for place in range(first, end))
         if not self._workers:
-            for item in self._items:
+            for item in items:
                 yield item, _attempt(item)
             return
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="paddle-edge-dataset")
         pending: deque[tuple[Item, Future[Sample | BadItemError]]] = deque()
-        items = iter(self._items)
         try:
             for item in islice(items, 2 * self._workers):
                 pending.append((item, pool.submit(_attempt, item)))
@@ -117,6 +158,10 @@ class Dataset:
                     pending.append((following, pool.submit(_attempt, following)))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _same(feeds: dict[str, npt.NDArray[Any]], pixels: str | None) -> Made:
+    return feeds, pixels
 
 
 def _attempt(item: Item) -> Sample | BadItemError:
@@ -180,7 +225,7 @@ def dataset(
     return Dataset(items[:limit], workers=workers, skip_bad=skip_bad)
 
 
-def _items(path: Path, wanted: Wanted) -> list[Item]:
+def _items(path: Path, wanted: Wanted) -> Sequence[Item]:
     for kind in _KINDS:
         if (items := kind(path, wanted)) is not None:
             return items

@@ -20,7 +20,16 @@ from py_runner.data.decode import open_image
 from py_runner.data.image import ImageSpec
 from py_runner.data.labels import read_text
 from py_runner.data.roles import beside_picture, picture_input
-from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Made, Wanted, check_feed, some
+from py_runner.data.source import (
+    IMAGE_SUFFIXES,
+    BadItemError,
+    Item,
+    Items,
+    Made,
+    Wanted,
+    check_feed,
+    some,
+)
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec, digest
 
@@ -41,17 +50,18 @@ class _Listed(NamedTuple):
     name: str  # of the file, relative to the root
 
 
-def image_items(path: Path, wanted: Wanted) -> list[Item] | None:
+def image_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
     """The images of a folder, of a list file, or one image; None for another path."""
     listed = _listed(path, wanted.labels)
     if listed is None:
         return None
     target, spec = picture_target(path, wanted)
     root = path if path.is_dir() else path.parent
-    return [
-        Item(id_, label, partial(_made, root / name, target, spec, wanted.inputs))
-        for id_, label, name in listed
-    ]
+
+    def item(of: _Listed) -> Item:
+        return Item(of.id, of.label, partial(_made, root / of.name, target, spec, wanted.inputs))
+
+    return Items(listed, item)
 
 
 def listed_classes(path: Path) -> dict[str, int]:
@@ -215,8 +225,9 @@ def _images_below(root: Path) -> list[str]:
                     "twice; remove it"
                 )
             above[str(Path(folder, name))] = here
+        below_root = Path(folder).relative_to(root).as_posix()
         found += [
-            Path(folder, name).relative_to(root).as_posix()
+            name if below_root == "." else f"{below_root}/{name}"
             for name in files
             if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
         ]

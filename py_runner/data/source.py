@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Generic, Optional, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,17 @@ from py_runner.data.image import ImageSpec
 from py_runner.errors import DataError, UsageError
 from py_runner.tensors import TensorSpec
 
-__all__ = ["IMAGE_SUFFIXES", "MANY", "BadItemError", "Item", "Made", "Wanted", "check_feed", "some"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MANY",
+    "BadItemError",
+    "Item",
+    "Items",
+    "Made",
+    "Wanted",
+    "check_feed",
+    "some",
+]
 
 # How the names of images end.
 IMAGE_SUFFIXES = frozenset(
@@ -46,6 +56,28 @@ class Item:
     id: str
     label: int | None
     make: Callable[[], Made]
+
+
+_K = TypeVar("_K")
+
+
+class Items(Sequence[Item], Generic[_K]):
+    """Items that are made when they are asked for: of each one its key alone is in memory."""
+
+    def __init__(self, keys: Sequence[_K], item: Callable[[_K], Item]) -> None:
+        self._keys, self._item = keys, item
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+    @overload
+    def __getitem__(self, place: slice) -> Items[_K]: ...
+    def __getitem__(self, place: int | slice) -> Item | Items[_K]:
+        if isinstance(place, slice):
+            return Items(self._keys[place], self._item)
+        return self._item(self._keys[place])
 
 
 class BadItemError(DataError):

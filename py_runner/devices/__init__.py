@@ -1,11 +1,11 @@
 """The devices: this machine, and boards; one file a kind.
 
-A device has one method that runs a job, and says which of a bundle's models it takes.
+A device has one method that runs a job, part by part, and says which of a bundle's models it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -43,8 +43,14 @@ class Device(Protocol):
     def missing(self) -> str:
         """What to set or install before engine `native` runs here; "" where nothing is missing."""
 
-    def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
-        """Run a job on samples, of which there are `total`, None where that is not known."""
+    def parts(
+        self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch
+    ) -> Generator[Run, None, None]:
+        """Run a job on samples, of which there are `total`, None where that is not known.
+
+        Each Run is of the next samples, in their order and in memory, which no more than one part
+        of them takes: see `Job.ends_part`. Samples that `Job.failed` takes are in none.
+        """
 
 
 class Counter(Device, Protocol):

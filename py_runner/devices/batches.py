@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from py_runner.errors import RefusedError
 from py_runner.files.process import last_words
 from py_runner.formats.bundle import SavedSample, save_samples
 from py_runner.formats.run import Run
@@ -43,46 +45,72 @@ def answer(
     *,
     size: int = 1,
     clock: Callable[[], float] = time.perf_counter,
-) -> Run:
-    """The Run of all samples; `ask` makes that of a batch, the first of which has `size` samples,
-    and `clock` says how many seconds of whichever kind it took. The third argument of `ask` is what
-    gives the batch after this one, empty where there is none, to who can prepare it meanwhile.
+) -> Generator[Run, None, None]:
+    """The Runs of all samples, part by part; `ask` makes that of a batch, the first of which has
+    `size` samples, and `clock` says how many seconds of whichever kind it took. The third argument
+    of `ask` is what gives the batch after this one, empty where there is none, to who can prepare
+    it meanwhile. A batch that is refused is halved until the sample at fault is alone, where the
+    job goes on without it.
 
     The warnings of the first batch are told, since each has the same. Raises DataError for a sample
     that does not fit the model's inputs.
     """
-    runs: list[Run] = []
     answered = 0
     took_s = 0.0
     batch: list[Sample] = []
-    following: list[Sample] | None = None
+    waiting: deque[list[Sample]] = deque()
 
     def follow() -> list[Sample]:
-        nonlocal size, following
-        if following is None:
+        nonlocal size
+        if not waiting:
             if batch:
                 size = min(2 * size, _MOST_IN_BATCH) if took_s < _BATCH_S else size
                 size = min(size, max(1, _MOST_BYTES // max(1, *map(_bytes, batch))))
             following = list(islice(samples, size))
             for sample in following:
                 job.check_feeds(sample)
-        return following
+            waiting.append(following)
+        return waiting[0]
 
+    runs: list[Run] = []
     start = time.perf_counter()
-    while batch := follow():
-        following = None
+
+    def part() -> Run:
+        nonlocal start
+        began, start = start, time.perf_counter()
+        whole = Run.merge(runs)
+        runs.clear()
+        return replace(
+            whole,
+            device=job.device,
+            precision=job.model.precision,
+            warmup=job.warmup,
+            wall_s=start - began,
+        )
+
+    while not (watch.enough() and (runs or answered)) and (batch := follow()):
+        waiting.popleft()
         began = clock()
-        runs.append(ask(batch, watch if not runs else replace(watch, warn=_mute), follow))
+        try:
+            done = ask(batch, replace(watch, warn=_mute) if answered else watch, follow)
+        except RefusedError as error:
+            if job.failed is None:
+                raise
+            if len(batch) == 1:
+                job.leave_out(batch[0].id, error, answered=answered)
+            else:
+                half = len(batch) // 2
+                waiting.extendleft((batch[half:], batch[:half]))
+            continue
         took_s = clock() - began
         answered += len(batch)
+        runs.append(done)
         watch.step(f"engine {job.engine}", answered, total)
-    return replace(
-        Run.merge(runs),
-        device=job.device,
-        precision=job.model.precision,
-        warmup=job.warmup,
-        wall_s=time.perf_counter() - start,
-    )
+        count = sum(len(run.samples) for run in runs)
+        if job.ends_part(start, count, sum(map(_answer_bytes, runs))):
+            yield part()
+    if runs:
+        yield part()
 
 
 def stage(folder: Path, samples: Iterable[Sample]) -> tuple[SavedSample, ...]:
@@ -126,6 +154,10 @@ def said_at_last(log: bytes) -> str:
 
 def _bytes(sample: Sample) -> int:
     return sum(value.nbytes for value in sample.feeds.values())
+
+
+def _answer_bytes(run: Run) -> int:
+    return sum(value.nbytes for values in run.outputs.values() for value in values)
 
 
 def _mute(text: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain
@@ -14,7 +15,7 @@ import numpy as np
 
 from py_runner.engines import ENGINES, native
 from py_runner.engines.worker import Worker
-from py_runner.errors import EngineError, RefusedError
+from py_runner.errors import EngineError
 from py_runner.formats.run import Run, SampleInfo, machine
 from py_runner.job import Job
 from py_runner.tensors import Sample, sample_hash
@@ -42,55 +43,89 @@ class Here:
         """What to do to have engine `native` here, in words; "" where it is."""
         return native.missing()
 
-    def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
-        """`inference.run` on this machine, in a child that is killed in the end."""
-        first = next(samples)
-        start = time.perf_counter()
-        file = job.model.files[0]
-        infos: list[SampleInfo] = []
-        outputs: dict[str, list[np.ndarray[Any, Any]]] = {}
-        latency_ms: list[list[float]] = []
-        peak = 0
-        with (
-            opened(job, first, python=self.python, own_bytes=self.own_bytes) as worker,
-            _Sender(worker, chain([first], samples), job, infos) as sender,
-        ):
-            for text in worker.ready["warnings"]:
-                watch.warn(text)
-            while True:
-                sender.wait_for(len(latency_ms))
-                if sender.done and len(latency_ms) == len(infos):
-                    break
-                try:
-                    header, answer = worker.receive(time_limit_s=job.time_limit_s)
-                except EngineError as error:
-                    sample = infos[len(latency_ms)].id
-                    raise RefusedError(f"{file}: sample '{sample}': {error}") from None
-                kept = job.keep(infos[len(latency_ms)].id, answer)
-                for name, value in kept.items():
-                    outputs.setdefault(name, []).append(value)
-                latency_ms.append(header["latency_ms"])
-                peak = max(peak, header["peak_memory_bytes"])
-                watch.step(f"engine {job.engine}", len(latency_ms), total)
-            if sender.error is not None:
-                raise sender.error
-        return Run(
+    def parts(
+        self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch
+    ) -> Generator[Run, None, None]:
+        """`inference.parts` on this machine, in a child that is killed in the end. Another takes
+        its place where it fails at a sample and the job goes on without that."""
+        part = _Part(job)
+        answered, stop = 0, False
+        first = next(samples, None)
+        while first is not None and not stop:
+            with (
+                opened(job, first, python=self.python, own_bytes=self.own_bytes) as worker,
+                _Sender(worker, chain([first], samples), job) as sender,
+            ):
+                if not answered:
+                    for text in worker.ready["warnings"]:
+                        watch.warn(text)
+                while not stop and (sent := sender.next()) is not None:
+                    try:
+                        header, answer = worker.receive(time_limit_s=job.time_limit_s)
+                    except EngineError as error:
+                        job.leave_out(sent.id, error, answered=answered)
+                        break
+                    part.add(sent, job.keep(sent.id, answer), header)
+                    answered += 1
+                    watch.step(f"engine {job.engine}", answered, total)
+                    stop = watch.enough()
+                    if part.is_full():
+                        yield part.end(worker.ready)
+            if not stop:
+                first = next(samples := chain(sender.left, samples), None)
+        if part.infos:
+            yield part.end(worker.ready)
+
+
+class _Part:
+    """The answers since the part before this one ended."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._begin()
+
+    def _begin(self) -> None:
+        self._began_s = time.perf_counter()
+        self.infos: list[SampleInfo] = []
+        self._outputs: dict[str, list[np.ndarray[Any, Any]]] = {}
+        self._latency_ms: list[list[float]] = []
+        self._bytes = self._peak_bytes = 0
+
+    def add(
+        self, info: SampleInfo, kept: Mapping[str, np.ndarray[Any, Any]], header: Mapping[str, Any]
+    ) -> None:
+        self.infos.append(info)
+        for name, value in kept.items():
+            self._outputs.setdefault(name, []).append(value)
+            self._bytes += value.nbytes
+        self._latency_ms.append(header["latency_ms"])
+        self._peak_bytes = max(self._peak_bytes, header["peak_memory_bytes"])
+
+    def is_full(self) -> bool:
+        return self._job.ends_part(self._began_s, len(self.infos), self._bytes)
+
+    def end(self, ready: Mapping[str, Any]) -> Run:
+        """The Run of this part, by what the engine said of itself; the next one begins."""
+        job = self._job
+        run = Run(
             engine=job.engine,
-            engine_version=str(worker.ready["version"]),
+            engine_version=str(ready["version"]),
             device=job.device + ("+tensorrt" if job.tensorrt else ""),
             machine=machine(),
             threads=job.threads,
             precision=job.precision if job.device.startswith("gpu") else job.model.precision,
             model={"name": job.model.name, "sha256": job.model.sha256},
-            samples=tuple(infos),
-            outputs=outputs,
-            latency_ms=latency_ms,
+            samples=tuple(self.infos),
+            outputs=self._outputs,
+            latency_ms=self._latency_ms,
             warmup=job.warmup,
-            peak_memory_bytes=peak,
-            wall_s=time.perf_counter() - start,
+            peak_memory_bytes=self._peak_bytes,
+            wall_s=time.perf_counter() - self._began_s,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            cpu=worker.ready["cpu"],
+            cpu=ready["cpu"],
         )
+        self._begin()
+        return run
 
 
 def opened(job: Job, first: Sample, *, python: Sequence[str] = (), own_bytes: int = 0) -> Worker:
@@ -134,42 +169,51 @@ def opened(job: Job, first: Sample, *, python: Sequence[str] = (), own_bytes: in
 class _Sender:
     """Sends samples from a thread, so that the next is there before the engine asks for it.
 
-    `infos` grows before a sample is sent; `wait_for(n)` returns when the n-th has been, or when
-    there are no more. Leaving kills the worker, whose answers have been received or given up.
+    `next` says which sample is to be answered next. Leaving kills the worker; `left` are then the
+    samples that were taken and not answered.
     """
 
-    def __init__(
-        self, worker: Worker, samples: Iterator[Sample], job: Job, infos: list[SampleInfo]
-    ) -> None:
-        self._worker, self._samples, self._job, self._infos = worker, samples, job, infos
+    def __init__(self, worker: Worker, samples: Iterator[Sample], job: Job) -> None:
+        self._worker, self._samples, self._job = worker, samples, job
         self._changed = threading.Condition()
-        self.done = False
-        self._stopped = False
-        self.error: BaseException | None = None
+        self._taken: deque[tuple[Sample, SampleInfo]] = deque()  # before they are sent
+        self._done = self._stopped = False
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._send_all, name="samples", daemon=True)
 
     def _send_all(self) -> None:
         try:
             for sample in self._samples:
-                if self._stopped:
-                    break
                 self._job.check_feeds(sample)
                 info = SampleInfo(sample.id, sample_hash(sample), sample.label, sample.pixels)
                 with self._changed:
-                    self._infos.append(info)
+                    self._taken.append((sample, info))
                     self._changed.notify()
+                if self._stopped:
+                    break
                 feeds = {spec.name: sample.feeds[spec.name] for spec in self._job.model.inputs}
                 self._worker.send({}, feeds)
-        except BaseException as error:  # raised again by run(), in its own thread
-            self.error = error
+        except BaseException as error:  # raised again by next(), in its thread
+            self._error = error
         finally:
             with self._changed:
-                self.done = True
+                self._done = True
                 self._changed.notify()
 
-    def wait_for(self, count: int) -> None:
+    def next(self) -> SampleInfo | None:
+        """The sample whose answer is received next, which is forgotten here; None after the last.
+        Raises what the samples raised, after those before."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._infos) > count or self.done)
+            self._changed.wait_for(lambda: self._taken or self._done)
+            if self._taken:
+                return self._taken.popleft()[1]
+        if self._error is not None:
+            raise self._error
+        return None
+
+    @property
+    def left(self) -> list[Sample]:
+        return [sample for sample, _ in self._taken]
 
     def __enter__(self) -> _Sender:
         self._thread.start()

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +89,10 @@ class Emulated:
             return str(error)
         return ""
 
-    def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
-        """`inference.run` here: batch by batch, each in a process that warms up anew.
+    def parts(
+        self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch
+    ) -> Generator[Run, None, None]:
+        """`inference.parts` here: batch by batch, each in a process that warms up anew.
 
         Raises in one line EngineError where something is missing, and RefusedError where `lite_run`
         refuses or dies.
@@ -100,7 +102,7 @@ class Emulated:
         def ask(batch: list[Sample], watch: Watch, _: object) -> Run:
             return self._answer(job, batch, watch)
 
-        return answer(job, samples, total, watch, ask, clock=_spent_s)
+        yield from answer(job, samples, total, watch, ask, clock=_spent_s)
 
     def _answer(self, job: Job, batch: list[Sample], watch: Watch) -> Run:
         """The Run of one batch, with its arrays in memory."""
@@ -133,7 +135,7 @@ class Emulated:
         of that sample's file to that of the next one's, where the run ends: the rest of a process
         depends on clocks and machines.
 
-        `model` is `Bundle.model("arm")`. Errors are those of `run`; QEMU must take plugins of
+        `model` is `Bundle.model("arm")`. Errors are those of `parts`; QEMU must take plugins of
         version 1, and a C compiler must be there to build ours.
         """
         with temporary_folder() as temporary:
@@ -277,7 +279,7 @@ def counted(
     opening of the last two `files`, the last of which ends them.
 
     `argv` makes a command line of the plugin's options and of how often to infer. Errors are those
-    of `Emulated.run`.
+    of `Emulated.parts`.
     """
     plugin = folder / "count_instructions.so"
     _build_plugin(plugin)

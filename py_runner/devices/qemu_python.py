@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,15 @@ class EmulatedPython:
             return str(error)
         return ""
 
-    def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
-        """`inference.run` here. Errors are those of `Here.run`, and EngineError in one line where
-        something is missing."""
+    def parts(
+        self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch
+    ) -> Generator[Run, None, None]:
+        """`inference.parts` here. Errors are those of `Here.parts`, and EngineError in one line
+        where something is missing."""
         with temporary_folder() as folder:
-            done = Here(tuple(self._argv(folder)), EMULATOR_BYTES).run(job, samples, total, watch)
-        return replace(done, machine=f"Linux {self.board.arch}")
+            here = Here(tuple(self._argv(folder)), EMULATOR_BYTES)
+            for part in here.parts(job, samples, total, watch):
+                yield replace(part, machine=f"Linux {self.board.arch}")
 
     def count_instructions(self, model: Model, sample: Sample) -> int:
         """How many ARM instructions one inference executes, as `Emulated.count_instructions` does,

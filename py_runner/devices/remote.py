@@ -16,7 +16,7 @@ import re
 import shutil
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -124,8 +124,10 @@ class Remote:
             return str(error)
         return ""
 
-    def run(self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch) -> Run:
-        """`inference.run` there, batch by batch.
+    def parts(
+        self, job: Job, samples: Iterator[Sample], total: int | None, watch: Watch
+    ) -> Generator[Run, None, None]:
+        """`inference.parts` there, batch by batch.
 
         Raises in one line EngineError where the device cannot be reached, or loses the connection
         again and again, and RefusedError where `lite_run` refuses or dies.
@@ -133,7 +135,7 @@ class Remote:
         with Connection(self.address) as there:
             bundle = _tried(partial(_bundle, there, job, watch), watch)
             with _Work(there, job, bundle) as work:
-                return answer(job, samples, total, watch, work.ask, size=_FIRST_BATCH)
+                yield from answer(job, samples, total, watch, work.ask, size=_FIRST_BATCH)
 
 
 class _Work:
@@ -144,19 +146,25 @@ class _Work:
         self._there, self._job, self._bundle = there, job, bundle
         self.address = there.address
         self._asks = token_hex(8)  # by which the commands of one job know each other
-        self._ahead: Begun | None = None
+        self._ahead: tuple[list[Sample], Begun] | None = None  # a batch, and what was sent of it
 
     def __enter__(self) -> _Work:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._ahead is not None:
-            self._ahead.close()
+        self._sent_of([])
+
+    def _sent_of(self, batch: list[Sample]) -> list[Begun]:
+        """What was sent ahead, where it is of this batch; else that is ended there."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead[0] is batch:
+            return [ahead[1]] if ahead else []
+        ahead[1].close()
+        return []
 
     def ask(self, batch: list[Sample], watch: Watch, follow: Callable[[], list[Sample]]) -> Run:
         """The Run of a batch, which has been sent already where `follow` gave it."""
-        sent, self._ahead = self._ahead, None
-        waiting = [sent] if sent else []
+        waiting = self._sent_of(batch)
 
         def once() -> Run:
             if waiting:
@@ -207,7 +215,7 @@ class _Work:
     ) -> Run:
         begun.go()
         if self._ahead is None and (following := follow()):
-            self._ahead = self._begin(following, ahead=True)
+            self._ahead = following, self._begin(following, ahead=True)
         said = begun.finish(self._limit_s(batch))
         with temporary_folder() as folder:
             answered = folder / "answer"

@@ -14,10 +14,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["load_array", "open_regular", "read_bytes", "read_text", "save_array"]
+__all__ = ["load_array", "open_regular", "read_bytes", "read_text", "save_array", "to_disk"]
 
 # A name of the system's that other systems lack: there, a pipe is found by its kind alone.
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_MANY = 32  # files that are brought to the disk one by one
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -85,3 +86,16 @@ def save_array(path: str | os.PathLike[str], array: npt.NDArray[Any]) -> None:
         form.write_array_header_1_0(file, form.header_data_from_array_1_0(plain))
         if plain.size:
             file.write(plain.reshape(-1).view(np.uint8).data)
+
+
+def to_disk(*paths: Path) -> None:
+    """Wait until files, and the names in folders, are on the disk."""
+    if len(paths) > _MANY:
+        os.sync()  # takes as long as a few of them
+        return
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -29,6 +29,7 @@ from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.folder import whole_folder
 from py_runner.formats.lazy import chosen
+from py_runner.formats.parts import in_words, is_under_way
 from py_runner.formats.run_arrays import form_of, open_output, write_output
 from py_runner.formats.run_latency import flat, latency_statistics, read_latency, write_latency
 from py_runner.formats.run_merge import merged
@@ -44,7 +45,6 @@ from py_runner.formats.run_samples import (
 )
 
 __all__ = [
-    "BEGUN",
     "FORMAT",
     "MOST_INLINE",
     "FailedSample",
@@ -58,8 +58,6 @@ FORMAT = 1
 _LARGE = 2  # the format of Runs whose samples are in a file of their own
 MOST_INLINE = 1000
 """Of a Run of so many samples run.json has them: whoever reads format 1 reads it."""
-BEGUN = "begun.json"
-"""What the folder of a Run under way has, and that of a Run has not."""
 _MANIFEST = "run.json"
 _LATENCY = "latency.csv"
 _FED = "fed"
@@ -234,11 +232,8 @@ class Run:
             path / "pages.json",
             "is the run of a pipeline: it is compared with another one, and inspected",
         )
-        if not (path / _MANIFEST).exists():
-            manifest.refuse(
-                path / BEGUN,
-                "is not complete: go on with the command that made it, and --resume",
-            )
+        if is_under_way(path):
+            raise ModelError(in_words(path))
         document, _ = manifest.read(
             path / _MANIFEST, what="a run", version=(FORMAT, _LARGE), advice="run again"
         )

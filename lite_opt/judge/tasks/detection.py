@@ -5,6 +5,7 @@ Boxes in another order are no difference, and one box more is one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ __all__ = ["same_boxes", "score"]
 
 _Array = npt.NDArray[Any]
 _STRICT, _LOOSE = 0.9, 0.5
+_SAME_SCORE = 0.05  # how far scores of one box may be apart where no threshold looks at them
 
 
 def score(case: Case) -> Scores:
     """Agreement of the boxes above each run's own threshold: of one class, and with an IoU of at
     least 0.9, of all boxes that either run has; and mAP of both runs where the truth is given.
+    Where no box of either run is above it, all boxes are judged, with their scores: their order
+    means as little.
 
     Raises DataError where the outputs are no boxes, or the truth is neither COCO's nor VOC's;
     UsageError where
@@ -39,12 +43,20 @@ def score(case: Case) -> Scores:
     """
     runs = (case.reference, case.candidate)
     everything = [boxes(run) for run in runs]
-    left, right = (
-        [b.above(option(run.task, "threshold", THRESHOLD)) for b in found]
-        for run, found in zip(runs, everything)
-    )
+    least = [option(run.task, "threshold", THRESHOLD) for run in runs]
+    left, right = ([b.above(t) for b in found] for t, found in zip(least, everything))
+    notes: list[str] = []
+    apart = math.inf
+    if not any(map(len, (*left, *right))) and any(map(len, everything[0])):
+        left, right = everything
+        apart = _SAME_SCORE
+        notes.append(
+            f"no box has a score of {max(least):g}, the task's threshold: the "
+            f"{sum(map(len, left))} boxes below it are judged instead"
+        )
     pairs = {
-        least: [same_boxes(a, b, least) for a, b in zip(left, right)] for least in (_STRICT, _LOOSE)
+        iou: [same_boxes(a, b, iou, apart) for a, b in zip(left, right)]
+        for iou in (_STRICT, _LOOSE)
     }
     agreed = [len(found) for found in pairs[_STRICT]]
     all_of_them = [len(a) + len(b) - n for a, b, n in zip(left, right, agreed)]
@@ -66,10 +78,10 @@ def score(case: Case) -> Scores:
             default=0.0,
         ),
     }
-    notes: tuple[str, ...] = ()
     if case.truth is not None:
-        labelled, notes = _by_labels(case, case.truth, everything[0], everything[1])
+        labelled, said = _by_labels(case, case.truth, everything[0], everything[1])
         rates += labelled
+        notes += said
     return Scores(
         "detection",
         tuple(rate for rate in rates if rate is not None),
@@ -80,14 +92,18 @@ def score(case: Case) -> Scores:
             if n < count
         ),
         judged=any(all_of_them),
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
-def same_boxes(left: Boxes, right: Boxes, least: float) -> list[tuple[int, int]]:
-    """Pairs of boxes of one class, by their places, that overlap by at least so much."""
+def same_boxes(
+    left: Boxes, right: Boxes, least: float, apart: float = math.inf
+) -> list[tuple[int, int]]:
+    """Pairs of boxes of one class, by their places, that overlap by at least so much, and whose
+    scores are at most so far `apart`."""
     likeness = intersection_over_union(left.corners, right.corners)
     likeness[left.classes[:, None] != right.classes[None]] = -1
+    likeness[abs(left.scores[:, None] - right.scores[None]) > apart] = -1
     return matched(likeness, least)
 
 

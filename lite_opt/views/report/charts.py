@@ -19,7 +19,7 @@ import numpy.typing as npt
 from lite_opt.judge.by_sample import Apartness
 from lite_opt.views.text import one_line
 
-__all__ = ["MISSING", "Chart", "by_board", "ecdf", "histogram", "scatter", "trade"]
+__all__ = ["MISSING", "Chart", "bars", "by_board", "ecdf", "histogram", "scatter", "trade"]
 
 MISSING = "Charts need vl-convert-python: pip install 'paddle-edge[report]'"
 
@@ -30,7 +30,7 @@ _INKS = (
 _MOST_LINES = 8  # of one chart that can be told apart
 _STEPS = 200  # of a curve
 _BINS = 30
-_LETTERS = 38  # of the title of an axis
+_LETTERS, _NAME = 38, 24  # of the title of an axis, and of a name beside it
 _LEAST, _LOWEST = 1e-8, -8  # what is less apart stands there, and its logarithm
 
 
@@ -162,6 +162,30 @@ def by_board(counts: Mapping[str, Mapping[str, int]]) -> Chart:
     return _chart("ARM instructions", "A model of the cost, not a latency", spec)
 
 
+def bars(title: str, said: str, axis: str, values: Sequence[tuple[str, float]]) -> Chart:
+    """A bar for each name, in the order given."""
+    rows = [
+        {
+            "name": f"{place}. {_short(name)}",
+            "value": value,
+            "said": f"{one_line(name)}: {value:.4g}",
+        }
+        for place, (name, value) in enumerate(values, start=1)
+    ]
+    spec = {
+        "data": {"values": rows},
+        "height": {"step": 18},
+        "mark": {"type": "bar", "color": _INKS[0]},
+        "encoding": {
+            "x": {"field": "value", "type": "quantitative", "title": axis},
+            "y": {"field": "name", "type": "nominal", "sort": None, "title": "layer",
+                  "axis": {"titlePadding": 24}},
+            "description": {"field": "said"},
+        },
+    }  # fmt: skip
+    return _chart(title, said, spec)
+
+
 def trade(rows: Sequence[Mapping[str, Any]], cost: str, loss: str, chosen: str | None) -> Chart:
     """Cost against loss: `rows` have "name", "cost", "loss", "mb" (or None) and "best", whether
     none is better in all."""
@@ -230,9 +254,9 @@ def _colour(field: str, *, few: bool = True) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _short(name: str) -> str:
+def _short(name: str, most: int = _LETTERS) -> str:
     name = one_line(name)
-    return name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return name if len(name) <= most else name[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _chart(title: str, said: str, spec: dict[str, Any]) -> Chart:

@@ -16,6 +16,7 @@ from lite_opt.views import comparison
 from lite_opt.views.checks import Check, checks
 from lite_opt.views.report import charts, runs, words
 from lite_opt.views.report.gallery import Gallery, gallery
+from lite_opt.views.report.inside import Inside
 from lite_opt.views.report.judged import NOTHING, Judged, loss, offers, recommendation
 from lite_opt.views.report.names import names_of
 from lite_opt.views.templates import filled
@@ -53,6 +54,7 @@ def html_page(
     data: str | Path | None = None,
     command: str = "",
     besides: Sequence[str] = (),
+    insides: Sequence[Inside] = (),
 ) -> str:
     """A page for one candidate or many: verdict and what it rests on, every figure beside its
     limit, samples that disagree, charts, the environment of each run.
@@ -62,6 +64,7 @@ def html_page(
         data: the pictures that the runs were fed, to show those that disagree.
         command: the command line that made the page.
         besides: sentences on what is not judged here.
+        insides: what was found inside the models.
     """
     abouts = [judged[0].report.reference, *(one.report.candidate for one in judged)]
     folders = [folder, *(one.folder for one in judged)]
@@ -83,6 +86,7 @@ def html_page(
         sections=sections,
         overview=runs.overview(names, abouts, judged),
         charts=_of_all(names, reference, judged, chosen),
+        insides=insides,
         missing=charts.MISSING,
         environment=runs.environment(names, abouts, folders, [NOTHING, *(j.known for j in judged)]),
         command=command,

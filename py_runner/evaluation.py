@@ -1,0 +1,287 @@
+"""A model on a whole data set, whose answers are on disk as they come, and outlive the machine.
+
+    job = Job(model, "lite", failed=[])
+    done = evaluate(job, data, "edge.run", command=("python", "mine.py"), resume=True)
+
+What is answered is added to a Run under way (`py_runner.formats.parts`), part by part; at the end
+they become one Run. A run that ends within its first part is written at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from py_runner.data.dataset import Dataset
+from py_runner.errors import DataError, RefusedError, StoppedError, UsageError
+from py_runner.files.folder import check_free
+from py_runner.formats.parts import Begun, Part, UnderWay, in_words, is_under_way
+from py_runner.formats.run import FailedSample, Run
+from py_runner.inference import parts
+from py_runner.job import Job
+from py_runner.tensors import Sample, sample_hash
+from py_runner.watch import QUIET, Watch
+
+__all__ = ["check_place", "evaluate"]
+
+_FORMAT = 1
+_DIGITS = 16  # of checksums that a person reads
+
+
+def check_place(out: str | Path, *, resume: bool = False, force: bool = False) -> None:
+    """Raise UsageError where `evaluate` would: call it before long work."""
+    if resume and force:
+        raise UsageError("--resume goes on, and --force begins anew: give one of them")
+    begun = is_under_way(out)
+    if begun and not (resume or force):
+        raise UsageError(f"{in_words(out)}; or begin anew with --force")
+    if not (resume and (begun or _is_run(out))):
+        check_free(out, force=force)
+
+
+def evaluate(
+    job: Job,
+    data: Dataset,
+    out: str | Path,
+    *,
+    command: Sequence[str],
+    shard: dict[str, int] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    finish: Callable[[Run], Run] = lambda run: run,
+    watch: Watch = QUIET,
+) -> Run:
+    """Run a job on a data set, and write the Run to `out`.
+
+    Args:
+        job: `part_s` says after how many seconds answers are on disk at most.
+        command: the words that go on with it, for people.
+        shard: which part of a larger data set `data` is, as a Run has it.
+        resume: go on with what is there, if the model, the engine, the options that matter for
+            answers and the data are the same: samples that were answered are read again and
+            compared by their checksums, not run again; those of damaged parts are. What is
+            complete stays as it is.
+        force: replace what is there.
+        finish: makes the Run that is written of the one of all samples.
+        watch: `enough` ends the run after the sample, or batch, that is at work.
+
+    Raises UsageError where there is something that was not to be replaced, or what it is to go on
+    with is not the same, naming what; StoppedError where `watch` had enough; else as
+    `inference.run`. What is on disk by then can be gone on with.
+    """
+    out = Path(out)
+    check_place(out, resume=resume, force=force)
+    same = _same(job, data, shard)
+    with ExitStack() as stack:
+        way = None
+        if resume and is_under_way(out):
+            way = stack.enter_context(UnderWay(out))
+            _refuse(out, way.begun.changed(same))
+            for text in way.damaged:
+                watch.say(f"{out}: {text}")
+        elif resume and _is_run(out):
+            return _complete(out, job, data, shard, watch)
+        work = _Work(job, data, out, Begun(_FORMAT, "", same, len(data), tuple(command)), watch)
+        work.way, work.shard, work.force = way, shard, force
+        for first, end, part in [*way.gaps()] if way else [(0, len(data), None)]:
+            if part is None:
+                work.run(first, end)
+            else:
+                work.check(part)
+        done = finish(work.whole())
+        done.save(out, force=force or work.way is not None)
+        return done if work.way is None else Run.open(out)
+
+
+def _is_run(out: str | Path) -> bool:
+    return Path(out, "run.json").exists()
+
+
+def _same(job: Job, data: Dataset, shard: dict[str, int] | None) -> dict[str, Any]:
+    """What answers depend on, by the names that people know it by."""
+    model = job.model
+    return {
+        "model": model.sha256[:_DIGITS],
+        "engine": job.engine,
+        "device": job.device,
+        "threads": job.threads,
+        "warmup": job.warmup,
+        "repeat": job.repeat,
+        "tensorrt": job.tensorrt,
+        "precision": job.precision,
+        "unsafe int8": job.unsafe_int8,
+        "image": model.image,
+        "task": model.task,
+        "labels": None if model.labels is None else list(model.labels),
+        "inputs": [spec.to_json() for spec in model.inputs],
+        "shard": shard,
+        "number of samples": len(data),
+        "checksum of the samples' names and labels": data.identity()[:_DIGITS],
+    }
+
+
+def _refuse(out: Path, changed: Sequence[str]) -> None:
+    if changed:
+        raise UsageError(
+            f"{out}: cannot be gone on with: {'; '.join(changed)}: give the same, or begin anew "
+            "with --force"
+        )
+
+
+def _complete(
+    out: Path, job: Job, data: Dataset, shard: dict[str, int] | None, watch: Watch
+) -> Run:
+    """The Run that is there, which is complete. Raises UsageError where it is another one."""
+    run = Run.open(out)
+    known = {
+        "model": (run.model["sha256"], job.model.sha256),
+        "engine": (run.engine, job.engine),
+        "threads": (run.threads, job.threads),
+        "warmup": (run.warmup, job.warmup),
+        "shard": (run.shard, shard),
+    }
+    changed = [f"{name} was {a} and is {b} now" for name, (a, b) in known.items() if a != b]
+    ids = iter(data.ids)
+    if not changed and not all(info.id in ids for info in run.samples):  # in this order
+        changed = ["it has samples that the data has not"]
+    _refuse(out, changed)
+    watch.say(f"{out}: is complete")
+    return run
+
+
+class _Feed:
+    """The samples at some places on their way to an engine; `sent` are those not yet answered."""
+
+    def __init__(self, data: Dataset, first: int, end: int) -> None:
+        self._data, self.first, self.end = data, first, end
+        self.sent: deque[tuple[int, str]] = deque()
+        self._ended = False
+
+    def samples(self) -> Generator[Sample, None, None]:
+        with closing(self._data.placed(self.first, self.end)) as placed:
+            for place, sample in placed:
+                self.sent.append((place, sample.id))
+                yield sample
+        self._ended = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether all are answered."""
+        return self._ended and not self.sent
+
+    def answered(self, last: str, failed: Sequence[FailedSample]) -> tuple[int, int]:
+        """The places that are done with, up to the sample of that id and those that failed after
+        it."""
+        first, found = self.first, ""
+        while found != last:
+            place, found = self.sent.popleft()
+        ids = {one.id for one in failed}
+        while self.sent and self.sent[0][1] in ids:
+            place, _ = self.sent.popleft()
+        self.first = self.end if self.whole else place + 1
+        return first, self.first
+
+
+class _Work:
+    """What is done to a Run under way, or to one that has not begun: `way` is None then."""
+
+    way: UnderWay | None = None
+    shard: dict[str, int] | None = None
+    force = False
+
+    def __init__(self, job: Job, data: Dataset, out: Path, begun: Begun, watch: Watch) -> None:
+        self._job, self._data, self._out, self._begun = job, data, out, begun
+        self._watch = watch
+        self._known = False  # whether the engine is the one that began
+        self._only: Run | None = None
+
+    def check(self, part: Part) -> None:
+        """Raise UsageError where a sample that was answered is not what it was."""
+        run = Run.open(part.path)
+        others = {one.id for one in run.failed}
+        answered = iter(run.samples)
+        expected = next(answered, None)
+        with closing(self._data.placed(part.first, part.end)) as samples:
+            for place, sample in samples:
+                self._watch.step("checking what is answered", place + 1, len(self._data))
+                if self._watch.enough():
+                    raise self._stopped()
+                if expected is not None and sample.id == expected.id:
+                    if sample_hash(sample) != expected.sha256:
+                        _refuse(self._out, [f"sample '{sample.id}' is not what it was"])
+                    expected = next(answered, None)
+                elif sample.id not in others:
+                    _refuse(self._out, [f"sample '{sample.id}' could not be read, and can be now"])
+        if expected is not None:
+            _refuse(self._out, [f"sample '{expected.id}' cannot be read any more"])
+
+    def run(self, first: int, end: int) -> None:
+        """Have the samples at these places answered, and kept."""
+        feed = _Feed(self._data, first, end)
+
+        def step(what: str, done: int, _: int | None) -> None:
+            self._watch.step(what, first + done, len(self._data))
+
+        watch = replace(self._watch, step=step)
+        with closing(feed.samples()) as samples:
+            head = next(samples, None)
+            if head is None:  # all are bad
+                return
+            with closing(parts(self._job, chain([head], samples), watch=watch)) as made:
+                for run in made:
+                    self._keep(run, feed)
+        if not feed.whole and self._watch.enough():
+            raise self._stopped()
+
+    def _keep(self, run: Run, feed: _Feed) -> None:
+        failed = self._failed()
+        first, end = feed.answered(run.samples[-1].id, failed)
+        run = replace(run, failed=failed, shard=self.shard)
+        if self.way is None and feed.whole:
+            self._only = run
+            return
+        engine = {"engine version": run.engine_version, "machine": run.machine}
+        places = first, end, len(run.samples)
+        if self.way is None:
+            begun = replace(
+                self._begun,
+                program=f"paddle-edge {version('paddle-edge')}",
+                same={**self._begun.same, **engine},
+            )
+            self.way = UnderWay.begin(self._out, begun, run.write, places, force=self.force)
+        else:
+            if not self._known:
+                _refuse(self._out, self.way.begun.changed(engine))
+            self.way.add(run.write, places)
+        self._known = True
+
+    def _failed(self) -> tuple[FailedSample, ...]:
+        """The samples that failed since this was asked last."""
+        failed = self._job.failed or []
+        found = tuple(FailedSample(id_, why) for id_, why in failed)
+        failed.clear()
+        return found
+
+    def whole(self) -> Run:
+        """The Run of all samples."""
+        failed = self._failed()  # after the last answer
+        if self._only is not None:
+            return replace(self._only, failed=(*self._only.failed, *failed))
+        if self.way is not None and self.way.parts:
+            whole = Run.merge([Run.open(part.path) for part in self.way.parts])
+            return replace(whole, failed=(*whole.failed, *failed))
+        if failed:
+            raise RefusedError(f"{self._out}: every sample fails: {failed[0].reason}")
+        bad = self._data.skipped
+        raise DataError(f"all {len(self._data)} images are bad; the first: {bad[0][1]}")
+
+    def _stopped(self) -> StoppedError:
+        if self.way is None:
+            return StoppedError("stopped before the first answer: nothing is kept")
+        return StoppedError(f"stopped: {in_words(self._out)}")

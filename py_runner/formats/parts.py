@@ -1,0 +1,258 @@
+"""A Run under way: a folder in the place of the Run that it becomes.
+
+RUN/
+  begun.json      what is being run, on what, how often and how fast: `Begun`
+  parts/<place>/  a whole Run folder of the next samples, called after the place of the first one in
+                  the data set, with part.json: which places it has answered, and the checksum of
+                  its files
+
+A part is written under a hidden name, brought to the disk and renamed: it is whole or not there,
+whatever ends the process or the machine. Damage afterwards is found by the checksum. Nothing here
+knows what a Run is made of; whoever adds a part writes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from py_runner.errors import ModelError, UsageError
+from py_runner.files import manifest
+from py_runner.files.checksum import sha256
+from py_runner.files.faults import reason
+from py_runner.files.folder import temporary_folder, whole_folder
+from py_runner.files.regular import open_regular, read_bytes, to_disk
+
+__all__ = ["BEGUN", "Begun", "Part", "UnderWay", "in_words", "is_under_way"]
+
+BEGUN = "begun.json"
+_FORMAT = 1
+_PARTS, _PART = "parts", "part.json"
+_BRIEF = 80  # characters of a value
+_ADVICE = "begin anew with --force"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What is being run: `same` is what has to be the same when it is gone on with, in the words of
+    the options; `samples` how many there are; `command` the words that go on."""
+
+    format: int
+    program: str
+    same: dict[str, Any]
+    samples: int
+    command: tuple[str, ...]
+
+    @property
+    def go_on(self) -> str:
+        """The command that goes on, as a shell takes it."""
+        return shlex.join(self.command)
+
+    def changed(self, now: dict[str, Any]) -> list[str]:
+        """What is not the same now, in words."""
+        return [
+            f"{name} was {_brief(self.same.get(name))} and is {_brief(value)} now"
+            for name, value in now.items()
+            if self.same.get(name) != value
+        ]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A whole part: the samples at the places from `first` to `end`, `end` not included."""
+
+    path: Path
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    format: int
+    first: int
+    end: int
+    samples: int
+    sha256: str
+
+
+def is_under_way(path: str | Path) -> bool:
+    """Whether a folder holds a Run that is not complete."""
+    return Path(path, BEGUN).exists()
+
+
+def in_words(path: str | Path) -> str:
+    """How far a Run under way has come, and how to go on. Raises ModelError where it is damaged."""
+    path = Path(path)
+    begun = _read_begun(path)
+    done = 0
+    for folder in _folders(path):
+        with suppress(_DamageError):
+            done += _read(folder).samples
+    return (
+        f"{path}: is a run under way, not complete: {done} of {begun.samples} samples are "
+        f"answered; to go on: {begun.go_on}"
+    )
+
+
+class UnderWay:
+    """A Run under way at `path`, which this process alone works at. Use as a context manager.
+
+    `begun` is what it says of itself, `parts` are its whole parts in order, `damaged` those that
+    are not, in words; their folders are gone. Raises ModelError where begun.json is damaged, and
+    UsageError where another process is at work.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.begun = _read_begun(path)
+        self.parts: list[Part] = []
+        self.damaged: list[str] = []
+        self._lock = open_regular(path / BEGUN)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise UsageError(f"{path}: another process is at work on it") from None
+        self._look()
+
+    @classmethod
+    def begin(
+        cls,
+        path: Path,
+        begun: Begun,
+        write: Callable[[Path], object],
+        places: tuple[int, int, int],
+        *,
+        force: bool,
+    ) -> UnderWay:
+        """Make the folder with its first part: see `add`. Raises UsageError as `whole_folder`."""
+        with whole_folder(path, force=force) as folder:
+            manifest.write(folder / BEGUN, asdict(begun))
+            (folder / _PARTS).mkdir()
+            _write_part(folder / _PARTS, write, places)
+            to_disk(folder / BEGUN, folder / _PARTS, folder)
+        to_disk(path.absolute().parent)
+        return cls(path)
+
+    def add(self, write: Callable[[Path], object], places: tuple[int, int, int]) -> None:
+        """Add the part that `write` writes into a folder; `places` are its first, its end, and how
+        many samples were answered. Raises UsageError where it cannot be written."""
+        first, end, _ = places
+        try:
+            part = _write_part(self.path / _PARTS, write, places)
+        except OSError as error:
+            raise UsageError(
+                f"{self.path}: cannot be written: {reason(error)}; what was answered before is "
+                f"kept, go on with: {self.begun.go_on}"
+            ) from error
+        self.parts = sorted([*self.parts, Part(part, first, end)], key=lambda one: one.first)
+
+    def gaps(self) -> Iterator[tuple[int, int, Part | None]]:
+        """The places of all samples, in order: ranges that a part has answered, and those between
+        them, to be run."""
+        place = 0
+        for part in self.parts:
+            if part.first > place:
+                yield place, part.first, None
+            yield part.first, part.end, part
+            place = part.end
+        if place < self.begun.samples:
+            yield place, self.begun.samples, None
+
+    def _look(self) -> None:
+        place = 0
+        for folder in _folders(self.path):
+            try:
+                about = _read(folder)
+                if about.first < place or about.end > self.begun.samples:
+                    raise _DamageError("overlaps with another")
+                if _checksum(folder, about) != about.sha256:
+                    raise _DamageError("is damaged")
+            except (_DamageError, OSError) as error:
+                words = error if isinstance(error, _DamageError) else reason(error)
+                self.damaged.append(f"part {folder.name} {words}: its samples are run again")
+                shutil.rmtree(folder)
+                continue
+            self.parts.append(Part(folder, about.first, about.end))
+            place = about.end
+        for hidden in (self.path / _PARTS).glob(".*"):  # of a process that was killed
+            shutil.rmtree(hidden)
+
+    def __enter__(self) -> UnderWay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+
+class _DamageError(Exception):
+    """Why a part is none, after its name."""
+
+
+def _read_begun(path: Path) -> Begun:
+    document, _ = manifest.read(
+        path / BEGUN, what="a run under way", version=_FORMAT, advice=_ADVICE
+    )
+    try:
+        return manifest.from_json(Begun, document)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path / BEGUN}: damaged: {error}; {_ADVICE}") from None
+
+
+def _folders(path: Path) -> list[Path]:
+    """The folders of the parts, in order."""
+    try:
+        return sorted(p for p in (path / _PARTS).iterdir() if p.name[0] != ".")
+    except FileNotFoundError:
+        return []
+
+
+def _read(folder: Path) -> _Manifest:
+    try:
+        about = manifest.from_json(_Manifest, json.loads(read_bytes(folder / _PART)))
+    except (OSError, TypeError, ValueError):
+        raise _DamageError("is damaged") from None
+    if about.format != _FORMAT or folder.name != _name(about.first) or about.end <= about.first:
+        raise _DamageError("is damaged")
+    return about
+
+
+def _name(first: int) -> str:
+    return f"{first:08d}"
+
+
+def _write_part(parts: Path, write: Callable[[Path], object], places: tuple[int, int, int]) -> Path:
+    first, end, samples = places
+    place = parts / _name(first)
+    with temporary_folder(f".{place.name}.partial-", parts) as folder:
+        folder.chmod(parts.stat().st_mode & 0o777)
+        write(folder)
+        about = _Manifest(_FORMAT, first, end, samples, "")
+        checksum = _checksum(folder, about)
+        manifest.write(folder / _PART, {**asdict(about), "sha256": checksum})
+        to_disk(*folder.rglob("*"), folder)
+        folder.rename(place)
+    to_disk(parts)
+    return place
+
+
+def _checksum(folder: Path, about: _Manifest) -> str:
+    """Over what part.json says, and all other files by their names."""
+    digest = hashlib.sha256(f"{about.first} {about.end} {about.samples}\n".encode())
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file != folder / _PART:
+            digest.update(f"{file.relative_to(folder).as_posix()} {sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."

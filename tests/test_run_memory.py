@@ -28,9 +28,7 @@ def peak():
 server, edge, task, out = sys.argv[1:]
 runs = Run.open(server), Run.open(edge)
 print("open", peak())
-half = len(runs[1].samples) // 2
-parts = [runs[1].select(range(half)), runs[1].select(range(half, 2 * half))]
-Run.merge(parts).save(out)
+Run.merge([Run.open(part) for part in sorted(Path(out).glob("*.part"))]).save(Path(out, "all"))
 print("merge", peak())
 report = compare(*runs)
 print("compare", peak())
@@ -70,13 +68,18 @@ def saved(folder: Path, count: int, task: str) -> list[str]:
             task={"name": task} if task else None,
         )
         paths.append(str(run.save(folder / f"{count}-{other}")))
-    return paths
+    parts = folder / f"{count}-parts"
+    parts.mkdir()
+    for start in range(0, count, 500):
+        places = range(start, min(start + 500, count))
+        run.select(places).save(parts / f"{start:06d}.part")
+    return [*paths, task, str(parts)]
 
 
 def peaks(folder: Path, count: int, task: str) -> dict[str, int]:
     """KB that a process had at most after each step."""
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, *saved(folder, count, task), task, folder / f"{count}-all"],
+        [sys.executable, "-c", _SCRIPT, *saved(folder, count, task)],
         capture_output=True,
         text=True,
         check=False,

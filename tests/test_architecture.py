@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Scripts that run under another interpreter: nobody imports them.
 # What opens folders of ours, and what is no file.
-OPENERS = ("Bundle", "Pages", "Pipeline", "Run", "Sdk", "opener", "Image", "cls")
+OPENERS = ("Bundle", "History", "Plan", "Pages", "Pipeline", "Run", "Sdk", "opener", "Image", "cls")
 CHILDREN = ("serve", "opt_child", "calibrate_child", "export_child", "counted_child")
 
 

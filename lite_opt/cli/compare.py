@@ -11,6 +11,7 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli import pages
 from lite_opt.cli.output import new_file, tell, write
+from lite_opt.cli.recording import Gate, end, record
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import kept_limits, limits_for
 from lite_opt.judge.vote import vote
@@ -51,6 +52,14 @@ __all__ = ["command"]
     type=opt.PERCENT,
     help="Fail where the median inference takes longer than the reference's by more than this.",
 )
+@opt.HISTORY
+@click.option(
+    "--against-best-of",
+    type=opt.COUNT,
+    metavar="N",
+    help="Hold --max-top1-drop and --max-latency-regression against the best of the last N in "
+    "--history, and not against the reference.",
+)
 @click.option(
     "--draw",
     type=opt.Writes(),
@@ -68,6 +77,8 @@ def command(
     junit: str | None,
     markdown: str | None,
     max_latency_regression: float | None,
+    history: str | None,
+    against_best_of: int | None,
     draw: str | None,
     data: str | None,
     truth: str | None,
@@ -100,10 +111,21 @@ def command(
       paddle-edge compare server.run edge.run --draw drawn/ --data photos/
       paddle-edge compare old.run new.run --max-top1-drop 0.5 --max-latency-regression 10% \\
           --junit compare.xml --markdown comment.md
+      paddle-edge compare server.run edge.run --history history.sqlite --against-best-of 10 \\
+          --max-top1-drop 0.5 --max-latency-regression 10%
     """
     page, xml, comment = (new_file(name, force=force) for name in (html, junit, markdown))
     of_two: dict[str, Any] = {"--html": html, "--draw": draw}
-    no_pages: dict[str, Any] = {"--max-latency-regression": max_latency_regression}
+    no_pages: dict[str, Any] = {
+        "--max-latency-regression": max_latency_regression,
+        "--history": history,
+    }
+    gate = None
+    if against_best_of is not None:
+        if history is None:
+            raise UsageError("--against-best-of: of which history? Add --history")
+        gate = Gate(against_best_of, limits["top1_drop"], max_latency_regression)
+        limits, max_latency_regression = {**limits, "top1_drop": None}, None
     if draw:
         check_free(draw, force=force)
     if draw and data is None:
@@ -142,6 +164,8 @@ def command(
         truth=truth,
         max_latency_regression=max_latency_regression,
     )
+    done = record(history, Judged(edge, report, candidate), gate)
+    report = done.report
     _write_gates(of_report(report, [reference, candidate]), [reference, candidate], xml, comment)
     if page:
         judged = Judged(edge, report, candidate)
@@ -155,7 +179,9 @@ def command(
         with whole_folder(draw, force=force) as folder:
             for number, (id_, picture) in enumerate(drawn_side_by_side(server, edge, str(data))):
                 picture.save(folder / f"{number:06d}_{Path(id_).stem}.png")
-    tell(report.to_json(), comparison.view(report), as_json=as_json)
+    document = done.to_json() if history else report.to_json()
+    tell(document, [*done.told, *comparison.view(report)], as_json=as_json)
+    end(done.fault, as_json=as_json)
     return bool(report)
 
 

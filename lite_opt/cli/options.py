@@ -16,6 +16,7 @@ from typing import Any, Callable
 import click
 
 from lite_opt.cli.output import forget_reader
+from lite_opt.history.place import file_of
 from py_runner.data.image import PRESETS
 from py_runner.data.mentions import with_mentioned
 from py_runner.data.task_spec import OPTIONS
@@ -31,6 +32,7 @@ __all__ = [
     "ENGINE",
     "ENGINES",
     "FORCE",
+    "HISTORY",
     "IMAGE",
     "JSON",
     "LABELS",
@@ -43,6 +45,7 @@ __all__ = [
     "TASK",
     "TASK_LIMITS",
     "TRUTH",
+    "Adds",
     "Command",
     "MayRead",
     "Reads",
@@ -154,6 +157,10 @@ class Writes(click.Path):
     """A file or folder that the command makes, or replaces."""
 
 
+class Adds(click.Path):
+    """A history that the command adds to: a file, or the folder that it is in."""
+
+
 class Command(click.Command):
     """A command that is not called where what it writes would take the place of what it reads.
 
@@ -181,6 +188,7 @@ class Command(click.Command):
                 for _, path in value or ()
             ]
             kept = with_mentioned(read)
+            kept += [file_of(v) for type_, v in values if isinstance(type_, Adds) and v]
             for value in written:
                 check_kept(value, kept)
         try:
@@ -293,6 +301,12 @@ DEBUG = click.option(
     "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
 )
 FORCE = click.option("--force", is_flag=True, help="Overwrite what exists.")
+HISTORY = click.option(
+    "--history",
+    type=Adds(),
+    help="Add what was compared to this history: a file, or the folder that it is in; see "
+    "`paddle-edge history`.",
+)
 PARAMS = click.option(
     "--params",
     type=Reads(),

@@ -10,6 +10,7 @@ import click
 
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import say, tell, watching
+from lite_opt.cli.recording import end, record_all
 from lite_opt.model.load import find_model
 from lite_opt.recipes import RECIPES
 from lite_opt.trial.trial import Trial, boards_of, recipes_of, try_recipes
@@ -63,6 +64,7 @@ __all__ = ["command"]
 @opt.LIMITS
 @opt.TRUTH
 @opt.TASK_LIMITS
+@opt.HISTORY
 @opt.JSON
 @opt.DEBUG
 def command(
@@ -72,6 +74,7 @@ def command(
     boards: str | None,
     out: str | None,
     task_limits: Sequence[tuple[str, float]],
+    history: str | None,
     as_json: bool,
     **options: Any,
 ) -> bool:
@@ -113,7 +116,10 @@ def command(
     except KeyboardInterrupt:
         say(f"what is done lies in {place}; this goes on from there: {opt.again([], [])}")
         raise
+    judged = [one.judged for one in done.tried if one.judged is not None]
+    fault = record_all(history, judged, model)
     tell(_document(done, place), _view(done, place), as_json=as_json)
+    end(fault, as_json=as_json)
     return bool(done)
 
 

@@ -1,7 +1,7 @@
 """What steps of long work came to, and what each was made of: so that none is done twice.
 
-A ledger is `trial.json` in the folder that holds the results. A step counts as done where it was
-made of the same things, and its result lies there as it was left.
+A ledger is a file in the folder that holds the results: `trial.json`, `matrix.json`. A step counts
+as done where it was made of the same things, and its result lies there as it was left.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from py_runner.files.folder import whole_file
 
 __all__ = ["Ledger", "made_of"]
 
-_NAME = "trial.json"
 _FORMAT = 1
 
 
@@ -34,12 +33,12 @@ def made_of(**things: Any) -> str:
 
 
 class Ledger:
-    """The steps that are done, in a folder. Raises UsageError for a folder that holds other things,
-    or cannot be written to."""
+    """The steps that are done in a folder, as the file of that name there has them. Raises
+    UsageError for a folder that holds other things, or cannot be written to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "trial.json") -> None:
         self.folder = folder
-        self._file = folder / _NAME
+        self._file = folder / name
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file, and a folder is to be written there")
         shown = [p for p in folder.iterdir() if p.name[0] != "."] if folder.exists() else []
@@ -102,7 +101,7 @@ class Ledger:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{self.folder}: another process is at work in it") from None
-            for partial in self.folder.glob(".*.partial-*"):
+            for partial in [*self.folder.rglob(".*.partial-*")]:
                 if partial.is_dir():
                     shutil.rmtree(partial, ignore_errors=True)
                 else:

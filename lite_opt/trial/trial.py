@@ -1,7 +1,7 @@
 """One model, its data, every recipe: converted, run, counted and judged, and which one to ship.
 
 A part of the data calibrates, the rest judges. Each step's result lies in the folder of the trial
-under its own name, and is taken where it was made of the same things (`ledger`).
+under its own name, and is taken where it was made of the same things (`work`).
 """
 
 from __future__ import annotations
@@ -9,39 +9,31 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lite_opt.bench import count
-from lite_opt.conversion.convert import convert
 from lite_opt.conversion.source import Source
-from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for, task_limits_for
 from lite_opt.lite.refusals import lacks_fp16
-from lite_opt.lite.targets import cannot
 from lite_opt.model.load import load
 from lite_opt.recipes import RECIPES, recipe
-from lite_opt.subject import opened
 from lite_opt.trial.ledger import Ledger, made_of
+from lite_opt.trial.work import Work, checksum_of, simulates, takes_calibration, versions
 from lite_opt.views.report.judged import Judged, recommendation
 from lite_opt.views.report.page import html_page
-from lite_opt.views.report.sources import Known
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.data.labels import class_names
 from py_runner.data.source import Wanted
 from py_runner.data.split import part_of, write_part
 from py_runner.devices import BOARDS, arm_device, board_words, is_remote
-from py_runner.errors import ConvertError, DataError, EngineError, RefusedError, UsageError
-from py_runner.files.checksum import sha256
+from py_runner.errors import DataError, EngineError, RefusedError, UsageError
 from py_runner.files.folder import whole_file, whole_folder
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
-from py_runner.inference import run
 from py_runner.tasks import name_of
 from py_runner.tensors import sample_hash
 from py_runner.watch import QUIET, Watch
@@ -50,7 +42,6 @@ __all__ = ["Trial", "Tried", "boards_of", "recipes_of", "try_recipes"]
 
 _CALIBRATE, _JUDGE = 128, 256  # samples at most
 _BOARDS = ("qemu-aarch64:pi4", "qemu-aarch64:pi5")  # of each family of int8 kernels
-_ENGINES = ("paddle-edge", "paddlepaddle", "paddlelite")  # whose versions make results
 
 
 @dataclass(frozen=True)
@@ -164,31 +155,31 @@ def try_recipes(
     wanted = Wanted(source.inputs, source.image, class_names(source.labels, source.task))
     chosen = _Chosen.of(Path(data), wanted, seed, limit)
     ledger = Ledger(Path(folder))
+    of = made_of(
+        model=source.files.sha256(), data=chosen.sha256(watch), versions=versions(),
+        beside=[source.image and source.image.to_json(), source.labels, source.task],
+        truth=checksum_of(truth),
+    )  # fmt: skip
     with ledger.held():
-        work = _Work(
+        work = Work(
             Path(model),
             {"params": params, "image": image, "labels": labels, "task": task},
-            {"limits": limits or {}, "truth": truth, "task_limits": task_limits or {}},
+            {"limits": limits or {}, "task_limits": task_limits or {}},
             source,
             ledger,
-            made_of(
-                model=source.files.sha256(), data=chosen.sha256(watch), versions=_versions(),
-                beside=[source.image and source.image.to_json(), source.labels, source.task],
-                truth=_checksum(truth),
-            ),
-            tuple(boards),
-            places,
+            of,
             watch,
-        )  # fmt: skip
-        work.split(chosen)
-        server = work.server()
-        tried = tuple(work.tried(name, server) for name in recipes)
+        )
+        trial = _Trial(work, tuple(boards), places, truth)
+        trial.split(chosen)
+        server = work.server("server.run", trial.data("judged"), of)
+        tried = tuple(trial.tried(name, server) for name in recipes)
         ran = [one.judged for one in tried if one.judged is not None]
         page = ledger.folder / "report.html" if ran else None
         if page is not None:
             left_out = [f"Not judged here: {t.recipe}: {t.why}" for t in tried if not t.judged]
             text = html_page(
-                server, ran, folder=str(work.folder / "server.run"), data=work.data("judged"),
+                server, ran, folder=str(work.path("server.run")), data=trial.data("judged"),
                 command=command, besides=left_out,
             )  # fmt: skip
             with whole_file(page) as file:
@@ -227,122 +218,66 @@ class _Chosen:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """The steps of a trial. `of` is a checksum of what all are made of, `places` are the devices
-    that run files for ARM, the first that can."""
+class _Trial:
+    """A model's recipes, one by one. `places` are the devices that run files for ARM, the first
+    that can; `boards` those that count instructions."""
 
-    model: Path
-    beside: Mapping[str, Any]
-    judging: Mapping[str, Any]
-    source: Source
-    ledger: Ledger
-    of: str
+    work: Work
     boards: tuple[str, ...]
     places: tuple[str, ...]
-    watch: Watch
-
-    @property
-    def folder(self) -> Path:
-        return self.ledger.folder
+    truth: str | Path | None
 
     def data(self, part: str) -> Path:
         """What "calibration" or "judged" samples are read from."""
-        return part_of(self.folder / "data" / part)
+        return part_of(self.work.path("data") / part)
 
     def split(self, chosen: _Chosen) -> None:
         """Write both parts of the data."""
-        if self._done("data", self.of) is not None:
-            return
-        with whole_folder(self.folder / "data") as folder:
-            for name in ("calibration", "judged"):
-                places = getattr(chosen, name)
-                write_part(chosen.path, chosen.data, places, chosen.wanted, folder / name)
-            numbers = {"calibration": chosen.calibration, "judged": chosen.judged}
-            (folder / "split.json").write_text(json.dumps(numbers), encoding="utf-8")
-        self.ledger.keep("data", self.of, file="data/split.json")
 
-    def server(self) -> Run:
-        """What the source model answers to the samples that judge, on the server engine."""
-        out = self.folder / "server.run"
-        if self._done(out.name, self.of) is None:
-            self._say("server", "running the source model")
-            self._answered(self.model, out, "paddle", "cpu", "fp32", **self.beside)
-            self.ledger.keep(out.name, self.of, file=f"{out.name}/run.json")
-        return Run.open(out)
+        def make() -> str:
+            numbers = {"calibration": chosen.calibration, "judged": chosen.judged}
+            with whole_folder(self.work.path("data")) as folder:
+                for name, places in numbers.items():
+                    write_part(chosen.path, chosen.data, places, chosen.wanted, folder / name)
+                (folder / "split.json").write_text(json.dumps(numbers), encoding="utf-8")
+            return ""
+
+        self.work.once("data", self.work.of, make, file="split.json")
 
     def tried(self, name: str, server: Run) -> Tried:
         """Make a bundle by a recipe, run it, count its instructions, and judge it."""
         command = self._command(name)
-        out = self.folder / f"{name}.bundle"
-        if why := self._converted(name, out):
-            return Tried(name, command, why=why)
-        bundle = Bundle.open(out)
-        edge, why = self._run(name, bundle)
-        if edge is None:
-            return Tried(name, command, out, why=why)
+        bundle = self.work.bundle(
+            name, self.data("judged"), self.data("calibration"), truth=self.truth
+        )
+        if isinstance(bundle, str):
+            return Tried(name, command, why=bundle)
+        if why := self._run(name, bundle):
+            return Tried(name, command, bundle.path, why=why)
         counts = {board: self._counted(name, bundle, board) for board in self.boards}
         instructions = {board: n for board, n in counts.items() if isinstance(n, int)}
         uncounted = {board: text for board, text in counts.items() if isinstance(text, str)}
-        noise = Run.open(out / "reference").noise
-        report = compare(
-            replace(server, noise=noise),
-            edge,
-            limits=limits_for(edge.precision, **self.judging["limits"]),
-            task_limits=self.judging["task_limits"],
-            truth=self.judging["truth"],
-        )
-        ran = None if edge.engine == "paddle" else bundle
-        known = Known(ran, bundle.targets["arm"].bytes, instructions)
-        judged = Judged(edge, report, str(self.folder / f"{name}.run"), known)
-        return Tried(name, command, out, judged, "; ".join(report.failures), uncounted)
+        judged = self.work.judged(server, f"{name}.run", bundle, instructions, truth=self.truth)
+        why = "; ".join(judged.report.failures)
+        return Tried(name, command, bundle.path, judged, why, uncounted)
 
-    def _converted(self, name: str, out: Path) -> str:
-        """Make the bundle of a recipe; why there is none, "" where there is."""
-        of = made_of(of=self.of, recipe=asdict(RECIPES[name]), arm=arm_device(), **self.judging)
-        step = self._done(out.name, of)
-        if step is None:
-            self._say(name, "converting")
-            self.ledger.clear(self._simulated(name).name)
-            why = self._convert(name, out)
-            told = {"why": why} if why else {"file": f"{out.name}/bundle.json"}
-            step = self.ledger.keep(out.name, of, **told)
-        return str(step.get("why", ""))
+    def _run(self, name: str, bundle: Bundle) -> str:
+        """Have the engine that judges a recipe answer; why none does, "" where one did."""
 
-    def _convert(self, name: str, out: Path) -> str:
-        try:
-            done = convert(
-                self.model, out, recipe=name, samples=self.data("judged"),
-                calibration=self.data("calibration") if _takes_calibration(name) else None,
-                save_quantized=self._simulated(name) if _simulates(name) else None,
-                look_on=False, watch=self._of(name), **self.beside, **self.judging,
-            )  # fmt: skip
-        except (ConvertError, RefusedError) as error:
-            return str(error)
-        if done.bundle is not None:
-            return ""
-        broken = () if done.report is None else done.report.failures
-        return done.refused or f"its self-check failed: {'; '.join(broken)}"
+        def make() -> str:
+            self.work.say(name, "running it")
+            return self._run_somewhere(name, bundle)
 
-    def _run(self, name: str, bundle: Bundle) -> tuple[Run | None, str]:
-        """What the engine that judges a recipe answers; or why none does."""
-        out = self.folder / f"{name}.run"
-        of = made_of(of=self.of, bundle=bundle.sha256, places=self.places)
-        step = self._done(out.name, of)
-        if step is None:
-            self._say(name, "running it")
-            why = self._run_somewhere(name, bundle, out)
-            told = {"why": why} if why else {"file": f"{out.name}/run.json"}
-            step = self.ledger.keep(out.name, of, **told)
-        return (None, str(step["why"])) if "why" in step else (Run.open(out), "")
+        of = made_of(of=self.work.of, bundle=bundle.sha256, places=self.places)
+        return str(self.work.once(f"{name}.run", of, make, file="run.json").get("why", ""))
 
-    def _run_somewhere(self, name: str, bundle: Bundle, out: Path) -> str:
+    def _run_somewhere(self, name: str, bundle: Bundle) -> str:
         whys: list[str] = []
         for path, engine, device in self._engines(name, bundle):
             if engine == "paddle" and whys:
                 break  # what boards refused ships no better for right arithmetic
-            given = {} if engine != "paddle" else {**self.beside, "params": None}
             try:
-                self._answered(path, out, engine, device, name, **given)
+                self.work.answered(f"{name}.run", path, self.data("judged"), engine, device, name)
             except RefusedError as error:
                 # A board without fp16 says nothing of the model.
                 whys += [] if name == "fp16" and lacks_fp16(str(error)) else [str(error)]
@@ -354,85 +289,39 @@ class _Work:
         """What to run, on which engine and device, until one can: the file for ARM where there is
         somewhere, else that for x86 or, where x86 cannot, the server by the recipe's arithmetic."""
         yield from ((bundle.path, "native", place) for place in self.places)
-        if _simulates(name):
-            yield self._simulated(name), "paddle", "cpu"
+        if simulates(name):
+            yield self.work.simulated(name), "paddle", "cpu"
         elif not self.places and bundle.recipe["name"] == name and "x86" in bundle.targets:
             yield bundle.path, "lite", "cpu"
 
-    def _answered(
-        self, path: Path, out: Path, engine: str, device: str, precision: str, **beside: Any
-    ) -> None:
-        with opened(path, engine=engine, device=device, **beside) as subject:
-            model = subject.model
-            if engine == "paddle" and model.precision != "int8":
-                model = replace(model, precision=precision)  # by what it simulates
-            done = run(
-                model, subject.samples(self.data("judged")), engine=engine, device=device,
-                watch=self._of(precision),
-            )  # fmt: skip
-        done.save(out)
-
     def _counted(self, name: str, bundle: Bundle, board: str) -> int | str:
         """ARM instructions of an inference; or why there are none."""
-        step_name = f"{name} on {board}"
-        of = made_of(of=self.of, bundle=bundle.sha256)
-        step = self._done(step_name, of)
-        if step is None:
-            self._say(name, f"counting instructions on {board}")
+
+        def make() -> Mapping[str, Any]:
+            self.work.say(name, f"counting instructions on {board}")
             try:
                 found = count([bundle.path], [board], engine="native")
             except RefusedError as error:
-                step = self.ledger.keep(step_name, of, found=lacks_fp16(str(error)) or str(error))
-            else:
-                ((number,),) = (by.values() for by in found.instructions.values())
-                step = self.ledger.keep(step_name, of, found=number)
-        found_: int | str = step["found"]
-        return found_
+                return {"found": lacks_fp16(str(error)) or str(error)}
+            ((number,),) = (by.values() for by in found.instructions.values())
+            return {"found": number}
+
+        of = made_of(of=self.work.of, bundle=bundle.sha256)
+        found: int | str = self.work.once(f"{name} on {board}", of, make)["found"]
+        return found
 
     def _command(self, name: str) -> str:
         """The command that makes the bundle of a recipe."""
-        words = ["paddle-edge", "convert", str(self.model), "--recipe", name]
-        if _takes_calibration(name):
+        words = ["paddle-edge", "convert", str(self.work.model), "--recipe", name]
+        if takes_calibration(name):
             words += ["--calibration", str(self.data("calibration"))]
         words += ["--samples", str(self.data("judged"))]
-        options = {**self.beside, **self.judging["limits"], "truth": self.judging["truth"]}
+        options = {**self.work.beside, **self.work.judging["limits"], "truth": self.truth}
         for key, value in options.items():
             words += [] if value is None else [f"--{key.replace('_', '-')}", str(value)]
-        for key, value in self.judging["task_limits"].items():
+        for key, value in self.work.judging["task_limits"].items():
             words += ["--task-limit", f"{key}={value:g}"]
-        return shlex.join([*words, "-o", f"{self.source.name}-{name}.bundle"])
-
-    def _simulated(self, name: str) -> Path:
-        """Where the model lies by which the server computes as the recipe does."""
-        return self.folder / f"{name}.simulated"
-
-    def _done(self, name: str, of: str) -> Mapping[str, Any] | None:
-        step = self.ledger.done(name, of)
-        if step is not None:
-            self.watch.say(f"{name}: taken as it is")
-        else:
-            self.ledger.clear(name)
-        return step
-
-    def _of(self, name: str) -> Watch:
-        """What a step tells, with its recipe's name before it."""
-        return replace(
-            self.watch,
-            say=lambda text: self._say(name, text),
-            warn=lambda text: self.watch.warn(f"{name}: {text}"),
-        )
-
-    def _say(self, name: str, text: str) -> None:
-        self.watch.say(f"{name}: {text}")
-
-
-def _simulates(name: str) -> bool:
-    """Whether x86 cannot compute a recipe, so that the server does by its arithmetic."""
-    return bool(cannot("x86", RECIPES[name]))
-
-
-def _takes_calibration(name: str) -> bool:
-    return RECIPES[name].calibration is not None or RECIPES[name].rounds_for_data
+        return shlex.join([*words, "-o", f"{self.work.source.name}-{name}.bundle"])
 
 
 def _places(device: str | None, boards: Sequence[str]) -> tuple[str, ...]:
@@ -442,22 +331,3 @@ def _places(device: str | None, boards: Sequence[str]) -> tuple[str, ...]:
             raise UsageError(f"device {device} is no board: give ssh://[user@]host, or --boards")
         return (device,)
     return ("cpu",) if arm_device() == "cpu" else tuple(boards)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _ENGINES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def _checksum(truth: str | Path | None) -> str:
-    """Of a file, or of all files of a folder."""
-    if truth is None:
-        return ""
-    path = Path(truth)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return sha256(*files)

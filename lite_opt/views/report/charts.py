@@ -19,7 +19,17 @@ import numpy.typing as npt
 from lite_opt.judge.by_sample import Apartness
 from lite_opt.views.text import one_line
 
-__all__ = ["MISSING", "Chart", "bars", "by_board", "ecdf", "histogram", "scatter", "trade"]
+__all__ = [
+    "MISSING",
+    "Chart",
+    "bars",
+    "by_board",
+    "ecdf",
+    "histogram",
+    "over_time",
+    "scatter",
+    "trade",
+]
 
 MISSING = "Charts need vl-convert-python: pip install 'paddle-edge[report]'"
 
@@ -226,6 +236,31 @@ def trade(rows: Sequence[Mapping[str, Any]], cost: str, loss: str, chosen: str |
     return _chart("Size, cost and accuracy", said, {"layer": layers})
 
 
+def over_time(series: Mapping[str, Sequence[tuple[str, float, str]]], metric: str) -> Chart:
+    """A metric in the order of its comparisons, by name: when, the value, and the verdict."""
+    rows = [
+        {"of": one_line(name), "number": number, "value": float(value), "red": verdict == "failed",
+         "said": f"{one_line(name)}, {one_line(time)}: {value:.6g}, {one_line(verdict)}"}
+        for name, values in list(series.items())[:_MOST_LINES]
+        for number, (time, value, verdict) in enumerate(values, start=1)
+    ]  # fmt: skip
+    x = {"field": "number", "type": "quantitative", "title": "comparison, oldest first",
+         "axis": {"tickMinStep": 1, "format": "d"}, "scale": _TIGHT}  # fmt: skip
+    y = {"field": "value", "type": "quantitative", "title": _short(metric), "scale": _TIGHT}
+    form = {"condition": {"test": "datum.red", "value": "triangle-up"}, "value": "circle"}
+    points = {"x": x, "y": y, "color": _colour("of"), "description": {"field": "said"},
+              "shape": form}  # fmt: skip
+    layers = [
+        {"mark": {"type": "line", "strokeWidth": 2},
+         "encoding": {"x": x, "y": y, "color": _colour("of")}},
+        {"mark": {"type": "point", "filled": True, "size": 50}, "encoding": points},
+    ]  # fmt: skip
+    said = "From comparison to comparison; triangles failed"
+    if len(series) > _MOST_LINES:
+        said += f" (the first {_MOST_LINES} of {len(series)})"
+    return _chart(one_line(metric), said, {"data": {"values": rows}, "layer": layers})
+
+
 _TIGHT = {"zero": False, "nice": True}
 
 
@@ -255,7 +290,8 @@ def _colour(field: str, *, few: bool = True) -> dict[str, Any]:
 
 
 def _short(name: str, most: int = _LETTERS) -> str:
-    name = one_line(name)
+    """A name beside an axis, in which Vega takes a backslash for the beginning of a character."""
+    name = one_line(name).replace("\\", "/")
     return name if len(name) <= most else name[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

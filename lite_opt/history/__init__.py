@@ -1,0 +1,1 @@
+"""What comparisons came to: kept in a table, listed, and held against by later ones."""

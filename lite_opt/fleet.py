@@ -78,7 +78,9 @@ def run_each(
 
 def _places(devices: Sequence[str], folder: Path) -> list[Path]:
     """A name for each that is one of a file; those that are alike are numbered."""
-    plain = [re.sub(r"[^\w.-]+", "_", name.removeprefix("ssh://"))[-_NAME:] for name in devices]
+    plain = [
+        re.sub(r"[^\w.-]+", "_", name.partition("://")[2] or name)[-_NAME:] for name in devices
+    ]
     numbers = [
         "" if plain.count(name) == 1 else f"-{plain[: place + 1].count(name)}"
         for place, name in enumerate(plain)

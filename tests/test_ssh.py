@@ -672,6 +672,7 @@ def test_devices_that_are_known(
     ]
     code, text, _ = command("device", "list", "--json")
     assert code == 0 and json.loads(text)["devices"][1]["url"] == "ssh://board"
+    monkeypatch.setenv("ADB_SERVER_SOCKET", f"localfilesystem:{tmp_path}/none/socket")
     listed.write_text("adb:x\n")
     code, _, error = command("device", "list")
     assert code == 2 and "adb:x" in error

@@ -1,4 +1,4 @@
-"""A device far away, by ssh: the command `lite_run` there, which `paddle-edge device install` puts.
+"""A device far away, by ssh or adb: `lite_run` there, which `paddle-edge device install` puts.
 
 In our folder there: `runners/<checksum>` are builds, `current` says which one is used;
 `bundles/<checksum>` have the one model that was asked for; `jobs/<process>` are what works now.
@@ -25,7 +25,7 @@ from typing import BinaryIO, TypeVar
 
 from py_runner.devices import sensors
 from py_runner.devices.batches import SPOKE, answer, kept, said_at_last, stage, tell_warnings
-from py_runner.devices.ssh import Address, Begun, Connection, DroppedError, archive
+from py_runner.devices.connection import Address, Begun, Connection, DroppedError, archive
 from py_runner.errors import EngineError, RefusedError
 from py_runner.files.checksum import sha256
 from py_runner.files.folder import temporary_folder
@@ -59,7 +59,8 @@ trap 'rm -rf "$new"' EXIT
 trap 'exit 143' HUP INT TERM
 head -c "$2" | tar -xof - -C "$new" || exit 74
 rm -rf "bundles/$1"
-mv -T "$new" "bundles/$1" 2>/dev/null || [ -e "bundles/$1/bundle.json" ]
+# Where another was quicker, this one is inside it now.
+mv "$new" "bundles/$1" && rm -rf "bundles/$1/$$"
 """
 # $1 checksum of the bundle, $2 bytes of the archive, $3 who asks, $4 kilobytes that have to be
 # free; then options of lite_run
@@ -118,7 +119,7 @@ class Remote:
     def missing(self) -> str:
         """What to do before `lite_run` runs there; "" where it does."""
         try:
-            with Connection(self.address) as there:
+            with self.address.connection() as there:
                 there.call("[ -e current ] || { echo 'lite_run is not there' >&2; exit 71; }")
         except EngineError as error:
             return str(error)
@@ -132,7 +133,7 @@ class Remote:
         Raises in one line EngineError where the device cannot be reached, or loses the connection
         again and again, and RefusedError where `lite_run` refuses or dies.
         """
-        with Connection(self.address) as there:
+        with self.address.connection() as there:
             bundle = _tried(partial(_bundle, there, job, watch), watch)
             with _Work(there, job, bundle) as work:
                 yield from answer(job, samples, total, watch, work.ask, size=_FIRST_BATCH)
@@ -261,7 +262,7 @@ class _Work:
             raise EngineError(
                 f"{self.address.url}: {self.address.folder}: lite_run cannot be started there: "
                 f"{last_words(log)}: install it again by `paddle-edge device install`, in a folder "
-                "from which programs may be run: ssh://HOST/FOLDER"
+                f"from which programs may be run: {self.address.elsewhere}"
             )
         local = str(job.model.files[0].parent)
         said = re.sub(r"\.\./\.\./bundles/[0-9a-f]{64}", lambda _: local, said_at_last(log))
@@ -293,7 +294,7 @@ def _tried(work: Callable[[], _T], watch: Watch) -> _T:
 
 @lru_cache(maxsize=64)
 def _target(address: Address) -> str:
-    with Connection(address) as there:
+    with address.connection() as there:
         return "arm" if re.match(rb"aarch64|arm", there.call("uname -m")) else "x86"
 
 

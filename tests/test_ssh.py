@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
@@ -11,10 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,18 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from conftest import need
-from sshd import Server, running, serving
+from far import (
+    HOSTILE,
+    answered,
+    at_work,
+    nothing_left,
+    once_at_work,
+    same,
+    samples,
+    x86_model,
+)
+from sshd import Server, serving
 from test_cli import Command, command  # noqa: F401
-from test_native import built
 
 from lite_opt import fleet
 from lite_opt.conversion.convert import convert
@@ -39,24 +45,9 @@ from py_runner.devices.known import DEVICES_VARIABLE, known
 from py_runner.devices.ssh import CONFIG_VARIABLE, Address
 from py_runner.engines.native import LIBRARY_VARIABLE
 from py_runner.errors import EngineError, RefusedError, UsageError
-from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.inference import run
-from py_runner.tensors import Sample
 from py_runner.watch import Watch
-
-HOSTILE = 'it\'s $(touch pwned) `x`; "q" *'  # in a path, where it has to stay a name
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `cmake --install` makes of the host's build."""
-    need(importlib.util.find_spec("paddlelite") is not None, "paddlelite")
-    out = tmp_path_factory.mktemp("build") / "lite_run"
-    host = built("host", "lite_run_command", PADDLE_EDGE_LITE_PYTHON=sys.executable)
-    argv = ["cmake", "--install", str(host), "--prefix", str(out)]
-    subprocess.run(argv, check=True, capture_output=True)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -91,64 +82,6 @@ def device(server: Server, home: Path) -> str:
 def url(server: Server, folder: Path) -> str:
     """Percent signs keep a device's name a URL."""
     return server.url(Path(quote(str(folder))))
-
-
-def samples(count: int, seed: int = 0) -> list[Sample]:
-    draw = np.random.default_rng(seed)
-    return [
-        Sample(f"{n}: {HOSTILE}", {"x": draw.standard_normal((1, 3, 16, 16)).astype("float32")})
-        for n in range(count)
-    ]
-
-
-def same(left: Run, right: Run) -> bool:
-    """Bit by bit, and of the same samples."""
-    return left.samples == right.samples and all(
-        value.dtype == other.dtype and value.tobytes() == other.tobytes()
-        for name in left.outputs
-        for value, other in zip(left.outputs[name], right.outputs[name])
-    )
-
-
-def at_work(home: Path) -> list[int]:
-    """The processes of lite_run that answer in this folder."""
-    found = []
-    for pid in running("bin/lite_run"):
-        with suppress(OSError):
-            if str(Path(f"/proc/{pid}/cwd").readlink()).startswith(str(home)):
-                found.append(pid)
-    return found
-
-
-def nothing_left(home: Path) -> bool:
-    """Whether no job's files and processes are there, after five seconds at most."""
-    return any(
-        (not at_work(home) and not list((home / "jobs").iterdir())) or time.sleep(0.05)
-        for _ in range(100)
-    )
-
-
-@contextmanager
-def once_at_work(home: Path, act: Callable[[], object]) -> Iterator[None]:
-    """While the block works, something happens once: when lite_run does."""
-    done: list[bool] = []
-    over = threading.Event()
-
-    def wait() -> None:
-        while not over.wait(0.02):
-            if at_work(home):
-                act()
-                done.append(True)
-                return
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    assert done, "lite_run was not seen at work"
 
 
 def pwned(server: Server, home: Path) -> list[Path]:
@@ -191,14 +124,6 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     assert there.stat().st_ino == before
     assert nothing_left(home) and home.stat().st_mode & 0o777 == 0o700
     assert not pwned(server, home)
-
-
-def x86_model(bundle: Path) -> Any:
-    return Bundle.open(bundle).model("x86")
-
-
-def answered(device: str, bundle: Path, given: list[Sample], **options: Any) -> Run:
-    return run(x86_model(bundle), given, engine="native", device=device, **options)
 
 
 def test_bench_measures_there(device: str, bundle: Path, command: Command) -> None:  # noqa: F811

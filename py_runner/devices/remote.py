@@ -46,6 +46,9 @@ _ROOM = 4  # times a batch have to be free for one that is sent ahead
 _KILLED = 128 + 9
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _MANIFEST = "bundle.json"
+# A line of sha256sum: GNU's begins with a backslash where it escapes characters of the name, and
+# toybox escapes none, so that a name may have several lines.
+_CHECKSUM = re.compile(r"^\\?([0-9a-f]{64}) ", re.MULTILINE)
 _ANSWER = re.compile(r"(status|log|before|after|others|out(/[\w.-]+){0,2})")
 
 _CHECKSUMS = r"""
@@ -93,11 +96,12 @@ sensors >before
 "../../runners/$current/bin/lite_run" "$bundle" --samples in --out out "$@" \
   >/dev/null 2>log </dev/null 3<&- &
 runner=$!
-{ cat; kill -9 "$runner"; } <&3 >/dev/null 2>&1 3<&- &
+# No `cat`: mksh would let it live, and hold the connection.
+{ while read -r _; do :; done; kill -9 "$runner"; } <&3 >/dev/null 2>&1 3<&- &
 watcher=$!
 wait "$runner" 2>/dev/null
 echo $? >status
-kill "$watcher" 2>/dev/null
+kill -9 "$watcher" 2>/dev/null
 sensors >after
 rm -rf in; mkdir -p out
 tar -cf - status log before after others out || exit 74
@@ -306,9 +310,8 @@ def _bundle(there: Connection, job: Job, watch: Watch) -> str:
     wanted = [sha256(manifest), sha256(file)]
     called = sha256(manifest, file)
     for _ in range(2):
-        listed = there.call(_CHECKSUMS, called).decode("ascii", "replace")
-        # A name with odd characters has a backslash before its line.
-        if sorted(line.lstrip("\\")[:64] for line in listed.splitlines()) == sorted(wanted):
+        listed = _CHECKSUM.findall(there.call(_CHECKSUMS, called).decode("ascii", "replace"))
+        if sorted(listed) == sorted(wanted):
             return called
         data = archive({_MANIFEST: manifest, file.name: file})
         name, whole = f"sending {job.model.name}, KB", len(data) // 1000

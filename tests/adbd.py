@@ -29,6 +29,7 @@ class Device:
     """The device, and the variables with which adb here finds the server that sees it."""
 
     environment: Mapping[str, str]
+    programs: Path  # all that its commands find
     log: Path
 
     def url(self, folder: Path) -> str:
@@ -64,6 +65,14 @@ def android_programs(folder: Path) -> Path:
     for name in subprocess.check_output(["toybox"], text=True).split():
         (folder / name).symlink_to(str(programs["toybox"]))
     (folder / "sh").symlink_to(str(programs["mksh"]))
+    return folder
+
+
+def busybox_programs(folder: Path) -> Path:
+    """A folder for PATH with busybox alone."""
+    need(shutil.which("busybox") is not None, "busybox")
+    folder.mkdir()
+    subprocess.run(["busybox", "--install", "-s", folder], check=True)
     return folder
 
 
@@ -107,7 +116,7 @@ def attached(folder: Path, **environment: str) -> Iterator[Device]:
                     break
                 time.sleep(0.05)
             assert process.poll() is None, log.read_text()
-            device = Device(client, log)
+            device = Device(client, programs, log)
             device.connect()
             yield device
         finally:

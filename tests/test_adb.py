@@ -20,7 +20,7 @@ import pytest
 from far import HOSTILE, answered, nothing_left, once_at_work, same, samples, x86_model
 from test_cli import Command, command  # noqa: F401
 
-from py_runner.devices import adb
+from py_runner.devices import adb, sensors
 from py_runner.devices.facts import _facts, built_for
 from py_runner.devices.install import check, install
 from py_runner.engines.native import LIBRARY_VARIABLE
@@ -166,9 +166,9 @@ def test_hostile_names_stay_names(device: str, home: Path, bundle: Path, tmp_pat
         document = json.loads((folder / "bundle.json").read_text())
         document["targets"]["x86"]["file"] = name
         (folder / "bundle.json").write_text(json.dumps(document))
-        before = len(list((home / "bundles").iterdir()))
+        before = len(list(home.glob("bundles/*")))
         assert same(answered(device, folder, given), wanted)
-        assert len(list((home / "bundles").iterdir())) == before + 1
+        assert len(list(home.glob("bundles/*"))) == before + 1
         answered(device, folder, given)
         assert not list((home / "partial").iterdir())
     assert not [p for place in (home, Path.cwd()) for p in place.rglob("pwned")]
@@ -289,6 +289,37 @@ def test_addresses() -> None:
     assert parts("adb://[fe80::1]:5555/x") == ("[fe80::1]:5555", "/x")
     serial = "adb-1 (2)._adb-tls-connect._tcp"
     assert parts(adb.url_of(serial)) == (serial, "/data/local/tmp/paddle-edge")
+
+
+def test_an_android_is_asked(device: str, phone: adbd.Device, command: Command) -> None:  # noqa: F811
+    """No Android is here: scripts say what `getprop` and `dumpsys` print of one."""
+    thermal = (
+        "Thermal Status: 2\nCached temperatures:\n"
+        "\tTemperature{mValue=1.0, mType=0, mName=CPU0, mStatus=0}\n"
+        "Current temperatures from HAL:\n"
+        "\tTemperature{mValue=54.6, mType=0, mName=CPU0, mStatus=0}\n"
+        "\tTemperature{mValue=3900.0, mType=6, mName=vbat, mStatus=0}\n"
+    )
+    props = {"version.sdk": "34", "cpu.abilist": "arm64-v8a,armeabi-v7a", "manufacturer": "Google"}
+    says = "".join(f"*.{name}) echo {value};;\n" for name, value in props.items())
+    scripts = {"getprop": f"case $1 in\n{says}esac", "dumpsys": f"cat <<'END'\n{thermal}END"}
+    try:
+        for name, text in scripts.items():
+            (phone.programs / name).write_text(f"#!{phone.programs}/sh\n{text}\n")
+            (phone.programs / name).chmod(0o700)
+        facts = check(device)
+        code, text, _ = command("device", "check", device)
+        with pytest.raises(EngineError, match="lite_run for android-arm64-v8a is not here: "):
+            install(device)
+    finally:
+        for name in scripts:
+            (phone.programs / name).unlink()
+    assert (facts.android_api, facts.build, facts.model) == (34, "android-arm64-v8a", "Google")
+    assert facts.sensors["celsius"]["CPU0"] == 54.6 and "vbat" not in facts.sensors["celsius"]
+    assert facts.sensors["android"] == 2
+    said = sensors.between(facts.sensors, facts.sensors)["throttled"]
+    assert said == ["Android: thermal status moderate"]
+    assert code == 0 and "bionic, Android API 34" in text
 
 
 def test_androids_are_told_by_what_they_say() -> None:

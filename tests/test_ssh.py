@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from adbd import android_programs, busybox_programs
 from far import (
     HOSTILE,
     answered,
@@ -511,6 +512,34 @@ def test_a_disk_that_is_full(server: Server, home: Path, bundle: Path, tmp_path:
         )
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("tools", [busybox_programs, android_programs])
+def test_other_shells(
+    tools: Callable[[Path], Path],
+    build: Path,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where nothing of GNU's is: install, check, a connection that is cut, and the answers."""
+    there, said = tmp_path / "there", []
+    (tmp_path / "sshd").mkdir()
+    with serving(tmp_path / "sshd", PATH=str(tools(tmp_path / "programs"))) as small:
+        monkeypatch.setenv(CONFIG_VARIABLE, str(small.config))
+        place = url(small, there)
+        assert (install(place).copied, install(place).copied) == (2, 0)
+        facts = check(place)
+        assert (facts.bits, facts.lite_run, facts.damaged) == (64, "0.1.0", ())
+        assert facts.memory_bytes and facts.free_disk_bytes
+        watch = Watch(say=said.append)
+        with once_at_work(there, small.cut):
+            far = answered(place, bundle, samples(40), repeat=3000, watch=watch)
+        assert len(said) == 1 and same(far, run(x86_model(bundle), samples(40), engine="native"))
+        assert nothing_left(there)
+        for file in (there / "bundles").glob("*/model.x86.nb"):
+            file.write_bytes(b"x" * file.stat().st_size)
+        assert len(check(place).damaged) == 1
 
 
 def test_throttling_is_told(build: Path, bundle: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -31,7 +31,6 @@ constexpr uint32_t rotated(uint32_t x, int by) { return (x >> by) | (x << (32 - 
 
 #if defined(__x86_64__)
 
-// NOLINTBEGIN(portability-simd-intrinsics): there is no portable name for these
 __attribute__((target("sha,ssse3,sse4.1"))) void x86_rounds(Sha256State& state,
                                                             const uint8_t* bytes, size_t blocks) {
   const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
@@ -68,8 +67,6 @@ __attribute__((target("sha,ssse3,sse4.1"))) void x86_rounds(Sha256State& state,
   _mm_storeu_si128(words, _mm_blend_epi16(abef, ghcd, 0xf0));
   _mm_storeu_si128(words + 1, _mm_alignr_epi8(ghcd, abef, 8));
 }
-// NOLINTEND(portability-simd-intrinsics)
-
 #elif defined(LITE_RUN_ARM_SHA)
 
 #if defined(__clang__)

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lite_opt.judge.limits import limits_for
 from py_runner.devices import is_remote
 from py_runner.devices.facts import Facts, unlike
 from py_runner.devices.install import check_each
-from py_runner.errors import UsageError
+from py_runner.errors import StoppedError, UsageError
 from py_runner.files.process import Child, how_it_ended
 from py_runner.formats.run import Run
 from py_runner.watch import Watch
@@ -31,7 +31,7 @@ __all__ = ["run_each"]
 _COMMAND = (sys.executable, "-m", "lite_opt.cli.main")
 _NAME = 200  # characters of a file's name that are the device's
 _LOOK_EVERY_S = 0.1
-_TO_END_S = 5.0  # after an interruption: what is there has to be ended there
+_TO_END_S = 5.0  # all have together, where they are to end at once
 
 
 def run_each(
@@ -91,7 +91,8 @@ def _places(devices: Sequence[str], folder: Path) -> list[Path]:
 def _side_by_side(
     arguments: Sequence[str], places: Mapping[str, Path], watch: Watch
 ) -> dict[str, str]:
-    """The errors of those devices that failed, in a line each."""
+    """The errors of those devices that failed, in a line each. Raises StoppedError where that is
+    wished, once each has ended what is at work."""
     errors: dict[str, str] = {}
     with ExitStack() as stack:
         children = {
@@ -101,9 +102,13 @@ def _side_by_side(
             for device, place in places.items()
         }
         waiting = dict(children)
+        stopped = False
         try:
             while waiting:
                 time.sleep(_LOOK_EVERY_S)
+                if watch.enough() and not stopped:
+                    stopped = True
+                    _interrupt(waiting.values())
                 for device in [name for name, child in waiting.items() if child.ended]:
                     child = waiting.pop(device)
                     code = child.wait()
@@ -114,12 +119,20 @@ def _side_by_side(
                         watch.say(f"{device}: {errors[device]}")
                     watch.step("devices", len(children) - len(waiting), len(children))
         except BaseException:
+            _interrupt(waiting.values())
+            end_at = time.monotonic() + _TO_END_S
             for child in waiting.values():
-                child.interrupt()
-            for child in waiting.values():
-                child.wait(_TO_END_S)
+                child.wait(max(0.0, end_at - time.monotonic()))
             raise
+    if stopped:
+        kept = next(iter(places.values())).parent
+        raise StoppedError(f"stopped: what was answered is in {kept}: go on with --resume")
     return errors
+
+
+def _interrupt(children: Iterable[Child]) -> None:
+    for child in children:
+        child.interrupt()
 
 
 def _answers(runs: Mapping[str, Run]) -> dict[str, tuple[bool, str]]:

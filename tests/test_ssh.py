@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,27 +231,88 @@ def test_who_keeps_cutting_is_given_up_on(
     assert nothing_left(home)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_running_there(
-    sent: signal.Signals, device: str, home: Path, bundle: Path, tmp_path: Path
-) -> None:
-    """By Ctrl-C, and where this end vanishes."""
+@contextmanager
+def at_a_terminal(*line: object) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in a group of its own, as Ctrl-C reaches all of it."""
     script = "import sys; from lite_opt.cli.main import main; sys.argv[0] = 'paddle-edge'; main()"
-    line = ["run", bundle, "--device", device, "--repeat", 10**7, "-o", tmp_path / "out.run"]
-    argv = [sys.executable, "-c", script, *map(str, line)]
-    with (
-        subprocess.Popen(
-            argv,
-            stderr=subprocess.PIPE,
-            # What starts the tests in the background has them ignore it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as process,
-        once_at_work(home, lambda: process.send_signal(sent)),
-    ):
-        _, error = process.communicate(timeout=60)
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, line)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # What starts the tests in the background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_nothing_is_left_running_there(
+    sent: signal.Signals,
+    devices: int,
+    device: str,
+    server: Server,
+    home: Path,
+    bundle: Path,
+    tmp_path: Path,
+) -> None:
+    """By Ctrl-C twice, and where this end vanishes; all devices of a fleet end at once."""
+    folders = [home, tmp_path / "other"][:devices]
+    for folder in folders[1:]:
+        shutil.copytree(home, folder, symlinks=True)
+    each = [word for folder in folders for word in ("--device", url(server, folder))]
+    line = ["run", bundle, *each, "--repeat", 10**7, "-o", tmp_path / "out.run"]
+    with at_a_terminal(*line) as process:
+        _until(lambda: all(at_work(folder) for folder in folders))
+        os.killpg(process.pid, sent)
+        if sent == signal.SIGINT:
+            time.sleep(1)
+            os.killpg(process.pid, sent)
+        start = time.monotonic()
+        _, error = process.communicate(timeout=30)
     assert process.returncode == (130 if sent == signal.SIGINT else -sent)
     assert sent != signal.SIGINT or error.endswith(b"paddle-edge: interrupted\n")
-    assert nothing_left(home) and not (tmp_path / "out.run").exists()
+    assert time.monotonic() - start < 8  # not one after another
+    assert all(map(nothing_left, folders))
+
+
+def _until(true: Callable[[], bool]) -> None:
+    assert any(true() or time.sleep(0.02) for _ in range(1500))
+
+
+def test_a_fleet_that_is_stopped_goes_on(
+    device: str,
+    server: Server,
+    home: Path,
+    bundle: Path,
+    command: Command,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Ctrl-C once: what is at work ends, what was answered is kept, and is not asked again."""
+    other = tmp_path / "other"
+    shutil.copytree(home, other, symlinks=True)
+    data, out = tmp_path / "data.npy", tmp_path / "fleet"
+    np.save(data, np.random.default_rng(1).standard_normal((48, 3, 16, 16)).astype("float32"))
+    line = ["run", bundle, "--data", data, "--device", device, "--device", url(server, other)]
+    line += ["--repeat", 5000, "--keep-every", 0.01, "-o", out]
+    with at_a_terminal(*line) as process:
+        _until(lambda: bool(at_work(home) and at_work(other)))
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert b"go on with --resume" in error
+    assert nothing_left(home) and nothing_left(other)
+    code, _, error = command(*line[:-1], out, "--resume", "--json")
+    assert code == 0, error
+    local = tmp_path / "local.run"
+    code, _, error = command("run", bundle, "--data", data, "--engine", "native", "-o", local)
+    assert code == 0, error
+    runs = [Run.open(place) for place in out.iterdir()]
+    assert len(runs) == 2 and all(same(Run.open(local), done) for done in runs)
 
 
 def test_time_limits_hold(device: str, home: Path, bundle: Path) -> None:

@@ -267,8 +267,8 @@ def _on_each(
     if folder.exists() and not (force or resume):
         raise UsageError(f"{out}: exists already; choose another name or pass --force")
     words = opt.again_words(("--device", "-o", "--out", "--json"))
-    with watching(as_json) as watch:
-        document = run_each(words, devices, folder, watch)
+    with watching(as_json) as watch, stopping() as wish:
+        document = run_each(words, devices, folder, replace(watch, enough=wish))
     tell(document, fleet(document), as_json=as_json)
     return bool(document["passed"])
 

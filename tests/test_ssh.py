@@ -311,7 +311,7 @@ def test_a_fleet_that_is_stopped_goes_on(
     local = tmp_path / "local.run"
     code, _, error = command("run", bundle, "--data", data, "--engine", "native", "-o", local)
     assert code == 0, error
-    runs = [Run.open(place) for place in out.iterdir()]
+    runs = [Run.open(place) for place in out.glob("*.run")]
     assert len(runs) == 2 and all(same(Run.open(local), done) for done in runs)
 
 
@@ -512,7 +512,24 @@ def test_a_fleet(
     code, _, error = command(*line, "--engine", "native", "-o", local)
     assert code == 0, error
     assert all(same(Run.open(local), Run.open(row["run"])) for row in rows[:7])
-    assert len(list(out.iterdir())) == 7
+    assert len(list(out.glob("*.run"))) == 7
+    code, text, error = command("compare", local, out, "--json")
+    judged = json.loads(text)["devices"]
+    assert code == 1 and [row["passed"] for row in judged] == [True] * 7 + [False], error
+    assert [row["answers"] for row in judged] == ["agree within 0.0e+00"] * 7 + ["failed"]
+    code, text, error = command("compare", local, out)
+    named = ",".join(urls[n] for n in (2, 3, 5, 7))
+    assert f"FAILED:unliketheothers:{named}" in "".join(text.split())
+    code, _, error = command("compare", local, out, "--html", tmp_path / "x.html")
+    assert code == 2 and "--html is of two runs: name one of" in error
+    wrong = Run.open(local)
+    turned = {name: [v[..., ::-1] for v in values] for name, values in wrong.outputs.items()}
+    replace(wrong, outputs=turned).save(tmp_path / "wrong.run")
+    code, text, error = command("compare", tmp_path / "wrong.run", out, "--json")
+    assert code == 1 and "differ" in json.loads(text)["devices"][0]["answers"]
+    (out / "fleet.json").write_text("{}")
+    code, _, error = command("compare", local, out)
+    assert code == 3 and "fleet.json: damaged" in error
     code, _, error = command(*line, "-o", out, *each)
     assert code == 2 and "exists already" in error
     code, _, error = command(*line, "-o", tmp_path / "x", "--device", device, "--device", device)

@@ -50,11 +50,11 @@ def running(command: str) -> list[int]:
 
 
 def at_work(home: Path) -> list[int]:
-    """The processes of lite_run that answer in this folder."""
+    """The processes of lite_run that do a job in this folder."""
     found = []
     for pid in running("bin/lite_run"):
         with suppress(OSError):
-            if str(Path(f"/proc/{pid}/cwd").readlink()).startswith(str(home)):
+            if str(Path(f"/proc/{pid}/cwd").readlink()).startswith(f"{home}/jobs/"):
                 found.append(pid)
     return found
 

@@ -695,6 +695,8 @@ def test_devices_that_are_known(
     monkeypatch: pytest.MonkeyPatch,
     command: Command,  # noqa: F811
 ) -> None:
+    # No server of adb's is there, and none can be started.
+    monkeypatch.setenv("ADB_SERVER_SOCKET", f"localfilesystem:{tmp_path}/none/socket")
     listed = tmp_path / "fleet.txt"
     listed.write_text("# ours\nssh://pi@line-3:2222/opt/edge  # the third\n\nssh://board\n")
     monkeypatch.setenv(DEVICES_VARIABLE, str(listed))
@@ -705,7 +707,6 @@ def test_devices_that_are_known(
     ]
     code, text, _ = command("device", "list", "--json")
     assert code == 0 and json.loads(text)["devices"][1]["url"] == "ssh://board"
-    monkeypatch.setenv("ADB_SERVER_SOCKET", f"localfilesystem:{tmp_path}/none/socket")
     listed.write_text("adb:x\n")
     code, _, error = command("device", "list")
     assert code == 2 and "adb:x" in error

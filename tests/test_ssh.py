@@ -284,6 +284,23 @@ def _until(true: Callable[[], bool]) -> None:
     assert any(true() or time.sleep(0.02) for _ in range(1500))
 
 
+def test_ctrl_c_leaves_the_connection(
+    device: str, home: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """The batch that is at work is not lost by it."""
+    out = tmp_path / "out.run"
+    data = tmp_path / "data.npy"
+    np.save(data, np.random.default_rng(1).standard_normal((48, 3, 16, 16)).astype("float32"))
+    line = ("run", bundle, "--data", data, "--device", device, "--repeat", 3000, "-o", out)
+    with at_a_terminal(*line) as process:
+        _until(lambda: bool(at_work(home)))
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"trying again" not in error, error
+    assert b"stopped: " in error and b"16 of 48" in error
+    assert nothing_left(home)
+
+
 def test_a_fleet_that_is_stopped_goes_on(
     device: str,
     server: Server,

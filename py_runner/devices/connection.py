@@ -126,7 +126,7 @@ class Connection(ABC):
         time_limit_s: float | None = None,
         sent: Callable[[int], object] = lambda _: None,
     ) -> bytes:
-        with Child(argv, output="lines") as child:
+        with Child(argv, output="lines", apart=True) as child:
             for start in range(0, len(data), _PIECE):
                 piece = data[start : start + _PIECE]
                 child.tell(piece, close=False)
@@ -172,7 +172,7 @@ class Begun:
     ) -> None:
         self._url, self._check = url, check
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__
-        self._child = Child(argv, output=self._said)
+        self._child = Child(argv, output=self._said, apart=True)
         self._feeder = threading.Thread(target=self._feed, args=(data,), daemon=True)
         self._feeder.start()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sys
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from typing import Any
 
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import Limits, limits_for
-from py_runner.devices import is_remote
+from py_runner.devices import is_remote, plain_name
 from py_runner.devices.facts import Facts, unlike
 from py_runner.devices.install import check_each
 from py_runner.errors import DataError, StoppedError, UsageError
@@ -118,9 +117,7 @@ def _verdict(report: Report) -> tuple[bool, str]:
 
 def _places(devices: Sequence[str], folder: Path) -> list[Path]:
     """A name for each that is one of a file; those that are alike are numbered."""
-    plain = [
-        re.sub(r"[^\w.-]+", "_", name.partition("://")[2] or name)[-_NAME:] for name in devices
-    ]
+    plain = [plain_name(device)[-_NAME:] for device in devices]
     numbers = [
         "" if plain.count(name) == 1 else f"-{plain[: place + 1].count(name)}"
         for place, name in enumerate(plain)

@@ -14,7 +14,7 @@ from py_runner.devices.here import Here
 from py_runner.devices.qemu import Emulated
 from py_runner.devices.qemu_python import EmulatedPython
 from py_runner.devices.remote import Remote
-from py_runner.devices.url import FORMS, address, is_remote
+from py_runner.devices.url import FORMS, address, is_remote, plain_name
 from py_runner.formats.run import Run
 from py_runner.job import Job
 from py_runner.tensors import Model, Sample
@@ -31,6 +31,7 @@ __all__ = [
     "board_words",
     "is_remote",
     "other_family",
+    "plain_name",
     "remote_device",
 ]
 

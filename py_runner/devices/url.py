@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from py_runner.devices import adb, ssh
 from py_runner.devices.connection import Address
 from py_runner.errors import UsageError
 
-__all__ = ["FORMS", "address", "is_remote"]
+__all__ = ["FORMS", "address", "is_remote", "plain_name"]
 
 _KINDS: dict[str, Callable[[str], Address]] = {
     ssh.SCHEME: ssh.Address.parse,
@@ -20,6 +21,11 @@ FORMS = (ssh.FORM, adb.FORM)
 def is_remote(name: str) -> bool:
     """Whether a device's name is a URL."""
     return name.startswith(tuple(_KINDS))
+
+
+def plain_name(device: str) -> str:
+    """A device's name as part of a file's."""
+    return re.sub(r"[^\w.-]+", "_", device.partition("://")[2] or device)
 
 
 def address(url: str) -> Address:

@@ -230,6 +230,8 @@ def test_which_device_is_meant(
         phone.adb("disconnect", adbd.OTHER)
     with pytest.raises(EngineError, match=f"is not attached; attached is adb://{adbd.SERIAL}"):
         check("adb://emulator-9998")
+    with pytest.raises(EngineError, match=r"failed to connect to '127\.0\.0\.1:99'"):
+        check("adb://127.0.0.1:99")
     phone.cut()
     with pytest.raises(EngineError, match="no device is attached: plug one in"):
         check("adb://")

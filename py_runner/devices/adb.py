@@ -93,9 +93,9 @@ class Connection(connection.Connection):
 
     def _find(self) -> None:
         """Raises EngineError where the device is not there, or not ready."""
-        url, found = self.address.url, attached()
+        url, found, said = self.address.url, attached(), ""
         if self._serial not in found and _NETWORK.fullmatch(self._serial):
-            _adb("connect", self._serial)
+            said = _adb("connect", self._serial).strip()
             found = attached()
         if not self._serial:
             if len(found) > 1:
@@ -104,7 +104,7 @@ class Connection(connection.Connection):
             self._serial = next(iter(found), "")
         state = found.get(self._serial)
         if state is None:
-            raise EngineError(f"{url}: {_absent(found)}")
+            raise EngineError(f"{url}: {said or _absent(found)}")
         if state != _READY:
             advice = next((f": {words}" for name, words in _ADVICE.items() if name in state), "")
             raise EngineError(f"{url}: {state}{advice}")

@@ -315,7 +315,7 @@ def test_a_fleet_that_is_stopped_goes_on(
     data, out = tmp_path / "data.npy", tmp_path / "fleet"
     np.save(data, np.random.default_rng(1).standard_normal((48, 3, 16, 16)).astype("float32"))
     line = ["run", bundle, "--data", data, "--device", device, "--device", url(server, other)]
-    line += ["--repeat", 5000, "--keep-every", 0.01, "-o", out]
+    line += ["--repeat", 2000, "--keep-every", 0.01, "-o", out]
     with at_a_terminal(*line) as process:
         _until(lambda: bool(at_work(home) and at_work(other)))
         process.send_signal(signal.SIGINT)

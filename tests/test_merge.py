@@ -88,7 +88,10 @@ def test_what_does_not_belong_together_is_told(
 
 
 def begun(path: Path) -> None:
-    (path / "run.json").rename(path / "begun.json")
+    (path / "run.json").unlink()
+    (path / "begun.json").write_text(
+        json.dumps({"format": 1, "program": "p", "same": {}, "samples": 9, "command": ["go", "on"]})
+    )
 
 
 def pipeline(path: Path) -> None:
@@ -102,7 +105,7 @@ def torn(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "telling"),
     [
-        (begun, "is not complete"),
+        (begun, "1.run: is a run under way, not complete: 0 of 9"),
         (pipeline, "is the run of a pipeline"),
         (torn, "1.run: damaged run: output_0.npy is too short"),
         (lambda path: (path / "run.json").unlink(), "1.run: not a run"),

@@ -72,10 +72,9 @@ def _of_heads(run: Run) -> list[Boxes] | None:
     sides = None if spec is None or min(spec.output_shape[2:]) < 0 else spec.output_shape[2:]
     classes = None if run.labels is None else len(run.labels)
     result = []
-    for number in range(len(run.samples)):
-        outputs = [values[number] for values in run.outputs.values()]
+    for outputs in zip(*run.outputs.values()):
         try:
-            found = candidates(outputs, run.task or {}, sides, classes)
+            found = candidates(list(outputs), run.task or {}, sides, classes)
         except NotOfTaskError as error:
             raise NotOfTaskError(
                 f"{run.model['name']}: {error}; say --task detection,KEY=VALUE"

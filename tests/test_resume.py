@@ -434,7 +434,7 @@ def command(bundle: Path, pictures: Path, tmp_path: Path) -> Iterator[Callable[.
         words = [bundle, "--data", pictures, "-o", tmp_path / "edge.run", *more]
         process = subprocess.Popen(
             [sys.executable, "-m", "lite_opt.cli.main", "run", *map(str, words)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         begun.append(process)
         return process
@@ -461,7 +461,7 @@ def test_signals_close_the_part(
 ) -> None:
     process = command(*SLOW)
     wait_for((tmp_path / "edge.run").exists)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal does: the engine hears it, too
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 128 + number
     last = said.splitlines()[-1]

@@ -548,7 +548,7 @@ def on_disk(folder: Path, run: Run) -> Run:
         ("detection", BOXES),
         ("segmentation", MASKS),
         ("embedding", [v[:, :9] for v in LOGITS]),
-        ("keypoints", [RANDOM.random((1, 17, 9, 8)).astype("float32") for _ in range(8)]),
+        ("keypoints", list(np.random.default_rng(1).random((8, 1, 17, 9, 8), "float32"))),
         ("tensor", MASKS),
     ],
 )

@@ -52,16 +52,18 @@ def boxes(run: Run) -> list[Boxes]:
     Raises NotOfTaskError where no output has rows of six numbers and the outputs are no head that
     is known, or options are missing.
     """
-    if not any(all(map(_holds_rows, values)) for values in run.outputs.values()):
+    try:
+        rows = output_of(
+            run,
+            _holds_rows,
+            "an output [N, 6] of class, score, x1, y1, x2, y2, or the outputs of a head without "
+            "its non-maximum suppression that is known (PP-YOLOE, PicoDet, YOLOv3, SSD)",
+        )
+    except NotOfTaskError:
         found = _of_heads(run)
-        if found is not None:
-            return found
-    rows = output_of(
-        run,
-        _holds_rows,
-        "an output [N, 6] of class, score, x1, y1, x2, y2, or the outputs of a head without its "
-        "non-maximum suppression that is known (PP-YOLOE, PicoDet, YOLOv3, SSD)",
-    )
+        if found is None:
+            raise
+        return found
     counts = _counts(run, len(rows))
     return [_boxes(value, count) for value, count in zip(rows, counts)]
 

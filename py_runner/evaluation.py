@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -266,15 +267,16 @@ class _Work:
             return
         engine = {"engine version": run.engine_version, "machine": run.machine}
         places = first, end, len(run.samples)
+        write = partial(run.write, most_inline=0)  # what is read line by line is joined so, too
         if self.way is None:
             begun = replace(self._begun, same={**self._begun.same, **engine})
             self.way = self._stack.enter_context(
-                UnderWay.begin(self._out, begun, run.write, places, force=self.force)
+                UnderWay.begin(self._out, begun, write, places, force=self.force)
             )
         else:
             if not self._known:
                 _refuse(self._out, self.way.begun.changed(engine))
-            self.way.add(run.write, places)
+            self.way.add(write, places)
         self._known = True
 
     def _failed(self) -> tuple[FailedSample, ...]:

@@ -59,7 +59,7 @@ def image_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
     root = path if path.is_dir() else path.parent
 
     def item(of: _Listed) -> Item:
-        return Item(of.id, of.label, partial(_made, root / of.name, target, spec, wanted.inputs))
+        return Item(of.id, of.label, partial(_made, root, of.name, target, spec, wanted.inputs))
 
     return Lazy(listed, item)
 
@@ -99,7 +99,10 @@ def pictures(path: Path) -> list[tuple[str, Path]]:
     return [(id_, root / name) for id_, _, name in listed]
 
 
-def _made(file: Path, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]) -> Made:
+def _made(
+    root: Path, name: str, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]
+) -> Made:
+    file = root / name
     try:
         pixels = np.asarray(open_image(file, spec))
     except DataError as error:  # names the file already

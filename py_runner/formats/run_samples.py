@@ -34,6 +34,7 @@ __all__ = [
 
 SAMPLES = "samples.jsonl"
 _Keys = npt.NDArray[np.uint64]
+_encoded = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder each time
 _STEP = 64  # lines between two whose place is kept
 _READ = 1 << 18  # bytes at a time
 
@@ -144,7 +145,7 @@ def _lines(file: PlacedFile, start: int, stop: int | None = None) -> Iterator[by
 
 
 def _parsed(line: bytes) -> SampleInfo:
-    entry = json.loads(line)
+    entry = json.loads(line.decode())
     if b"\\ud" in line or b"\\uD" in line:
         json.dumps(entry, ensure_ascii=False).encode()  # an error for half a character
     return _info(entry)
@@ -214,7 +215,7 @@ def write_samples(path: Path, samples: Sequence[SampleInfo]) -> None:
                 stretch.copy(file)
                 continue
             for info in stretch:
-                file.write(json.dumps(sample_json(info), ensure_ascii=False).encode() + b"\n")
+                file.write(_encoded(sample_json(info)).encode() + b"\n")
 
 
 def key_of(id_: str) -> int:

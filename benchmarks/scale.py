@@ -121,10 +121,17 @@ def commands(found: dict[str, Path], out: Path) -> dict[str, list[str]]:
     both = [str(found["server"]), str(found["edge"])]
     parts = [str(found[f"part{part}"]) for part in range(PARTS)]
     return {
-        "compare": ["compare", *both, "--json"],
-        "compare --html": ["compare", *both, "--json", "--html", str(out / "page.html"), "--force"],
-        f"merge of {PARTS} parts": ["merge", *parts, "-o", str(out / "all.run"), "--force"],
-        "inspect": ["inspect", both[1], "--json"],
+        "`compare`": ["compare", *both, "--json"],
+        "`compare --html`": [
+            "compare",
+            *both,
+            "--json",
+            "--html",
+            str(out / "page.html"),
+            "--force",
+        ],
+        f"`merge` of {PARTS} parts": ["merge", *parts, "-o", str(out / "all.run"), "--force"],
+        "`inspect`": ["inspect", both[1], "--json"],
     }
 
 
@@ -174,7 +181,7 @@ def against(found: dict[str, Path], baseline: Path, turns: int, count: int) -> s
     return (
         f"Before runs were read bit by bit, `compare` of {count:,} samples took {max(memory):.0f} "
         "MB, pages of its files mostly; it takes "
-        f"{statistics.median(ratios):.2f} of that time now."
+        f"{statistics.median(ratios):.2f} of the time now."
     )
 
 
@@ -188,8 +195,8 @@ def write(
         "|---" * (len(counts) + 2) + "|",
     ]
     for name, cells in rows:
-        told = " | ".join(f"{seconds:.1f} s, {mb:.0f} MB" for seconds, mb in cells)
-        lines.append(f"| `{name}` | {told} | {cells[-1][1] - cells[0][1]:+.1f} MB |")
+        measured = " | ".join(f"{seconds:.1f} s, {mb:.0f} MB" for seconds, mb in cells)
+        lines.append(f"| {name} | {measured} | {cells[-1][1] - cells[0][1]:+.1f} MB |")
     lines += ["", told] if told else []
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)

@@ -1,7 +1,7 @@
 """A model on a whole data set, whose answers are on disk as they come, and outlive the machine.
 
     job = Job(model, "lite", failed=[])
-    done = evaluate(job, data, "edge.run", command=("python", "mine.py"), resume=True)
+    evaluate(job, data, "edge.run", command=("python", "mine.py"), resume=True)
 
 What is answered is added to a Run under way (`py_runner.formats.parts`), part by part; at the end
 they become one Run. A run that ends within its first part is written at once.
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -56,7 +57,7 @@ def evaluate(
     force: bool = False,
     finish: Callable[[Run], Run] = lambda run: run,
     watch: Watch = QUIET,
-) -> Run:
+) -> None:
     """Run a job on a data set, and write the Run to `out`.
 
     Args:
@@ -69,7 +70,8 @@ def evaluate(
             compared by their checksums, not run again; those of damaged parts are. What is
             complete stays as it is.
         force: replace what is there.
-        finish: makes the Run that is written of the one of all samples.
+        finish: makes the Run that is written of the one of all samples, whose files are no more
+            where they are then; it is not asked where a Run is complete already.
         watch: `enough` ends the run after the sample, or batch, that is at work.
 
     Raises UsageError where there is something that was not to be replaced, or what it is to go on
@@ -92,7 +94,9 @@ def evaluate(
                 watch.say(f"{out}: {text}")
             gaps = list(way.gaps())
         elif resume and _is_run(out):
-            return _complete(out, job, data, shard, watch)
+            _check_complete(Run.open(out), out, job, data, shard)
+            watch.say(f"{out}: is complete")
+            return
         for first, end, part in gaps:
             if part is None:
                 work.run(first, end)
@@ -101,14 +105,13 @@ def evaluate(
         done = finish(work.whole())
         if work.way is None:
             done.save(out, force=force)
-            return done
+            return
         try:
             done.save(out, force=True)
         except UsageError as error:
             raise UsageError(
                 f"{error}; all answers are kept, go on with: {work.way.begun.go_on}"
             ) from None
-        return Run.open(out)
 
 
 def _program() -> str:
@@ -150,11 +153,10 @@ def _refuse(out: Path, changed: Sequence[str]) -> None:
         )
 
 
-def _complete(
-    out: Path, job: Job, data: Dataset, shard: dict[str, int] | None, watch: Watch
-) -> Run:
-    """The Run that is there, which is complete. Raises UsageError where it is another one."""
-    run = Run.open(out)
+def _check_complete(
+    run: Run, out: Path, job: Job, data: Dataset, shard: dict[str, int] | None
+) -> None:
+    """Raise UsageError where a Run that is complete is another one."""
     known = {
         "model": (run.model["sha256"], job.model.sha256),
         "engine": (run.engine, job.engine),
@@ -167,8 +169,6 @@ def _complete(
     if not changed and not all(info.id in ids for info in run.samples):  # in this order
         changed = ["it has samples that the data has not"]
     _refuse(out, changed)
-    watch.say(f"{out}: is complete")
-    return run
 
 
 class _Feed:
@@ -266,15 +266,16 @@ class _Work:
             return
         engine = {"engine version": run.engine_version, "machine": run.machine}
         places = first, end, len(run.samples)
+        write = partial(run.write, most_inline=0)  # what is read line by line is joined so, too
         if self.way is None:
             begun = replace(self._begun, same={**self._begun.same, **engine})
             self.way = self._stack.enter_context(
-                UnderWay.begin(self._out, begun, run.write, places, force=self.force)
+                UnderWay.begin(self._out, begun, write, places, force=self.force)
             )
         else:
             if not self._known:
                 _refuse(self._out, self.way.begun.changed(engine))
-            self.way.add(run.write, places)
+            self.way.add(write, places)
         self._known = True
 
     def _failed(self) -> tuple[FailedSample, ...]:

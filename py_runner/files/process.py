@@ -65,7 +65,7 @@ class Child:
         pass_fds: descriptors that it inherits.
         output: what becomes of its standard output: "log", as of standard error, "lines", which
             `lines` reads, or "none"; or a file that takes it.
-        apart: whether a terminal's Ctrl-C does not reach it, as what it does is to be ended well.
+        apart: it does not hear what a terminal tells this process, such as Ctrl-C.
 
     Raises EngineError where the program cannot be started.
     """

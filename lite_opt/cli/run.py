@@ -272,6 +272,8 @@ def _on_each(
     folder = Path(out)
     if folder.exists() and not (force or resume):
         raise UsageError(f"{out}: exists already; choose another name or pass --force")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{out}: is a file, and a folder is to be written there")
     words = opt.again_words(("--device", "-o", "--out", "--json"))
     with watching(as_json) as watch, stopping() as wish:
         document = run_each(words, devices, folder, replace(watch, enough=wish))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from py_runner.data.dataset import Dataset
-from py_runner.errors import DataError, RefusedError, StoppedError, UsageError
+from py_runner.errors import ChangedError, DataError, RefusedError, StoppedError, UsageError
 from py_runner.files.folder import check_free
 from py_runner.formats.parts import Begun, Part, UnderWay, in_words, is_under_way, locked
 from py_runner.formats.run import FailedSample, Run
@@ -74,8 +74,8 @@ def evaluate(
             where they are then; it is not asked where a Run is complete already.
         watch: `enough` ends the run after the sample, or batch, that is at work.
 
-    Raises UsageError where there is something that was not to be replaced, or what it is to go on
-    with is not the same, naming what; StoppedError where `watch` had enough; else as
+    Raises UsageError where there is something that was not to be replaced; ChangedError where what
+    it is to go on with is not the same, naming what; StoppedError where `watch` had enough; else as
     `inference.run`. What is on disk by then can be gone on with.
     """
     out = Path(out)
@@ -150,7 +150,7 @@ def _same(job: Job, data: Dataset, shard: dict[str, int] | None) -> dict[str, An
 
 def _refuse(out: Path, changed: Sequence[str]) -> None:
     if changed:
-        raise UsageError(
+        raise ChangedError(
             f"{out}: cannot be gone on with: {'; '.join(changed)}: give the same, or begin anew "
             "with --force"
         )

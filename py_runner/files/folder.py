@@ -19,10 +19,10 @@ __all__ = ["check_free", "check_kept", "temporary_folder", "whole_file", "whole_
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
-# What bundles, runs, pipelines, their runs, latencies and the demo's results hold: only such
-# folders are ever replaced.
+# What bundles, runs, pipelines, their runs, latencies, drawn pictures and the demo's results
+# hold: only such folders are ever replaced.
 _OURS = ("bundle.json", "run.json", "begun.json", "pipeline.json", "pages.json", "export.json",
-         "split.json", "bench.json", "text-direction")  # fmt: skip
+         "split.json", "bench.json", ".drawn", "text-direction")  # fmt: skip
 
 
 def check_free(

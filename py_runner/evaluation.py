@@ -22,7 +22,7 @@ from typing import Any
 from py_runner.data.dataset import Dataset
 from py_runner.errors import ChangedError, DataError, RefusedError, StoppedError, UsageError
 from py_runner.files.folder import check_free
-from py_runner.formats.parts import Begun, Part, UnderWay, in_words, is_under_way, locked
+from py_runner.formats.parts import Begun, Part, UnderWay, changed, in_words, is_under_way, locked
 from py_runner.formats.run import FailedSample, Run
 from py_runner.inference import parts
 from py_runner.job import Job
@@ -148,10 +148,10 @@ def _same(job: Job, data: Dataset, shard: dict[str, int] | None) -> dict[str, An
     }
 
 
-def _refuse(out: Path, changed: Sequence[str]) -> None:
-    if changed:
+def _refuse(out: Path, differ: Sequence[str]) -> None:
+    if differ:
         raise ChangedError(
-            f"{out}: cannot be gone on with: {'; '.join(changed)}: give the same, or begin anew "
+            f"{out}: cannot be gone on with: {'; '.join(differ)}: give the same, or begin anew "
             "with --force"
         )
 
@@ -160,21 +160,24 @@ def _check_complete(
     run: Run, out: Path, job: Job, data: Dataset, shard: dict[str, int] | None
 ) -> None:
     """Raise UsageError where a Run that is complete is another one."""
-    known = {
-        "model": (run.model["sha256"], job.model.sha256),
-        "engine": (run.engine, job.engine),
-        "device": (run.device, job.place),
-        "threads": (run.threads, job.threads),
-        "warmup": (run.warmup, job.warmup),
-        "repeat": (len(next(iter(run.latency_ms), ())) or job.repeat, job.repeat),
-        "task": (run.task, job.model.task),
-        "shard": (run.shard, shard),
+    now = {
+        "model": job.model.sha256,
+        "engine": job.engine,
+        "device": job.place,
+        "threads": job.threads,
+        "warmup": job.warmup,
+        "repeat": job.repeat,
+        "task": job.model.task,
+        "shard": shard,
     }
-    changed = [f"{name} was {a} and is {b} now" for name, (a, b) in known.items() if a != b]
+    known = {name: getattr(run, name, None) for name in now}
+    known["model"] = run.model["sha256"]
+    known["repeat"] = len(next(iter(run.latency_ms), ())) or job.repeat
+    differ = changed(known, now)
     ids = iter(data.ids)
-    if not changed and not all(info.id in ids for info in run.samples):  # in this order
-        changed = ["it has samples that the data has not"]
-    _refuse(out, changed)
+    if not differ and not all(info.id in ids for info in run.samples):  # in this order
+        differ = ["it has samples that the data has not"]
+    _refuse(out, differ)
 
 
 class _Feed:

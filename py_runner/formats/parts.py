@@ -32,7 +32,7 @@ from py_runner.files.faults import reason
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.files.regular import open_regular, read_bytes, to_disk
 
-__all__ = ["BEGUN", "Begun", "Part", "UnderWay", "in_words", "is_under_way", "locked"]
+__all__ = ["BEGUN", "Begun", "Part", "UnderWay", "changed", "in_words", "is_under_way", "locked"]
 
 BEGUN = "begun.json"
 _FORMAT = 1
@@ -60,11 +60,7 @@ class Begun:
 
     def changed(self, now: dict[str, Any]) -> list[str]:
         """What is not the same now, in words."""
-        return [
-            f"{name} was {_brief(self.same.get(name))} and is {_brief(value)} now"
-            for name, value in now.items()
-            if self.same.get(name) != value
-        ]
+        return changed(self.same, now)
 
 
 @dataclass(frozen=True)
@@ -83,6 +79,15 @@ class _Manifest:
     end: int
     samples: int
     sha256: str
+
+
+def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is not as it was, in words."""
+    return [
+        f"{name} was {_brief(before.get(name))} and is {_brief(value)} now"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
 
 
 def is_under_way(path: str | Path) -> bool:

@@ -2,6 +2,7 @@
 
     PaddleEdgeError          base; the message says what, which file, what to do
     ├── UsageError           the call is wrong: unknown recipe, impossible combination  (exit 2)
+    │   └── ChangedError     what is to be gone on with was made of other things        (exit 2)
     ├── ModelError           a model, .nb, bundle or run that cannot be read            (exit 3)
     ├── DataError            an image, array, list file or label file at fault          (exit 3)
     ├── EngineError          an engine is missing, or does not run                      (exit 3)
@@ -15,6 +16,7 @@ A failed check or comparison is not an error: it is a Report whose truth value i
 from __future__ import annotations
 
 __all__ = [
+    "ChangedError",
     "ConvertError",
     "DataError",
     "EngineError",
@@ -36,6 +38,10 @@ class UsageError(PaddleEdgeError):
     """The caller asked for something that does not exist or cannot be combined."""
 
     exit_code = 2
+
+
+class ChangedError(UsageError):
+    """What is to be gone on with was made of other things than are given now."""
 
 
 class ModelError(PaddleEdgeError):

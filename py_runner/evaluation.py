@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from py_runner.data.dataset import Dataset
-from py_runner.errors import DataError, RefusedError, StoppedError, UsageError
+from py_runner.errors import ChangedError, DataError, RefusedError, StoppedError, UsageError
 from py_runner.files.folder import check_free
-from py_runner.formats.parts import Begun, Part, UnderWay, in_words, is_under_way
+from py_runner.formats.parts import Begun, Part, UnderWay, changed, in_words, is_under_way, locked
 from py_runner.formats.run import FailedSample, Run
 from py_runner.inference import parts
 from py_runner.job import Job
@@ -68,14 +68,14 @@ def evaluate(
         resume: go on with what is there, if the model, the engine, the options that matter for
             answers and the data are the same: samples that were answered are read again and
             compared by their checksums, not run again; those of damaged parts are. What is
-            complete stays as it is.
-        force: replace what is there.
+            complete is compared too, and stays as it is.
+        force: replace what is there; it is in `out`/before until the new Run is complete.
         finish: makes the Run that is written of the one of all samples, whose files are no more
             where they are then; it is not asked where a Run is complete already.
         watch: `enough` ends the run after the sample, or batch, that is at work.
 
-    Raises UsageError where there is something that was not to be replaced, or what it is to go on
-    with is not the same, naming what; StoppedError where `watch` had enough; else as
+    Raises UsageError where there is something that was not to be replaced; ChangedError where what
+    it is to go on with is not the same, naming what; StoppedError where `watch` had enough; else as
     `inference.run`. What is on disk by then can be gone on with.
     """
     out = Path(out)
@@ -87,6 +87,8 @@ def evaluate(
         work = _Work(job, data, out, begun, watch, stack)
         work.shard, work.force = shard, force
         gaps: list[tuple[int, int, Part | None]] = [(0, len(data), None)]
+        if force and is_under_way(out):
+            stack.enter_context(locked(out))
         if resume and is_under_way(out):
             work.way = way = stack.enter_context(UnderWay(out))
             _refuse(out, way.begun.changed(same))
@@ -95,6 +97,7 @@ def evaluate(
             gaps = list(way.gaps())
         elif resume and _is_run(out):
             _check_complete(Run.open(out), out, job, data, shard)
+            work.check(Part(out, 0, len(data)))
             watch.say(f"{out}: is complete")
             return
         for first, end, part in gaps:
@@ -145,10 +148,10 @@ def _same(job: Job, data: Dataset, shard: dict[str, int] | None) -> dict[str, An
     }
 
 
-def _refuse(out: Path, changed: Sequence[str]) -> None:
-    if changed:
-        raise UsageError(
-            f"{out}: cannot be gone on with: {'; '.join(changed)}: give the same, or begin anew "
+def _refuse(out: Path, differ: Sequence[str]) -> None:
+    if differ:
+        raise ChangedError(
+            f"{out}: cannot be gone on with: {'; '.join(differ)}: give the same, or begin anew "
             "with --force"
         )
 
@@ -157,18 +160,24 @@ def _check_complete(
     run: Run, out: Path, job: Job, data: Dataset, shard: dict[str, int] | None
 ) -> None:
     """Raise UsageError where a Run that is complete is another one."""
-    known = {
-        "model": (run.model["sha256"], job.model.sha256),
-        "engine": (run.engine, job.engine),
-        "threads": (run.threads, job.threads),
-        "warmup": (run.warmup, job.warmup),
-        "shard": (run.shard, shard),
+    now = {
+        "model": job.model.sha256,
+        "engine": job.engine,
+        "device": job.place,
+        "threads": job.threads,
+        "warmup": job.warmup,
+        "repeat": job.repeat,
+        "task": job.model.task,
+        "shard": shard,
     }
-    changed = [f"{name} was {a} and is {b} now" for name, (a, b) in known.items() if a != b]
+    known = {name: getattr(run, name, None) for name in now}
+    known["model"] = run.model["sha256"]
+    known["repeat"] = len(next(iter(run.latency_ms), ())) or job.repeat
+    differ = changed(known, now)
     ids = iter(data.ids)
-    if not changed and not all(info.id in ids for info in run.samples):  # in this order
-        changed = ["it has samples that the data has not"]
-    _refuse(out, changed)
+    if not differ and not all(info.id in ids for info in run.samples):  # in this order
+        differ = ["it has samples that the data has not"]
+    _refuse(out, differ)
 
 
 class _Feed:
@@ -235,7 +244,7 @@ class _Work:
                         _refuse(self._out, [f"sample '{sample.id}' is not what it was"])
                     expected = next(answered, None)
                 elif sample.id not in others:
-                    _refuse(self._out, [f"sample '{sample.id}' could not be read, and can be now"])
+                    _refuse(self._out, [f"sample '{sample.id}' had no answer, and can be read now"])
         if expected is not None:
             _refuse(self._out, [f"sample '{expected.id}' cannot be read any more"])
 
@@ -299,6 +308,8 @@ class _Work:
         raise DataError(f"all {len(self._data)} images are bad; the first: {bad[0][1]}")
 
     def _stopped(self) -> StoppedError:
-        if self.way is None:
-            return StoppedError("stopped before the first answer: nothing is kept")
-        return StoppedError(f"stopped: {in_words(self._out)}")
+        if self.way is not None:
+            return StoppedError(f"stopped: {in_words(self._out)}")
+        if self._out.exists():
+            return StoppedError(f"stopped: {self._out} is as it was")
+        return StoppedError("stopped before the first answer: nothing is kept")

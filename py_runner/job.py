@@ -103,6 +103,11 @@ class Job:
         """The engine."""
         return ENGINES[self.engine]
 
+    @property
+    def place(self) -> str:
+        """The device as a Run names it."""
+        return self.device + ("+tensorrt" if self.tensorrt else "")
+
     def memory_bytes(self, sample: Sample) -> int | None:
         """How much memory an engine may map to run the model on a sample like this one; None on a
         GPU, whose driver maps more than there is.

@@ -49,9 +49,15 @@ def test_rows_are_kept_as_runs_that_report_reads(bundle: Path, tmp_path: Path) -
 def test_names_tell_what_differs(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "speed"
     assert command(model, "--batch", "1,2", "--repeat", 1, "--warmup", 0, "-o", out).exit_code == 0
-    assert sorted(p.name for p in out.iterdir()) == ["paddle-t1-b1.run", "paddle-t1-b2.run"]
-    refused = command(model, "--repeat", 1, "-o", out).exception
+    runs = ["paddle-t1-b1.run", "paddle-t1-b2.run"]
+    assert sorted(p.name for p in out.iterdir()) == ["bench.json", *runs]
+    quick = (model, "--repeat", 1, "--warmup", 0, "-o", out)
+    refused = command(*quick).exception
     assert isinstance(refused, UsageError) and "exists already" in str(refused)
+    done = command(*quick, "--force", "--json")
+    assert done.exit_code == 0, done.output
+    assert sorted(p.name for p in out.iterdir()) == ["bench.json", "paddle-t1.run"]
+    assert json.loads((out / "bench.json").read_text()) == json.loads(done.stdout)
 
 
 def test_what_is_counted_is_not_kept(bundle: Path, tmp_path: Path) -> None:

@@ -513,3 +513,14 @@ def test_a_reader_that_is_gone_is_no_error(bundle: Path) -> None:
     done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_several_devices_are_asked_for_a_folder(
+    command: Command, bundle: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    line = ("run", bundle, "--engine", "paddle", "--device", "cpu", "--device", "cpu+onednn")
+    code, _, error = command(*line, "-o", file, "--force")
+    assert code == 2 and "is a file, and a folder is to be written there" in error
+    assert file.read_text() == "mine"

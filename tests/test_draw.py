@@ -122,5 +122,10 @@ def test_the_command_draws(
 
     assert code() == 2 and not out.exists()  # before anything is run
     assert code("--data", str(photos), "--image", image_spec, "--task", "classification") == 0
-    files = sorted(drawn.iterdir())
+    files = sorted(drawn.glob("*.png"))
     assert len(files) == len(Run.open(out).samples) and files[0].name.startswith("000000_")
+    # What was drawn is ours to replace, and drawn again where a run is gone on with.
+    same = ("--data", str(photos), "--image", image_spec, "--task", "classification")
+    files[0].unlink()
+    assert code(*same, "--resume") == 0 and files[0].exists()
+    assert code(*same, "--force", "--limit", "2") == 0 and len([*drawn.glob("*.png")]) == 2

@@ -4,6 +4,7 @@ interrupts it, the end is the same."""
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import re
 import shutil
@@ -221,6 +222,11 @@ def test_a_cell_that_fails_is_its_own_and_is_tried_again(
     shutil.rmtree(place)
     half(tmp_path / "out/good/fp32.bundle", documented / "photos", place)
     kept = [float(row["ms"]) for row in latencies(min(place.glob("parts/*")))]
+    with (place / "begun.json").open() as file:  # and kept, whatever else is in the way
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, text, _ = command(*line)
+        refused = one_object(text)["cells"][2]
+    assert code == 1 and refused["why"] == f"{place}: another process is at work on it"
     code, text, _ = command(*line)
     assert code == 0 and one_object(text)["cells"][2]["state"] == "done"
     now = Run.open(place)

@@ -334,7 +334,7 @@ def test_the_html_page_marks_what_differs_and_names_the_step(
     assert "0.png: 4 of 4 lines equal" in text and "1.png: 2 of 4 lines equal" in text
     assert "ab<mark>0</mark>" in text and "a<mark>&lt;</mark>b" in text
     assert "<mark>ab3</mark>" in text  # a line that one run alone has
-    pictures = sorted(drawn.iterdir())
+    pictures = sorted(drawn.glob("*.png"))
     assert [file.name for file in pictures] == ["000000_0.png", "000001_1.png"]
     for file, red in zip(pictures, (False, True)):
         with Image.open(file) as picture:

@@ -300,6 +300,11 @@ def test_the_command_judges_many(
     document = json.loads(text)
     assert code == 1 and document["recommended"] is None
     assert document["reports"][0]["status"] == "failed"
+    # Nobody's judge is judged by itself: that would pass.
+    server = tmp_path / "." / "server.run"
+    assert command("report", server, *runs[1:], "-o", page, "--force")[0] == 1
+    code, _, error = command("report", server, *runs[2:], "-o", page, "--force")
+    assert code == 2 and "server.run: is the reference: name other runs" in error
     (tmp_path / "counts.json").write_text("[]")
     code, _, error = command("report", *runs, *more, "--force")
     assert code == 3 and "is not what bench --json prints" in error

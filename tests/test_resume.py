@@ -277,8 +277,46 @@ def test_nothing_is_replaced_unasked(
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match="another process is at work"):
             going_on(edge, data, begun)
+        with pytest.raises(UsageError, match="another process is at work"):
+            evaluate(job, data, begun, command=COMMAND, force=True)
+    assert len(list((begun / "parts").iterdir())) == DONE
     evaluate(job, data, begun, command=COMMAND, force=True)
     assert same(Run.open(begun), undisturbed)
+
+
+def test_what_is_replaced_is_there_until_the_new_run_is_complete(
+    edge: Model, data: Dataset, undisturbed: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "r"
+    undisturbed.first(3).save(out)
+    job = Job(edge, "lite", part_s=EACH)
+    for count in (5, 9):  # the second time in the place of a run under way
+        stop = Watch(enough=after(count))
+        with pytest.raises(StoppedError, match=f"{count} of .* kept in .*before until then"):
+            evaluate(job, data, out, command=COMMAND, force=True, watch=stop)
+        assert sorted(p.name for p in out.iterdir()) == ["before", "begun.json", "parts"]
+        assert same(Run.open(out / "before"), undisturbed.first(3))
+    done, _ = going_on(edge, data, out)
+    assert same(done, undisturbed) and not (out / "before").exists()
+
+
+def test_a_complete_run_is_held_against_the_data(
+    edge: Model, bundle: Path, pictures: Path, data: Dataset, undisturbed: Run, tmp_path: Path
+) -> None:
+    out = undisturbed.save(tmp_path / "whole")
+    less = undisturbed.first(3).save(tmp_path / "less")
+    other = shutil.copytree(pictures, tmp_path / "other")
+    shutil.copy(other / "picture_8.png", other / "picture_11.png")
+    third = undisturbed.samples[3].id
+    with pytest.raises(UsageError, match=f"'{third}' had no answer, and can be read now"):
+        going_on(edge, data, less)
+    with pytest.raises(UsageError, match=r"'picture_11\.png' is not what it was"):
+        going_on(edge, data_of(bundle, other), out)
+    with pytest.raises(UsageError, match="repeat was 1 and is 2 now"):
+        going_on(edge, data, out, job={"repeat": 2})
+    stop = Watch(enough=after(3))
+    with pytest.raises(StoppedError, match="whole is as it was"):
+        evaluate(Job(edge, "lite"), data, out, command=COMMAND, resume=True, watch=stop)
 
 
 def test_a_damaged_beginning_is_refused(edge: Model, data: Dataset, begun: Path) -> None:

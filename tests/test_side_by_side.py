@@ -104,7 +104,7 @@ def test_the_command_draws(folder: Path, tmp_path: Path, command: Command) -> No
     assert command("compare", *runs, "--draw", str(drawn))[0] == 2 and not drawn.exists()
     code = command("compare", *runs, "--draw", str(drawn), "--data", str(folder))[0]
     assert code == 1
-    (file,) = drawn.iterdir()
+    (file,) = drawn.glob("*.png")
     with Image.open(file) as picture:
         assert file.name == "000000_grey.png" and picture.width == 2 * SIDE + 6
 

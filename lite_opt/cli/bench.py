@@ -17,6 +17,7 @@ from lite_opt.views import latency
 from lite_opt.views.table import Item
 from py_runner.devices import BOARDS
 from py_runner.errors import UsageError
+from py_runner.files import manifest
 from py_runner.files.folder import check_free, whole_folder
 from py_runner.watch import Watch
 
@@ -53,7 +54,7 @@ __all__ = ["command"]
     "-o",
     "--out",
     type=opt.Writes(),
-    help="Keep what was measured in this folder, a run for each row, for `report`.",
+    help="Keep what was measured in this folder: a run for each row, for `report`, and bench.json.",
 )
 @click.option(
     "--by-layer",
@@ -121,7 +122,8 @@ def command(
 
 
 def _keep(found: Bench, out: Path, *, force: bool) -> None:
-    """A run for each row, called by what they differ in."""
+    """A run for each row, called by what they differ in, and bench.json, which is what --json
+    prints."""
     named = [(one["engine"], one["threads"], one["batch"], one["precision"]) for one in found.runs]
     differ = [len(set(column)) > 1 for column in zip(*named)]
     with whole_folder(out, force=force) as folder:
@@ -129,6 +131,7 @@ def _keep(found: Bench, out: Path, *, force: bool) -> None:
             parts = [f"t{threads}"]
             parts += [f"b{batch}"] * differ[2] + [str(precision)] * differ[3]
             measured.save(folder / f"{'-'.join([engine, *parts])}.run")
+        manifest.write(folder / "bench.json", found.to_json())
 
 
 def _by_layer(

@@ -21,11 +21,12 @@ from lite_opt.views import comparison, devices
 from lite_opt.views.junit import junit as as_junit
 from lite_opt.views.markdown import markdown as as_markdown
 from lite_opt.views.outcome import Outcome, of_report, of_vote
+from lite_opt.views.pictures import save_pictures
 from lite_opt.views.report.judged import Judged
 from lite_opt.views.report.page import html_page
 from lite_opt.views.side_by_side import drawn_side_by_side
 from py_runner.errors import UsageError
-from py_runner.files.folder import check_free, whole_folder
+from py_runner.files.folder import check_free
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.pages import is_pages
 from py_runner.formats.run import Run
@@ -186,9 +187,7 @@ def command(
             ),
         )
     if draw:
-        with whole_folder(draw, force=force) as folder:
-            for number, (id_, picture) in enumerate(drawn_side_by_side(server, edge, str(data))):
-                picture.save(folder / f"{number:06d}_{Path(id_).stem}.png")
+        save_pictures(drawn_side_by_side(server, edge, str(data)), draw, force=force)
     document = done.to_json() if history else report.to_json()
     tell(document, [*done.told, *comparison.view(report)], as_json=as_json)
     end(done.fault, as_json=as_json)

@@ -13,9 +13,8 @@ from lite_opt.subject import source_models
 from lite_opt.views import pages as view
 from lite_opt.views.outcome import Outcome, of_pages
 from lite_opt.views.page_pictures import beside_each_other, with_lines
-from lite_opt.views.pictures import source_of
+from lite_opt.views.pictures import save_pictures, source_of
 from py_runner.errors import UsageError
-from py_runner.files.folder import whole_folder
 from py_runner.formats.pages import Pages
 from py_runner.formats.pipeline import Pipeline
 from py_runner.pipeline.ocr import read_pages
@@ -67,10 +66,8 @@ def run(
         )
     done.save(out, force=force)
     if draw:
-        with whole_folder(draw, force=force) as folder:
-            for number, page in enumerate(done.pages):
-                picture = with_lines(source_of(data, page.id), page, done)
-                picture.save(folder / f"{number:06d}_{Path(page.id).stem}.png")
+        drawn = ((p.id, with_lines(source_of(data, p.id), p, done)) for p in done.pages)
+        save_pictures(drawn, draw, force=force)
     document = {"run": out, **done.to_json(), "warnings": warnings}
     tell(document, view.answers(done, out, warnings), as_json=as_json)
 
@@ -98,10 +95,11 @@ def compare(
         write(html, view.html_page(report, left, right))
     if draw:
         there = {page.id for page in right.pages}
-        with whole_folder(draw, force=force) as folder:
-            for number, page in enumerate(left.pages):
-                if page.id in there:
-                    picture = beside_each_other(source_of(str(data), page.id), page.id, left, right)
-                    picture.save(folder / f"{number:06d}_{Path(page.id).stem}.png")
+        drawn = (
+            (page.id, beside_each_other(source_of(str(data), page.id), page.id, left, right))
+            for page in left.pages
+            if page.id in there
+        )
+        save_pictures(drawn, draw, force=force)
     tell(report.to_json(), view.verdict_view(report), as_json=as_json)
     return bool(report)

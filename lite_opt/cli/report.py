@@ -21,6 +21,7 @@ from lite_opt.views.report.page import html_page
 from lite_opt.views.report.sources import counted, known_of
 from lite_opt.views.report.words import headline
 from lite_opt.views.table import Item, table
+from py_runner.errors import UsageError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 
@@ -81,8 +82,8 @@ def command(
 
     The page opens without a network: the verdict and what it rests on, every figure beside its
     limit, pictures that are answered differently, latency, size and cost, and the run to ship. With
-    --bundle it knows sizes, with --counts what an inference costs on boards. Exits 1 where no run
-    holds its limits.
+    --bundle it knows sizes, with --counts what an inference costs on boards. The reference may be
+    among the runs (*.run): it is not judged by itself. Exits 1 where no run holds its limits.
 
     \b
     Examples:
@@ -99,6 +100,7 @@ def command(
     page = new_file(out, force=force)
     assert page is not None
     server = Run.open(reference)
+    candidates = _others(candidates, reference)
     known = [Bundle.open(path) for path in bundles]
     rows = [row for path in counts for row in counted(path)]
     found = [inside(path) for path in insides]
@@ -131,6 +133,15 @@ def command(
     }
     tell(document, _view(reference, judged, chosen, Path(out)), as_json=as_json)
     return any(one.seen.status != "failed" for one in judged)
+
+
+def _others(candidates: Sequence[str], reference: str) -> tuple[str, ...]:
+    """The runs without the one that judges: held against itself it would always be right."""
+    judge = Path(reference).resolve()
+    others = tuple(path for path in candidates if Path(path).resolve() != judge)
+    if not others:
+        raise UsageError(f"{reference}: is the reference: name other runs to be judged by it")
+    return others
 
 
 def _view(

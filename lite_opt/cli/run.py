@@ -18,10 +18,10 @@ from lite_opt.fleet import run_each
 from lite_opt.subject import Subject, opened
 from lite_opt.views import answers
 from lite_opt.views.devices import fleet
-from lite_opt.views.pictures import annotated, check_drawable
+from lite_opt.views.pictures import annotated, check_drawable, save_pictures
 from py_runner.errors import PaddleEdgeError, UsageError
 from py_runner.evaluation import check_place, evaluate
-from py_runner.files.folder import check_free, whole_folder
+from py_runner.files.folder import check_free
 from py_runner.formats.pipeline import is_pipeline
 from py_runner.formats.run import Run
 from py_runner.job import Job
@@ -163,7 +163,7 @@ def command(
         )
     (device,) = devices
     if draw:
-        check_free(draw, force=force)
+        check_free(draw, force=force or resume)
     beside = {"params": params, "image": image, "labels": labels, "task": task}
     if is_pipeline(model):
         given: dict[str, Any] = {f"--{name}": value for name, value in beside.items()}
@@ -249,7 +249,7 @@ def command(
             )
         told = told or document(Run.open(out))
     if draw:
-        _draw(Run.open(out), subject, str(data), draw, force=force)
+        _draw(Run.open(out), subject, str(data), draw, force=force or resume)
     tell(told, answers.view(told), as_json=as_json)
     return True
 
@@ -272,6 +272,8 @@ def _on_each(
     folder = Path(out)
     if folder.exists() and not (force or resume):
         raise UsageError(f"{out}: exists already; choose another name or pass --force")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{out}: is a file, and a folder is to be written there")
     words = opt.again_words(("--device", "-o", "--out", "--json"))
     with watching(as_json) as watch, stopping() as wish:
         document = run_each(words, devices, folder, replace(watch, enough=wish))
@@ -294,6 +296,4 @@ def _draw(done: Run, subject: Subject, data: str, folder: str, *, force: bool) -
     pictures = annotated(
         done, data, subject.image, [spec.name for spec in subject.model.inputs], subject.labels
     )
-    with whole_folder(folder, force=force) as place:
-        for number, (id_, picture) in enumerate(pictures):
-            picture.save(place / f"{number:06d}_{Path(id_).stem}.png")
+    save_pictures(pictures, folder, force=force)

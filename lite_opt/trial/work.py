@@ -25,7 +25,7 @@ from lite_opt.trial.ledger import Ledger, made_of
 from lite_opt.views.report.judged import Judged
 from lite_opt.views.report.sources import Known
 from py_runner.devices import arm_device
-from py_runner.errors import ConvertError, DataError, ModelError, RefusedError, UsageError
+from py_runner.errors import ChangedError, ConvertError, DataError, ModelError, RefusedError
 from py_runner.evaluation import evaluate
 from py_runner.files.checksum import sha256
 from py_runner.formats.bundle import Bundle
@@ -183,7 +183,7 @@ class Work:
             )
             try:
                 again(resume=True)
-            except (UsageError, ModelError):
+            except (ChangedError, ModelError):
                 if not is_under_way(self.path(name)):
                     raise
                 self.ledger.clear(self.key(name))  # of other things, or damaged

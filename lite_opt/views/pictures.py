@@ -14,6 +14,7 @@ from py_runner.data.decode import open_image
 from py_runner.data.image import ImageSpec
 from py_runner.data.roles import is_scale
 from py_runner.errors import DataError, UsageError
+from py_runner.files.folder import whole_folder
 from py_runner.formats.run import Run
 from py_runner.tasks import decode, name_of
 from py_runner.tasks.segmentation import masks
@@ -29,6 +30,7 @@ __all__ = [
     "check_drawable",
     "colour_of",
     "drawn",
+    "save_pictures",
     "source_of",
 ]
 
@@ -67,6 +69,17 @@ def check_drawable(
             "a detector that is fed the scale says where boxes are on the whole picture, and "
             "cannot know of a crop: they are not drawn"
         )
+
+
+def save_pictures(
+    pictures: Iterable[tuple[str, Image.Image]], folder: str | Path, *, force: bool
+) -> None:
+    """Write pictures, each with the id of its sample, numbered in their order, into a folder that
+    can be told from those of others: it may be replaced. Raises UsageError as `whole_folder`."""
+    with whole_folder(folder, force=force) as place:
+        (place / ".drawn").touch()
+        for number, (id_, picture) in enumerate(pictures):
+            picture.save(place / f"{number:06d}_{Path(id_).stem}.png")
 
 
 def annotated(

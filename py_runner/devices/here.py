@@ -110,7 +110,7 @@ class _Part:
         run = Run(
             engine=job.engine,
             engine_version=str(ready["version"]),
-            device=job.device + ("+tensorrt" if job.tensorrt else ""),
+            device=job.place,
             machine=machine(),
             threads=job.threads,
             precision=job.precision if job.device.startswith("gpu") else job.model.precision,

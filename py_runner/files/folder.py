@@ -19,10 +19,10 @@ __all__ = ["check_free", "check_kept", "temporary_folder", "whole_file", "whole_
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
-# What bundles, runs, pipelines, their runs and the demo's results hold: only such folders are ever
-# replaced.
+# What bundles, runs, pipelines, their runs, latencies, drawn pictures and the demo's results
+# hold: only such folders are ever replaced.
 _OURS = ("bundle.json", "run.json", "begun.json", "pipeline.json", "pages.json", "export.json",
-         "split.json", "text-direction")  # fmt: skip
+         "split.json", "bench.json", ".drawn", "text-direction")  # fmt: skip
 
 
 def check_free(
@@ -86,13 +86,16 @@ def temporary_folder(
 
 
 @contextmanager
-def whole_folder(path: str | Path, *, force: bool = False) -> Iterator[Path]:
+def whole_folder(
+    path: str | Path, *, force: bool = False, kept: tuple[str, str] | None = None
+) -> Iterator[Path]:
     """A new empty folder beside `path` that takes its name when the block ends without an error.
 
     A reader therefore sees the old folder or the whole new one, never a part. After an error
     nothing new is left, and the old folder is as it was; after `kill -9` a folder named
     `.<name>.partial-...` may be, which no reader takes for a whole one. A link to a folder stays:
-    what it leads to is replaced. Raises UsageError where it cannot be written.
+    what it leads to is replaced. `kept` is what of the old folder stays, and its name in the new
+    one: (".", "before") is all of it. Raises UsageError where it cannot be written.
     """
     path = Path(path)
     check_free(path, force=force)
@@ -103,6 +106,8 @@ def whole_folder(path: str | Path, *, force: bool = False) -> Iterator[Path]:
             yield partial
             if place.exists():
                 _swap(partial, place)  # what is old goes with the temporary folder
+                if kept is not None and (partial / kept[0]).exists():
+                    (partial / kept[0]).rename(place / kept[1])
             else:
                 partial.rename(place)
     except OSError as error:

@@ -5,6 +5,7 @@ RUN/
   parts/<place>/  a whole Run folder of the next samples, called after the place of the first one in
                   the data set, with part.json: which places it has answered, and the checksum of
                   its files
+  before/         what it replaces by --force, until it is complete
 
 A part is written under a hidden name, brought to the disk and renamed: it is whole or not there,
 whatever ends the process or the machine. Damage afterwards is found by the checksum. Nothing here
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
@@ -31,11 +32,12 @@ from py_runner.files.faults import reason
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.files.regular import open_regular, read_bytes, to_disk
 
-__all__ = ["BEGUN", "Begun", "Part", "UnderWay", "in_words", "is_under_way"]
+__all__ = ["BEGUN", "Begun", "Part", "UnderWay", "changed", "in_words", "is_under_way", "locked"]
 
 BEGUN = "begun.json"
 _FORMAT = 1
 _PARTS, _PART = "parts", "part.json"
+_BEFORE = "before"
 _BRIEF = 80  # characters of a value
 _ADVICE = "begin anew with --force"
 
@@ -58,11 +60,7 @@ class Begun:
 
     def changed(self, now: dict[str, Any]) -> list[str]:
         """What is not the same now, in words."""
-        return [
-            f"{name} was {_brief(self.same.get(name))} and is {_brief(value)} now"
-            for name, value in now.items()
-            if self.same.get(name) != value
-        ]
+        return changed(self.same, now)
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,15 @@ class _Manifest:
     sha256: str
 
 
+def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is not as it was, in words."""
+    return [
+        f"{name} was {_brief(before.get(name))} and is {_brief(value)} now"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+
+
 def is_under_way(path: str | Path) -> bool:
     """Whether a folder holds a Run that is not complete."""
     return Path(path, BEGUN).exists()
@@ -96,10 +103,24 @@ def in_words(path: str | Path) -> str:
     for folder in _folders(path):
         with suppress(_DamageError):
             done += _read(folder).samples
+    before = path / _BEFORE
+    replaced = f"what it replaces is kept in {before} until then; " if before.exists() else ""
     return (
         f"{path}: is a run under way, not complete: {done} of {begun.samples} samples are "
-        f"answered; to go on: {begun.go_on}"
+        f"answered; {replaced}to go on: {begun.go_on}"
     )
+
+
+def locked(path: Path) -> BinaryIO:
+    """What keeps other processes from a Run under way until it is closed. Raises UsageError where
+    one is at work."""
+    lock = open_regular(path / BEGUN)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise UsageError(f"{path}: another process is at work on it") from None
+    return lock
 
 
 class UnderWay:
@@ -115,12 +136,7 @@ class UnderWay:
         self.begun = _read_begun(path)
         self.parts: list[Part] = []
         self.damaged: list[str] = []
-        self._lock = open_regular(path / BEGUN)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise UsageError(f"{path}: another process is at work on it") from None
+        self._lock = locked(path)
         self._look()
 
     @classmethod
@@ -133,8 +149,10 @@ class UnderWay:
         *,
         force: bool,
     ) -> UnderWay:
-        """Make the folder with its first part: see `add`. Raises UsageError as `whole_folder`."""
-        with whole_folder(path, force=force) as folder:
+        """Make the folder with its first part: see `add`. With `force` it holds what it replaces,
+        but parts, until it is replaced itself. Raises UsageError as `whole_folder`."""
+        kept = (_BEFORE if is_under_way(path) else ".", _BEFORE)
+        with whole_folder(path, force=force, kept=kept) as folder:
             manifest.write(folder / BEGUN, asdict(begun))
             (folder / _PARTS).mkdir()
             _write_part(folder / _PARTS, write, places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from lite_opt.subject import Subject, opened
 from lite_opt.views import answers
 from lite_opt.views.devices import fleet
 from lite_opt.views.pictures import annotated, check_drawable
+from py_runner.cluster.schedule import Open
 from py_runner.errors import PaddleEdgeError, UsageError
 from py_runner.evaluation import check_place, evaluate
 from py_runner.files.folder import check_free, whole_folder
@@ -58,6 +60,18 @@ __all__ = ["command"]
     is_flag=True,
     help="Go on without images that cannot be read and samples that the engine fails at, and name "
     "them.",
+)
+@click.option(
+    "--on",
+    type=opt.ON,
+    help="Answer on several engines side by side: local[4] here, or on the nodes of a Ray cluster, "
+    "ray where RAY_ADDRESS says or this machine is one of it. Latencies are then not those of an "
+    "engine alone.",
+)
+@click.option(
+    "--spread",
+    is_flag=True,
+    help="Spread the samples over several devices, each with a --device, into one run.",
 )
 @click.option("--resume", is_flag=True, help="Go on where this run stopped, if it had begun.")
 @click.option(
@@ -118,6 +132,8 @@ def command(
     limit: int | None,
     shard: tuple[int, int] | None,
     skip_bad: bool,
+    on: str | None,
+    spread: bool,
     resume: bool,
     part_s: float,
     top: int,
@@ -154,14 +170,19 @@ def command(
         --server detection=det/ --server direction=cls/ --server recognition=rec/
       paddle-edge run ocr.bundle --data pages/ -o edge.run --against server.run
       paddle-edge run det.bundle --data photos/ -o edge.run --against server.run
+      paddle-edge run cat.bundle --data imagenet/ -o edge.run --on local[4]
+      paddle-edge run cat.bundle --data /shared/imagenet -o edge.run --on ray://head:10001
       paddle-edge run cat.bundle --device ssh://pi4 --device ssh://pi5 -o fleet
+      paddle-edge run cat.bundle --data imagenet/ -o edge.run --device ssh://pi4 \\
+        --device ssh://pi5 --spread
     """
-    if len(devices) > 1:
+    workers = _workers(on, devices, spread=spread, threads=options["threads"])
+    if len(devices) > 1 and not spread:
         beside_one = {"--draw": draw, "--against": against, "--server": servers or None}
         return _on_each(
             model, devices, out, beside_one, force=force, resume=resume, as_json=as_json
         )
-    (device,) = devices
+    device = devices[0]
     if draw:
         check_free(draw, force=force)
     beside = {"params": params, "image": image, "labels": labels, "task": task}
@@ -171,6 +192,8 @@ def command(
             "--check-shape": check_shape or None,
             "--shard": shard,
             "--resume": resume or None,
+            "--on": on,
+            "--spread": spread or None,
         }
         pages.refuse(model, {**given, **others})
         check_free(out, force=force)
@@ -209,7 +232,7 @@ def command(
         job = Job(
             subject.model,
             subject.engine,
-            device,
+            ", ".join(devices),
             part_s=part_s,
             failed=[] if skip_bad else None,
             **options,
@@ -231,6 +254,7 @@ def command(
                 resume=resume,
                 force=force,
                 finish=finish,
+                on=workers,
                 watch=replace(watch, warn=warnings.append, enough=wish),
             )
     if draw:
@@ -246,6 +270,28 @@ def command(
     }
     tell(document, answers.view(document), as_json=as_json)
     return True
+
+
+def _workers(on: str | None, devices: Sequence[str], *, spread: bool, threads: int) -> Open | None:
+    """What opens the workers that were asked for; None where one engine does it."""
+    from py_runner.cluster.processes import each, local
+    from py_runner.cluster.ray_nodes import ray_at
+
+    if spread and (on or len(devices) < 2):
+        raise UsageError(
+            "--spread is for several devices, each with a --device"
+            + (", and --on for one kind of them" if on else "")
+        )
+    if spread:
+        return each(devices)
+    if on is None:
+        return None
+    if len(devices) > 1:
+        raise UsageError("--on is for one --device; --spread spreads samples over several")
+    kind, _, number = on.rstrip("]").partition("[")
+    if kind == "local":
+        return local(int(number or max(1, (os.cpu_count() or 1) // threads)))
+    return ray_at(on)
 
 
 def _on_each(

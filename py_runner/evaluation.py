@@ -244,7 +244,7 @@ class _Work:
                         places = piece.first, piece.end, piece.samples
                         self._keep(piece.write, piece.engine, places)
                     self._late += result.failed
-        except EngineError as error:
+        except (DataError, EngineError) as error:
             if self.way is None:
                 raise
             go_on = f"what was answered is kept, go on with: {self.way.begun.go_on}"

@@ -176,7 +176,9 @@ def command(
       paddle-edge run cat.bundle --data imagenet/ -o edge.run --device ssh://pi4 \\
         --device ssh://pi5 --spread
     """
-    workers = _workers(on, devices, spread=spread, threads=options["threads"])
+    if on is not None and on.startswith("ray") and data is not None:
+        data = str(Path(data).absolute())  # nodes work in folders of their own
+    workers = _workers(on, devices, data, spread=spread, threads=options["threads"])
     if len(devices) > 1 and not spread:
         beside_one = {"--draw": draw, "--against": against, "--server": servers or None}
         return _on_each(
@@ -272,16 +274,17 @@ def command(
     return True
 
 
-def _workers(on: str | None, devices: Sequence[str], *, spread: bool, threads: int) -> Open | None:
+def _workers(
+    on: str | None, devices: Sequence[str], data: str | None, *, spread: bool, threads: int
+) -> Open | None:
     """What opens the workers that were asked for; None where one engine does it."""
     from py_runner.cluster.processes import each, local
     from py_runner.cluster.ray_nodes import ray_at
 
-    if spread and (on or len(devices) < 2):
-        raise UsageError(
-            "--spread is for several devices, each with a --device"
-            + (", and --on for one kind of them" if on else "")
-        )
+    if spread and on:
+        raise UsageError("--spread has a worker on each --device: leave --on out")
+    if spread and len(devices) < 2:
+        raise UsageError("--spread is for several devices, each with a --device")
     if spread:
         return each(devices)
     if on is None:
@@ -291,7 +294,11 @@ def _workers(on: str | None, devices: Sequence[str], *, spread: bool, threads: i
     kind, _, number = on.rstrip("]").partition("[")
     if kind == "local":
         return local(int(number or max(1, (os.cpu_count() or 1) // threads)))
-    return ray_at(on)
+    if devices[0].startswith("gpu"):
+        raise UsageError(
+            f"--on {on}: engines of a cluster run on CPUs, not on --device {devices[0]}"
+        )
+    return ray_at(on, data)
 
 
 def _on_each(

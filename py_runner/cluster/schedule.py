@@ -91,6 +91,10 @@ class _State:
     failed: int = 0
     again: int = 0
 
+    def at_work(self) -> list[_Given]:
+        """What is waited for."""
+        return [given for given in self.given.values() if given.span is not None]
+
 
 def spread(
     workers: Workers, places: Sequence[tuple[int, int]], data: Dataset, job: Job, watch: Watch
@@ -106,7 +110,7 @@ def spread(
     part_s = job.part_s
     stopped_s: float | None = None
     handed: list[Result] = []
-    while state.given or (state.waiting and stopped_s is None):
+    while state.at_work() or (state.waiting and stopped_s is None):
         if stopped_s is None and (watch.enough() or _hopeless(state)):
             stopped_s = time.monotonic()
             workers.stop()
@@ -262,10 +266,10 @@ def _failure(lost: Sequence[_Span], data: Dataset, total: int) -> PaddleEdgeErro
 
 
 def _in_words(state: _State) -> str:
-    told = [f"{len(state.took_s)} parts done", f"{len(state.given)} at work"]
+    told = [f"{len(state.took_s)} parts done", f"{len(state.at_work())} at work"]
     told += [f"{state.again} tried again"] if state.again else []
     told += [f"{len(state.lost)} failed"] if state.lost else []
-    if state.given and state.took_s:
-        slowest = time.monotonic() - min(given.since_s for given in state.given.values())
+    if state.at_work() and state.took_s:
+        slowest = time.monotonic() - min(given.since_s for given in state.at_work())
         told.append(f"slowest {slowest:.0f} s, median {statistics.median(state.took_s):.1f} s")
     return ", ".join(told)

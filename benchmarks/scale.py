@@ -5,21 +5,20 @@
 
 Makes two Runs of so many samples (answers of a classifier and the same with noise, in FOLDER) and
 asks `paddle-edge` for each thing in a process of its own: peak memory is that process's VmHWM,
-pages of files that it mapped included. Writes the table into docs/scale.md. With `--baseline` the
-same commands run in another checkout too, in turns, on Runs in the format that it reads; then
-nothing is written, and the ratio of the times is printed.
+pages of files that it mapped included, and time is of the processor. Writes the table into
+docs/scale.md. With `--baseline` compare runs in another checkout too, in turns, on Runs in the
+format that it reads, and the page says how the two compare.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -98,17 +97,23 @@ def runs(work: Path, count: int, classes: int) -> dict[str, Path]:
 
 
 def asked(arguments: list[str], checkout: Path = ROOT) -> tuple[float, float]:
-    """Seconds and MB of a command, in this checkout or another."""
+    """Seconds of the processor and MB of a command, in this checkout or another."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    start = time.perf_counter()
+    start = _processor_s()
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, *arguments],
         env=environment, cwd=checkout, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    took = time.perf_counter() - start
+    took = _processor_s() - start
     if done.returncode not in (0, 1) or "peak" not in done.stderr:
         sys.exit(f"{' '.join(arguments)}: {done.stderr}")
     return took, int(done.stderr.split("peak ")[1].split()[0]) / 1024
+
+
+def _processor_s() -> float:
+    """Of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def commands(found: dict[str, Path], out: Path) -> dict[str, list[str]]:
@@ -116,10 +121,17 @@ def commands(found: dict[str, Path], out: Path) -> dict[str, list[str]]:
     both = [str(found["server"]), str(found["edge"])]
     parts = [str(found[f"part{part}"]) for part in range(PARTS)]
     return {
-        "compare": ["compare", *both, "--json"],
-        "compare --html": ["compare", *both, "--json", "--html", str(out / "page.html"), "--force"],
-        f"merge of {PARTS} parts": ["merge", *parts, "-o", str(out / "all.run"), "--force"],
-        "inspect": ["inspect", both[1], "--json"],
+        "`compare`": ["compare", *both, "--json"],
+        "`compare --html`": [
+            "compare",
+            *both,
+            "--json",
+            "--html",
+            str(out / "page.html"),
+            "--force",
+        ],
+        f"`merge` of {PARTS} parts": ["merge", *parts, "-o", str(out / "all.run"), "--force"],
+        "`inspect`": ["inspect", both[1], "--json"],
     }
 
 
@@ -136,10 +148,6 @@ def main() -> None:
     asked_for = parser.parse_args()
     counts = [int(count) for count in asked_for.samples.split(",")]
     made_of = {count: runs(asked_for.work, count, asked_for.classes) for count in counts}
-    if asked_for.baseline:
-        for count in counts:
-            against(made_of[count], asked_for.baseline, asked_for.turns, count)
-        return
     rows = []
     for name in commands(made_of[counts[0]], asked_for.work):
         cells = []
@@ -151,34 +159,45 @@ def main() -> None:
             cells.append((statistics.median(s for s, _ in several), max(mb for _, mb in several)))
             print(name, count, cells[-1], flush=True)
         rows.append((name, cells))
-    write(counts, asked_for.classes, rows)
+    told = ""
+    if asked_for.baseline:
+        found = made_of[counts[-1]]
+        told = against(found, asked_for.baseline, asked_for.turns, counts[-1])
+    write(counts, asked_for.classes, rows, told)
 
 
-def against(found: dict[str, Path], baseline: Path, turns: int, count: int) -> None:
-    """compare here and in another checkout, in turns."""
+def against(found: dict[str, Path], baseline: Path, turns: int, count: int) -> str:
+    """compare here and in another checkout, in turns, in words."""
     old = ["compare", str(found["server-format1"]), str(found["edge-format1"]), "--json"]
     new = ["compare", str(found["server"]), str(found["edge"]), "--json"]
-    ratios = []
+    ratios, memory = [], []
     for turn in range(turns):
         (before, before_mb), (now, now_mb) = asked(old, baseline), asked(new)
         ratios.append(now / before)
-        print(json.dumps({"samples": count, "turn": turn, "before_s": before, "now_s": now,
-                          "before_mb": before_mb, "now_mb": now_mb}), flush=True)  # fmt: skip
-    print(f"{count} samples: {statistics.median(ratios):.2f} of the time before")
+        memory.append(before_mb)
+        print(
+            f"turn {turn}: {before:.1f} s, {before_mb:.0f} MB before; {now:.1f} s, {now_mb:.0f} MB"
+        )
+    return (
+        f"Before runs were read bit by bit, `compare` of {count:,} samples took {max(memory):.0f} "
+        "MB, pages of its files mostly; it takes "
+        f"{statistics.median(ratios):.2f} of the time now."
+    )
 
 
 def write(
-    counts: list[int], classes: int, rows: list[tuple[str, list[tuple[float, float]]]]
+    counts: list[int], classes: int, rows: list[tuple[str, list[tuple[float, float]]]], told: str
 ) -> None:
-    """The table of docs/scale.md."""
+    """The table of docs/scale.md, and what else was measured."""
     header = " | ".join(f"{count:,} samples" for count in counts)
     lines = [
         f"| {classes:,} classes, float32 | {header} | memory more |",
         "|---" * (len(counts) + 2) + "|",
     ]
     for name, cells in rows:
-        told = " | ".join(f"{seconds:.1f} s, {mb:.0f} MB" for seconds, mb in cells)
-        lines.append(f"| `{name}` | {told} | {cells[-1][1] - cells[0][1]:+.1f} MB |")
+        measured = " | ".join(f"{seconds:.1f} s, {mb:.0f} MB" for seconds, mb in cells)
+        lines.append(f"| {name} | {measured} | {cells[-1][1] - cells[0][1]:+.1f} MB |")
+    lines += ["", told] if told else []
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     PAGE.write_text(

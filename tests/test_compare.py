@@ -20,11 +20,12 @@ from lite_opt.judge.limits import (
     layer_limits_for,
     limits_for,
 )
+from lite_opt.judge.ranking import _top
 from lite_opt.views.comparison import rows_of, verdict
 from lite_opt.views.report.judged import Judged
 from lite_opt.views.report.page import html_page
 from py_runner.errors import DataError, UsageError
-from py_runner.formats.run import Run, SampleInfo
+from py_runner.formats.run import FailedSample, Run, SampleInfo
 from py_runner.tasks.classification import decode
 
 RANDOM = np.random.default_rng(0)
@@ -358,6 +359,52 @@ def test_a_subset_is_compared_with_a_warning() -> None:
         assert report and report.samples == 5
         assert report.warnings == ("only 5 of 20 samples are in both runs",)
     assert compare(made(LOGITS[:5]), made(LOGITS))
+
+
+def test_a_sample_that_failed_is_told_with_its_reason() -> None:
+    failed = tuple(FailedSample(f"s{n}", f"signal {n}") for n in (12, 17))
+    lacking = replace(made(LOGITS).select([n for n in range(20) if n not in (5, 12, 17)]))
+    report = compare(made(LOGITS), replace(lacking, failed=failed))
+    assert not report and report.failures[0].startswith(
+        "3 of 20 samples of the reference are not in the candidate, first 's5'; its engine failed "
+        "on 2 of them, first on 's12': signal 12: run it on all"
+    )
+    allowed = compare(made(LOGITS), replace(lacking, failed=failed), common=True)
+    assert allowed and any("first on 's12': signal 12" in text for text in allowed.warnings)
+    assert not any("first" in text for text in compare(made(LOGITS), lacking, common=True).warnings)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_samples_are_paired_whatever_their_order(tmp_path: Path, large: bool) -> None:
+    """Of files as in memory, those that one of the runs lacks left out."""
+    edge = replace(made(LOGITS * 1.001), created="edge")
+    (tmp_path / "a").mkdir()
+    edge.write(tmp_path / "a", most_inline=1 if large else 100)
+    moved = Run.open(tmp_path / "a").select(RANDOM.permutation(20))
+    wanted, found = (compare(made(LOGITS), run).to_json() for run in (edge, moved))
+    for report in (wanted, found):
+        for about in ("reference", "candidate"):
+            report[about].pop("created")
+    assert found == wanted
+    some = moved.select([3, 7, 11])
+    lacking = compare(made(LOGITS), some, common=True)
+    places = sorted(int(info.id[1:]) for info in some.samples)
+    again = compare(made(LOGITS), edge.select(places), common=True)
+    assert lacking.outputs == again.outputs and lacking.samples == 3
+
+
+def test_the_five_best_are_those_of_a_whole_order() -> None:
+    """Of few classes, many, equal scores and NaN."""
+    for row in (
+        RANDOM.integers(0, 4, (1, 200)),
+        RANDOM.standard_normal((1, 60)),
+        np.zeros((1, 99)),
+    ):
+        values = row.astype("float32")
+        assert _top(values).tolist() == np.argsort(-values, kind="stable")[:, :5].tolist()
+    values = np.full((1, 80), np.nan, "float32")
+    values[0, [7, 3]] = 1, 2
+    assert _top(values).tolist() == np.argsort(-values, kind="stable")[:, :5].tolist()
 
 
 def test_a_candidate_that_lacks_samples_fails() -> None:

@@ -7,12 +7,14 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from conftest import need
 from test_cli import Command, command, one_object  # noqa: F401  a fixture
 from test_report import ARM, EVIL, LOGITS, flipped, run
 
@@ -239,6 +241,7 @@ def a_pipe(file: Path) -> None:
         (read_only, "read-only"),
         (otherwise, "no such table: metrics"),
         (a_pipe, "is a pipe"),
+        (lambda file: file.write_bytes(b"SQLite format 3\0"), "damaged"),
     ],
 )
 def test_a_history_at_fault_is_one_line_after_the_comparison(
@@ -306,6 +309,24 @@ def test_a_row_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
         History(tmp_path / "no" / "h").append([entry()])
 
 
+def test_a_writer_that_is_killed_leaves_what_was_there(tmp_path: Path) -> None:
+    history = History(tmp_path / "h")
+    history.append([entry(id="kept")])
+    script = (
+        "import os, signal, sqlite3, sys\n"
+        "base = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "base.execute('PRAGMA cache_size = 2')\n"  # so that it writes before it commits
+        "base.execute('BEGIN IMMEDIATE')\n"
+        "rows = [(1, f'metric {n}', n) for n in range(5000)]\n"
+        "base.executemany('INSERT INTO metrics VALUES (?, ?, ?)', rows)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(history.file)], check=False)
+    assert (tmp_path / "h-journal").stat().st_size > 0
+    (one,) = history.entries()
+    assert one.id == "kept" and one.metrics == entry().metrics
+
+
 def test_names_are_somebody_else_s_text(command: Command, tmp_path: Path) -> None:  # noqa: F811
     file = tmp_path / "h"
     evil = f"{EVIL}\ud800'; DROP TABLE comparisons; --"
@@ -360,11 +381,22 @@ def test_one_metric_over_time(command: Command, tmp_path: Path) -> None:  # noqa
         assert code == 2 and told in error and len(error.splitlines()) == 1
     code, _, error = command("history", tmp_path)
     assert code == 3 and "no such history" in error
+    file.rename(tmp_path / "history.sqlite")  # a folder's is drawn into the folder, again
+    code, _, error = command(
+        "history", tmp_path, "--plot", "p50_ms", "-o", tmp_path / "page.html", "--force"
+    )
+    assert code == 0, error
+    line = ("history", tmp_path, "--plot", "p50_ms", "-o", tmp_path / "history.sqlite", "--force")
+    code, _, error = command(*line)
+    assert code == 2 and "which is read" in error
+    (tmp_path / "history.sqlite").write_bytes(b"")
+    code, _, error = command("history", tmp_path)
+    assert code == 3 and "no comparison was added yet" in error
 
 
 @pytest.mark.slow
 def test_a_history_goes_to_mlflow_once(command: Command, tmp_path: Path) -> None:  # noqa: F811
-    pytest.importorskip("mlflow")
+    need(find_spec("mlflow") is not None, "mlflow-skinny")
     from mlflow import MlflowClient
 
     file, uri = tmp_path / "h", f"sqlite:///{tmp_path}/mlflow.db"

@@ -3,6 +3,7 @@ interrupts it, the end is the same."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,21 @@ import make_model
 import numpy as np
 import pytest
 from test_cli import Command, command, one_object  # noqa: F401  a fixture
+from test_report import ARM, flipped, run
 
+from lite_opt.judge.compare import compare
+from lite_opt.subject import opened
+from lite_opt.trial.cells import Cell, Result
+from lite_opt.trial.matrix import Matrix
 from lite_opt.trial.plan import Plan
-from py_runner.errors import DataError
+from lite_opt.views.matrix import matrix_page
+from lite_opt.views.report.judged import Judged
+from py_runner.errors import DataError, StoppedError
+from py_runner.evaluation import evaluate
+from py_runner.formats.parts import is_under_way
 from py_runner.formats.run import Run
+from py_runner.job import Job
+from py_runner.watch import Watch
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "matrix.md"
 MODELS = ("SqueezeNet1_1", "MobileNetV3_small", "ShuffleNetV2")
@@ -179,7 +192,7 @@ def test_a_cell_that_fails_is_its_own_and_is_tried_again(
     line = ("matrix", plan, "-o", tmp_path / "out", "--json")
     code, text, _ = command(*line, "--dry-run")
     states = [cell["state"] for cell in one_object(text)["cells"]]
-    assert code == 0 and states == ["failed", "failed", "to do", "impossible"]
+    assert code == 0 and states == ["failed", "impossible", "to do", "impossible"]
     assert not (tmp_path / "out").exists()
 
     code, text, _ = command(*line)
@@ -193,16 +206,84 @@ def test_a_cell_that_fails_is_its_own_and_is_tried_again(
     assert "href='good/photos.html'" in page and "inference.pdiparams" in page
     assert "Not judged here: fp16, lite, cpu" in Path(good["page"]).read_text(encoding="utf-8")
 
+    code, text, _ = command(*line, "--only", "good")
+    states = [cell["state"] for cell in one_object(text)["cells"]]
+    assert code == 0 and states == ["left out", "impossible", "kept", "impossible"]
+
     (broken / "inference.pdiparams").write_bytes(whole)
     code, text, _ = command(*line)
     bad, _, good, _ = one_object(text)["cells"]
     assert code == 0 and bad["state"] == "done" and good["state"] == "kept"
 
-    # A verdict that is red: nothing failed, and the exit code says it all the same.
-    plan.write_text(plan.read_text() + "limits: {cosine: 1.0}\n")
-    code, text, error = command("matrix", plan, "-o", tmp_path / "out", "--only", "good,fp32")
-    assert code == 1 and "good photos fp32 lite cpu" in error and "cosine" in text
-    assert "left out" in text
+    # Half a Run is gone on with: what was answered is not asked again.
+    place = tmp_path / "out/good/photos/fp32-lite-cpu.run"
+    outputs = Run.open(place).outputs["soft.out"]
+    shutil.rmtree(place)
+    half(tmp_path / "out/good/fp32.bundle", documented / "photos", place)
+    kept = [float(row["ms"]) for row in latencies(min(place.glob("parts/*")))]
+    code, text, _ = command(*line)
+    assert code == 0 and one_object(text)["cells"][2]["state"] == "done"
+    now = Run.open(place)
+    assert [ms for repeats in now.latency_ms for ms in repeats][: len(kept)] == kept
+    assert len(now.samples) == 6 and len(kept) < 6
+    assert all(np.array_equal(a, b) for a, b in zip(now.outputs["soft.out"], outputs))
+
+    # A conversion that fails its own check is tried again, too.
+    plan.write_text(
+        "models: {bad: broken, good: good}\nrecipes: [int8-weights]\n"
+        f"data: {{photos: {documented / 'photos'}}}\nlimits: {{cosine: 0.9999999}}\n"
+    )
+    for _ in range(2):
+        code, text, error = command("matrix", plan, "-o", tmp_path / "out", "--only", "good")
+        assert code == 1 and "good photos int8-weights lite cpu: its self-check failed: " in text
+        assert "good/int8-weights: converting" in error and "left out" in text
+    code, text, _ = command("matrix", plan, "-o", tmp_path / "out", "--dry-run", "--json")
+    assert code == 0 and "self-check failed" in one_object(text)["cells"][1]["why"]
+
+
+def half(bundle: Path, data: Path, out: Path) -> None:
+    """Leave the first samples of a Run, as a process that was killed does."""
+    with opened(bundle) as subject, suppress(StoppedError):
+        asked = iter(range(100))
+        enough = Watch(enough=lambda: next(asked) > 1)
+        job = Job(subject.model, "lite", part_s=1e-3)
+        evaluate(job, subject.samples(data), out, command=(), watch=enough)
+    assert is_under_way(out)
+
+
+def latencies(part: Path) -> list[dict[str, str]]:
+    with (part / "latency.csv").open(newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+def test_a_red_verdict_is_one_however_well_it_was_made() -> None:
+    cell = Cell("m", "d", "int8", "native", "qemu-aarch64:pi5")
+    broken = Judged(run(), compare(run(), run(flipped(range(9)), **ARM)))
+    held = Judged(run(), compare(run(), run(**ARM)))
+    assert Matrix((Result(cell, "kept", held), Result(cell, "impossible", why="no board")))
+    assert not Matrix((Result(cell, "kept", held), Result(cell, "kept", broken)))
+    assert not Matrix((Result(cell, "failed", why="it died"),))
+    assert Matrix((Result(cell, "kept", held), Result(cell, "kept", broken, wanted=False)))
+
+
+def test_the_page_is_green_where_all_was_seen_and_names_are_text() -> None:
+    def page(*verdicts: str, passed: bool = True) -> str:
+        cell = Result(Cell("<b>", "passed", "fp32", "lite", "\x1b"), "kept", why="<i>").to_json()
+        cells = [cell | {"verdict": verdict, "page": None} for verdict in verdicts]
+        text = matrix_page(cells, passed, title="<u>", command="<s>")
+        assert "\x1b" not in text and not re.search("<[bisu]>", text.replace("<p><b>", ""))
+        return re.findall("<div class='verdict (.*?)'>", text)[0]
+
+    assert page("passed", "passed") == "passed"
+    assert page("passed", "unsure") == "unsure"
+    assert page("passed", "passed", passed=False) == "failed"
+
+
+def test_devices_whose_names_are_alike_have_runs_of_their_own() -> None:
+    devices = ("cpu", "ssh://pi/a", "ssh://pi_a", "ssh://pi:a", "qemu-aarch64:pi4", "gpu:0")
+    runs = {Cell("m", "d", "fp32", "native", device).run for device in devices}
+    assert len(runs) == len(devices)
+    assert all(re.fullmatch(r"d/[\w.-]+\.run", one) for one in runs)
 
 
 def steps_of(errors: str) -> list[str]:
@@ -238,6 +319,7 @@ def interrupted(folder: Path, out: Path, after: int, how: signal.Signals) -> tup
 def test_the_documented_plan_interrupted_three_times_ends_as_if_it_had_not_been(
     command: Command,  # noqa: F811
     documented: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan, whole, out = documented / "plan.yml", documented / "whole", documented / "cut"
     code, text, _ = command("matrix", plan, "-o", whole, "--json")
@@ -268,7 +350,8 @@ def test_the_documented_plan_interrupted_three_times_ends_as_if_it_had_not_been(
     names = [name for names in begun for name in names]
     assert len(names) <= 21 + len(ends) and len(set(names)) == 21
 
-    code, text, _ = command("matrix", plan, "-o", out, "--json", "--history", documented / "h")
+    monkeypatch.chdir(documented)  # what files are called from here makes no difference
+    code, text, _ = command("matrix", plan.name, "-o", "cut", "--json", "--history", "h")
     again = cells_of(one_object(text))
     assert code == 0 and {cell["state"] for cell in again.values()} == {"kept"}
     assert again.keys() == undisturbed.keys()

@@ -60,7 +60,7 @@ WRONG: dict[str, tuple[list[dict[str, Any]], int, str]] = {
     "other-image": ([{"image": {"mean": [0]}}, {"image": {"mean": [1]}}], 2, "in different ways"),
     "other-inputs": ([{"inputs": ("x",)}, {"inputs": ("x", "scale")}], 2, "inputs: x, x, scale"),
     "same-samples": ([{}, {"ids": "bc"}], 2, "both hold sample 'b'"),
-    "shard-missing": ([{"shard": shard(1)}, {"shard": shard(3)}], 2, "3 shards 1 are missing: 2"),
+    "shard-missing": ([{"shard": shard(1)}, {"shard": shard(3)}], 2, "shard 2 of 3 is missing"),
     "other-division": ([{"shard": shard(1)}, {"shard": shard(2, 4)}], 2, "different divisions"),
     "shard-and-none": ([{"shard": shard(1)}, {}], 2, "some are not"),
 }  # fmt: skip
@@ -88,7 +88,10 @@ def test_what_does_not_belong_together_is_told(
 
 
 def begun(path: Path) -> None:
-    (path / "run.json").rename(path / "begun.json")
+    (path / "run.json").unlink()
+    (path / "begun.json").write_text(
+        json.dumps({"format": 1, "program": "p", "same": {}, "samples": 9, "command": ["go", "on"]})
+    )
 
 
 def pipeline(path: Path) -> None:
@@ -102,7 +105,7 @@ def torn(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "telling"),
     [
-        (begun, "is not complete"),
+        (begun, "1.run: is a run under way, not complete: 0 of 9"),
         (pipeline, "is the run of a pipeline"),
         (torn, "1.run: damaged run: output_0.npy is too short"),
         (lambda path: (path / "run.json").unlink(), "1.run: not a run"),
@@ -137,7 +140,7 @@ def test_parts_of_one_shard_are_that_shard() -> None:
 
 
 def test_missing_shards_are_counted() -> None:
-    with pytest.raises(UsageError, match="of 16 shards 14 are missing: 2, 3, 4, 5, 6 and 9 more"):
+    with pytest.raises(UsageError, match="shards 2, 3, 4, 5, 6 and 9 more of 16 are missing"):
         Run.merge([made("a", shard=shard(1, 16)), made("b", shard=shard(16, 16))])
 
 

@@ -86,6 +86,18 @@ def shown_samples(page: str) -> list[str]:
     return re.findall(r"<p><b>(\d{3}\.png)</b>", page)
 
 
+def test_the_worst_samples_are_first_and_what_is_not_finite_is_among_them() -> None:
+    ((name, values),) = run().outputs.items()
+    values = [value.copy() for value in values]
+    values[5] += np.float32(0.5)
+    values[7] += np.float32(0.25)
+    values[9][:] = np.nan
+    found = apart(run(), replace(run(), outputs={name: values}))
+    ids = [info.id for info in run().samples]
+    assert [one.id for one in found.worst_first()[:3]] == [ids[9], ids[5], ids[7]]
+    assert [one.id for one in found.worst_first([ids[7], ids[3]])] == [ids[9], ids[7], ids[3]]
+
+
 def test_five_flipped_labels_are_the_five_in_the_gallery_worst_first() -> None:
     places = [3, 17, 28, 41, 59]
     edge = run(flipped(places), **ARM)

@@ -259,8 +259,9 @@ def test_many_files_are_read_with_few_open(tmp_path: Path, monkeypatch: pytest.M
     assert [int(v[0, 0]) for v in merged.outputs["out"]] == list(map(ord, letters))
     # What was replaced since, and had been closed, is told; what is open is read as it was.
     made("a", wall_s=2.0).save(tmp_path / "a", force=True)
-    with pytest.raises(ModelError, match="was changed while it was read"):
-        list(merged.outputs["out"])
+    for _ in range(2):
+        with pytest.raises(ModelError, match="was changed while it was read"):
+            list(merged.outputs["out"])
     shutil.rmtree(tmp_path / "l")
     assert int(merged.outputs["out"][11][0, 0]) == ord("l")
 

@@ -22,6 +22,7 @@ from lite_opt.conversion.judges import Case
 from lite_opt.judge.compare import Report, compare
 from lite_opt.judge.limits import Limits, limits_for, task_limits_for
 from lite_opt.judge.rates import Rate
+from lite_opt.judge.tasks import embedding
 from lite_opt.judge.tasks.scores import matched
 from lite_opt.judge.tasks.segmentation import confusion, mean_iou
 from lite_opt.views.comparison import rows_of, verdict, view
@@ -531,3 +532,59 @@ def test_the_command_judges_by_task(
     assert code == 2 and "the limit boxes is a number, 0 to 1, not 1.5" in error
     code, _, error = command("--task-limit", "boxes")
     assert code == 2 and "such as boxes=0.95" in error
+
+
+def on_disk(folder: Path, run: Run) -> Run:
+    """The run as it is read, its samples in a file of their own."""
+    folder.mkdir()
+    run.write(folder, most_inline=0)
+    return Run.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("task", "values"),
+    [
+        ("classification", [np.abs(v) / np.abs(v).sum() for v in LOGITS]),
+        ("detection", BOXES),
+        ("segmentation", MASKS),
+        ("embedding", [v[:, :9] for v in LOGITS]),
+        ("keypoints", list(np.random.default_rng(1).random((8, 1, 17, 9, 8), "float32"))),
+        ("tensor", MASKS),
+    ],
+)
+def test_runs_of_files_are_judged_as_those_in_memory(
+    task: str, values: list[np.ndarray], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(3)
+    others = [(v * random.uniform(0.8, 1.2, v.shape)).astype(v.dtype) for v in values]
+    server, edge = of(task, values), replace(of(task, others), created="other")
+    report = compare(server, edge)
+    assert report.disagreeing or task in ("tensor", "embedding")
+    opened = on_disk(tmp_path / "a", server), on_disk(tmp_path / "b", edge)
+    assert compare(*opened).to_json() == report.to_json()
+    pages = [page_of(*runs, report=report) for runs in ((server, edge), opened)]
+    assert pages[0] == pages[1]
+
+
+def test_embeddings_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(4)
+    rows = [random.standard_normal((1, 6)).astype("float32") for _ in range(50)]
+    rows[20:24] = [rows[3]] * 4  # as near as each other: the first is the nearest
+    labels = [int(n) if n % 5 else None for n in random.integers(0, 9, 50)]
+    server = of("embedding", rows)
+    samples = tuple(replace(s, label=n) for s, n in zip(server.samples, labels))
+    server = replace(server, samples=samples)
+    others = [v + random.normal(0, 0.4, v.shape).astype("float32") for v in rows]
+    edge = replace(of("embedding", others), samples=samples)
+    whole = compare(server, edge)
+    likeness = (
+        np.concatenate([v / np.linalg.norm(v) for v in others])
+        @ np.concatenate([v / np.linalg.norm(v) for v in rows]).astype("float64").T
+    )
+    found = (likeness > np.diag(likeness)[:, None] + 1e-6).sum(1) == 0
+    assert rate(whole, "recall@1").value == found.mean()
+    for name, value in (("_ASKED", 7), ("_BLOCK", 5), ("_MOST_BYTES", 0)):
+        monkeypatch.setattr(embedding, name, value)
+    again = compare(server, edge)
+    assert again.rates == whole.rates and again.disagreeing == whole.disagreeing
+    assert len(whole.rates) == 8

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from test_cli import Command, command, one_object  # noqa: F401  a fixture
 
+from lite_opt.history.table import History
 from lite_opt.recipes import RECIPES
 from lite_opt.trial.ledger import Ledger, made_of
 from py_runner.data.dataset import dataset
@@ -89,8 +90,14 @@ def test_five_recipes_and_a_recommendation_and_nothing_twice(
 
     before = results(out)
     assert len(before) == 12
-    assert command(*line)[0] == 0
+    for _ in range(2):
+        assert command(*line, "--history", tmp_path / "h")[0] == 0
     assert results(out) == before
+    # What was judged is kept once, whatever goes on from there.
+    entries = History(tmp_path / "h").entries()
+    assert [one.recipe for one in entries] == [*RECIPES]
+    assert {one.model for one in entries} == {"tiny"}
+    assert entries[-1].metrics["file_bytes"] == document["recipes"][-1]["bytes"]
 
     # The command that is named makes the same bundle.
     words = best["command"].split()

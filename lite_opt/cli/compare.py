@@ -10,6 +10,7 @@ import click
 
 from lite_opt.cli import options as opt
 from lite_opt.cli import pages
+from lite_opt.cli.memory import keep_freed
 from lite_opt.cli.output import new_file, tell, write
 from lite_opt.cli.recording import Gate, end, record
 from lite_opt.judge.compare import compare
@@ -114,6 +115,7 @@ def command(
       paddle-edge compare server.run edge.run --history history.sqlite --against-best-of 10 \\
           --max-top1-drop 0.5 --max-latency-regression 10%
     """
+    keep_freed()
     page, xml, comment = (new_file(name, force=force) for name in (html, junit, markdown))
     of_two: dict[str, Any] = {"--html": html, "--draw": draw}
     no_pages: dict[str, Any] = {

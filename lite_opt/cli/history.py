@@ -21,7 +21,7 @@ _FORMS = (".html", ".svg")
 
 
 @click.command("history", cls=opt.Command)
-@click.argument("path", type=opt.Reads())
+@click.argument("path", type=opt.HistoryPath())
 @click.option("--model", "model_name", metavar="NAME", help="Only of the model of this name.")
 @click.option("--recipe", help="Only of this recipe.")
 @click.option("--engine", help="Only of this engine.")

@@ -10,7 +10,8 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli.output import say, tell, watching
 from lite_opt.cli.recording import end, record_all
-from lite_opt.trial.matrix import Matrix, Result, run_matrix
+from lite_opt.trial.cells import Result
+from lite_opt.trial.matrix import Matrix, run_matrix
 from lite_opt.trial.plan import Plan
 from lite_opt.views import matrix as view_of
 from py_runner.errors import PaddleEdgeError

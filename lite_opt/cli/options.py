@@ -47,8 +47,8 @@ __all__ = [
     "TASK",
     "TASK_LIMITS",
     "TRUTH",
-    "Adds",
     "Command",
+    "HistoryPath",
     "MayRead",
     "Reads",
     "StageModel",
@@ -176,8 +176,8 @@ class Writes(click.Path):
     """A file or folder that the command makes, or replaces."""
 
 
-class Adds(click.Path):
-    """A history that the command adds to: a file, or the folder that it is in."""
+class HistoryPath(click.Path):
+    """A history: a file that the command reads and adds to, or the folder that it is in."""
 
 
 class Command(click.Command):
@@ -207,7 +207,7 @@ class Command(click.Command):
                 for _, path in value or ()
             ]
             kept = with_mentioned(read)
-            kept += [file_of(v) for type_, v in values if isinstance(type_, Adds) and v]
+            kept += [file_of(v) for type_, v in values if isinstance(type_, HistoryPath) and v]
             for value in written:
                 check_kept(value, kept)
         try:
@@ -323,7 +323,7 @@ DEBUG = click.option(
 FORCE = click.option("--force", is_flag=True, help="Overwrite what exists.")
 HISTORY = click.option(
     "--history",
-    type=Adds(),
+    type=HistoryPath(),
     help="Add what was compared to this history: a file, or the folder that it is in; see "
     "`paddle-edge history`.",
 )

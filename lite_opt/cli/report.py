@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lite_opt.cli import options as opt
+from lite_opt.cli.memory import keep_freed
 from lite_opt.cli.output import new_file, tell, write
 from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import limits_for
@@ -94,6 +95,7 @@ def command(
       paddle-edge layers inference/ int8.bundle --quantized quantized/ --json > layers.json
       paddle-edge report int8.run --reference server.run --inside layers.json -o report.html
     """
+    keep_freed()
     page = new_file(out, force=force)
     assert page is not None
     server = Run.open(reference)

@@ -6,6 +6,7 @@ the file can lie on a network's disk and be copied as it is.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -101,7 +102,8 @@ class History:
     def _opened(self, *, write: bool) -> Iterator[sqlite3.Connection]:
         try:
             self._check_file()
-            mode = "rwc" if write else "ro"
+            # Whoever reads after a writer that was killed takes back what that left half-done.
+            mode = "rwc" if write else "rw" if os.access(self.file, os.W_OK) else "ro"
             uri = f"{self.file.absolute().as_uri()}?mode={mode}"
             # Transactions are begun where they are meant.
             with closing(
@@ -136,6 +138,8 @@ class History:
                 base.execute(f"PRAGMA application_id = {_OURS}")
                 base.execute(f"PRAGMA user_version = {_SCHEMA}")
             base.commit()
+        if not pragma("schema_version"):
+            raise DataError(f"{self.file}: is empty: no comparison was added yet")
         if pragma("application_id") != _OURS:
             raise DataError(f"{self.file}: is no history: it is a database of something else")
         if pragma("user_version") > _SCHEMA:

@@ -6,9 +6,8 @@ class scores are compared as centred logits, and the output has to move when the
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import numpy.typing as npt
 
 from lite_opt.judge.attribution import FED, steps_of_runs
 from lite_opt.judge.differences import OutputDifference, Survey, difference_of
+from lite_opt.judge.faults import dead_of, failures_of, limited, misshapen_of, unjudged_of
 from lite_opt.judge.limits import Limits, limits_for
-from lite_opt.judge.numbers import found_nothing
 from lite_opt.judge.pairs import lacking, paired
 from lite_opt.judge.ranking import Ranking, rank, rates_of
 from lite_opt.judge.rates import Rate
@@ -31,7 +30,7 @@ from py_runner.formats.run import Run
 from py_runner.tasks import name_of
 from py_runner.tasks.options import NotOfTaskError
 
-__all__ = ["LEAST_RESPONSE", "Report", "compare"]
+__all__ = ["Report", "compare"]
 
 _Array = npt.NDArray[Any]
 
@@ -39,8 +38,6 @@ _Array = npt.NDArray[Any]
 # What fp16 holds below its smallest normal number, it holds with few bits or none.
 _LEAST_PROBABILITY = {"fp16": 6.1e-5}
 _LEAST_PROBABILITY_FP32 = 1e-12
-# A candidate whose spread over the samples is below this part of the reference's is stuck.
-LEAST_RESPONSE = 0.01
 
 
 @dataclass(frozen=True)
@@ -147,16 +144,16 @@ def compare(
     for (name, a, b), survey in zip(aligned, surveys):
         survey.check(name, left.samples, any_shape=by_task)
         difference, notes = difference_of(name, survey, a, b, left.samples, least)
-        difference = _limited(difference, limits, reference.noise.get(name))
+        difference = limited(difference, limits, reference.noise.get(name))
         outputs.append(difference)
         warnings += notes
-        dead = _dead(difference)
-        found = [*_misshapen(difference, survey, a, b), *_failures(difference, limits)]
+        dead = dead_of(difference)
+        found = [*misshapen_of(difference, survey, a, b), *failures_of(difference, limits)]
         failures += dead if by_task else [*found, *dead]
         if by_task:
             warnings += [f"diagnosis: {text}" for text in found]
         else:
-            unjudged += _unjudged(difference, survey, limits)
+            unjudged += unjudged_of(difference, survey, limits)
         classes = scores is None and difference.kind != "tensor" and not difference.misshapen
         if ranking is None and classes:
             ranking = rank(zip(a, b), (sample.label for sample in left.samples))
@@ -221,13 +218,6 @@ def _steps(reference: Run, candidate: Run) -> tuple[Step, ...]:
         return steps_of_runs(reference, candidate, candidate.fed)
     except NotOfTaskError:
         return ()
-
-
-def _limited(difference: OutputDifference, limits: Limits, noise: float | None) -> OutputDifference:
-    """With the reference's own noise, and the limit that follows."""
-    allowed = limits.difference(noise)
-    limit = None if allowed is None or math.isinf(allowed) else allowed
-    return replace(difference, noise=noise, limit=limit)
 
 
 def _lost(ranking: Ranking | None, limits: Limits) -> list[str]:
@@ -301,76 +291,3 @@ def _is_same(a: Run, b: Run) -> bool:
         for lefts, rights in zip(a.outputs.values(), b.outputs.values())
         for left, right in zip(lefts, rights)
     )
-
-
-def _misshapen(
-    difference: OutputDifference, survey: Survey, a: Sequence[_Array], b: Sequence[_Array]
-) -> list[str]:
-    """What is said of samples whose answers have another shape."""
-    if not difference.misshapen:
-        return []
-    first = difference.misshapen[0]
-    left, right = a[survey.misshapen[0]], b[survey.misshapen[0]]
-    if left.shape[1:] == right.shape[1:] or found_nothing(left) or found_nothing(right):
-        counts = [0 if found_nothing(value) else len(value) for value in (right, left)]
-        what = f"{counts[0]} rows (boxes, say) against {counts[1]} of the reference"
-    else:
-        what = f"shape {list(right.shape)} against {list(left.shape)} of the reference"
-    more = len(difference.misshapen) - 1
-    also = f", and other numbers for {more} more" if more else ""
-    return [f"output '{difference.name}': {what} for '{first}'{also}"]
-
-
-def _unjudged(difference: OutputDifference, survey: Survey, limits: Limits) -> list[str]:
-    """Why the output was not judged, where nothing was there to judge."""
-    name = difference.name
-    if survey.empty:
-        return [
-            f"output '{name}' is empty for every sample: give samples on which the model finds "
-            "something"
-        ]
-    allowed = limits.difference(difference.noise)
-    if (
-        limits.max_abs_diff is not None
-        and allowed == math.inf
-        and limits.max_abs_diff < difference.max_probability_diff < math.inf
-    ):
-        return [
-            f"output '{name}': differs by {difference.max_probability_diff:.2e}, and the "
-            f"reference's own answer moves by {difference.noise:.2e} with the last bit of its "
-            "input: a model that chaotic cannot be judged on these samples"
-        ]
-    return []
-
-
-def _dead(difference: OutputDifference) -> list[str]:
-    """What no task forgives."""
-    name = difference.name
-    if difference.not_finite:
-        return [
-            f"output '{name}': {difference.not_finite} values are NaN or Inf, first in "
-            f"'{difference.worst}'"
-        ]
-    if difference.response is not None and difference.response < LEAST_RESPONSE:
-        return [f"output '{name}' does not move when the input does"]
-    return []
-
-
-def _failures(difference: OutputDifference, limits: Limits) -> list[str]:
-    """Which limits are broken; nothing where `_dead` or `_misshapen` has said it."""
-    name, worst = difference.name, difference.worst
-    if math.isinf(difference.max_abs_diff):
-        return []
-    failures = []
-    if difference.cosine < limits.cosine:
-        failures.append(
-            f"output '{name}': cosine {difference.cosine:.6f} is below {limits.cosine:g}, worst "
-            f"for '{worst}'"
-        )
-    if difference.limit is not None and difference.max_probability_diff > difference.limit:
-        what = "relative difference" if difference.kind == "tensor" else "max |dp|"
-        failures.append(
-            f"output '{name}': {what} {difference.max_probability_diff:.2e} is above "
-            f"{difference.limit:.3g}"
-        )
-    return failures

@@ -65,9 +65,9 @@ class Survey:
     `unknown` is the place of the first sample to which the reference's answer is not finite, `bad`
     that of the candidate's, None for none; `not_finite` counts the candidate's NaN and Inf.
     `misshapen` are the places of answers of different shape in the two. `empty` is whether neither
-    found anything in any sample, `vary` whether shapes do between the samples of a run. `different`
-    says which of the misshapen, by their place, no data explain unless shapes vary, and by their
-    shapes, and `ranks` which no data explain at all.
+    found anything in any sample, `vary` whether shapes do between the samples of a run. Of those
+    misshapen, `unexplained` is the first that no data explain unless shapes vary, by its place and
+    both shapes, and `of_other_rank` the first that none explain at all.
     """
 
     kind: str = "tensor"

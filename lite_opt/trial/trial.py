@@ -169,6 +169,7 @@ def try_recipes(
             ledger,
             of,
             watch,
+            tuple(shlex.split(command)),
         )
         trial = _Trial(work, tuple(boards), places, truth)
         trial.split(chosen)

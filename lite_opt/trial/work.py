@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,11 +25,13 @@ from lite_opt.trial.ledger import Ledger, made_of
 from lite_opt.views.report.judged import Judged
 from lite_opt.views.report.sources import Known
 from py_runner.devices import arm_device
-from py_runner.errors import ConvertError, DataError, RefusedError
+from py_runner.errors import ConvertError, DataError, ModelError, RefusedError, UsageError
+from py_runner.evaluation import evaluate
 from py_runner.files.checksum import sha256
 from py_runner.formats.bundle import Bundle
+from py_runner.formats.parts import is_under_way
 from py_runner.formats.run import Run
-from py_runner.inference import run
+from py_runner.job import Job
 from py_runner.watch import Watch
 
 __all__ = ["ToDo", "Work", "checksum_of", "simulates", "takes_calibration", "versions"]
@@ -50,6 +53,7 @@ class Work:
         judging: `limits` and `task_limits`, as for `convert`.
         of: a checksum of what all steps are made of.
         place: the folder of the results inside the ledger's; "" for that one itself.
+        command: the words that go on with all of it.
         retry: whether what failed is tried again.
         dry: whether nothing is made: what would be raises ToDo.
     """
@@ -61,6 +65,7 @@ class Work:
     ledger: Ledger
     of: str
     watch: Watch
+    command: tuple[str, ...] = ()
     place: str = ""
     retry: bool = False
     dry: bool = False
@@ -88,7 +93,8 @@ class Work:
             return step
         if self.dry:
             raise ToDo(str(step["why"]) if step else "")
-        self.ledger.clear(key)
+        if not is_under_way(self.path(name)):
+            self.ledger.clear(key)
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
         made = make()
         if isinstance(made, str):
@@ -116,7 +122,7 @@ class Work:
         truth: str | Path | None = None,
         target: Sequence[str] = LITE,
     ) -> Bundle | str:
-        """A bundle by a recipe; or why there is none. `of` is a checksum of the data."""
+        """A bundle by a recipe; or why there is none. `of` is a checksum of data and truth."""
 
         def make() -> str:
             self.say(recipe, "converting")
@@ -138,7 +144,7 @@ class Work:
 
         name = f"{recipe}.bundle"
         all_of = made_of(
-            of=self.of, data=of, recipe=asdict(RECIPES[recipe]), arm=arm_device(), truth=truth,
+            of=self.of, data=of, recipe=asdict(RECIPES[recipe]), arm=arm_device(),
             target=target, **self.judging,
         )  # fmt: skip
         step = self.once(name, all_of, make, file="bundle.json")
@@ -156,9 +162,9 @@ class Work:
         limit: int | None = None,
         **options: Any,
     ) -> None:
-        """Leave what an engine answers to the data as the Run of that name: with the bundle at
-        `path`, or on engine paddle with a source model that computes in this precision; `options`
-        are those of `run`."""
+        """Leave what an engine answers to the data as the Run of that name, and go on with what is
+        there of it: with the bundle at `path`, or on engine paddle with a source model that
+        computes in this precision; `options` are those of `Job`."""
         beside = {}
         if engine == "paddle":
             own = path == self.model
@@ -167,10 +173,21 @@ class Work:
             model = subject.model
             if engine == "paddle" and model.precision != "int8":
                 model = replace(model, precision=precision)  # by what it simulates
-            samples = subject.samples(data, limit=limit)
-            watch = self._of(precision)
-            done = run(model, samples, engine=engine, device=device, watch=watch, **options)
-        done.save(self.path(name))
+            again = partial(
+                evaluate,
+                Job(model, engine, device, **options),
+                subject.samples(data, limit=limit),
+                self.path(name),
+                command=self.command,
+                watch=self._of(precision),
+            )
+            try:
+                again(resume=True)
+            except (UsageError, ModelError):
+                if not is_under_way(self.path(name)):
+                    raise
+                self.ledger.clear(self.key(name))  # of other things, or damaged
+                again()
 
     def judged(
         self,

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lite_opt.judge.compare import LEAST_RESPONSE, Report
+from lite_opt.judge.compare import Report
 from lite_opt.judge.differences import OutputDifference
+from lite_opt.judge.faults import LEAST_RESPONSE
 from lite_opt.judge.rates import Rate
 from lite_opt.views.table import percent
 

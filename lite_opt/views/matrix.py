@@ -53,10 +53,13 @@ def line(cell: Mapping[str, Any], number: int, total: int) -> str:
 def matrix_page(
     cells: Sequence[Mapping[str, Any]], passed: bool, *, title: str, command: str
 ) -> str:
-    """A page with a row for each cell; "page" of a cell is where its report lies, or None."""
+    """A page with a row for each cell; "page" of a cell is where its report lies, or None. It is
+    green where nothing is red and enough was seen of all that was judged."""
     rows = [(_row(cell), cell) for cell in cells]
+    verdicts = {cell["verdict"] for cell in cells} - {None}
+    status = "failed" if not passed else "passed" if verdicts == {"passed"} else "unsure"
     return filled(
-        "matrix.html", title=title, header=_HEADER, rows=rows, passed=passed,
+        "matrix.html", title=title, header=_HEADER, rows=rows, status=status,
         headline=counted(cells), command=command,
     )  # fmt: skip
 

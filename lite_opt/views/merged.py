@@ -17,7 +17,7 @@ def view(document: Mapping[str, Any]) -> Iterator[Item]:
     for sample in document.get("failed", ()):
         yield Remark(f"failed {sample['id']}: {sample['reason']}")
     rows = [(part["run"], str(part["samples"])) for part in document["parts"]]
-    title = f"Run {document['run']}: {document['samples']} samples of {len(rows)} runs"
-    yield table(title, ("run", "samples"), rows)
+    yield table("Parts", ("run", "samples"), rows)
     name = f"{document['engine']} {document['engine_version']}"
-    yield table("Latency", LATENCY_HEADER, latency_rows({name: document}))
+    title = f"Run {document['run']}: {document['samples']} samples of {len(rows)} runs"
+    yield table(title, LATENCY_HEADER, latency_rows({name: document}))

@@ -44,6 +44,7 @@ class PlacedFile:
         with _LOCK:
             if self._descriptor is None:
                 if self._opened() != self._known:
+                    self._close()
                     raise ModelError(f"{self.path}: was changed while it was read: start again")
             else:
                 _USED.move_to_end(id(self))

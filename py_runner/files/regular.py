@@ -26,6 +26,16 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
     Raises OSError, which names it; also where it is a folder, a pipe, a socket or a device.
     """
+    descriptor, _ = _opened(path)
+    try:
+        return open(descriptor, "rb")  # noqa: PTH123  a descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _opened(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """A descriptor of a regular file, and how long the file is."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _NONBLOCK)
     except OSError as error:
@@ -33,12 +43,12 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
             raise _not_regular(path) from None
         raise
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
+        about = os.fstat(descriptor)
+        if stat.S_ISDIR(about.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(about.st_mode):
             raise _not_regular(path)
-        return open(descriptor, "rb")  # noqa: PTH123  a descriptor
+        return descriptor, about.st_size
     except BaseException:
         os.close(descriptor)
         raise
@@ -50,8 +60,14 @@ def _not_regular(path: str | os.PathLike[str]) -> OSError:
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """All of a regular file. Errors are those of `open_regular`."""
-    with open_regular(path) as file:
-        return file.read()
+    descriptor, size = _opened(path)
+    try:
+        parts = [os.read(descriptor, size + 1)]
+        while parts[-1]:
+            parts.append(os.read(descriptor, 1 << 20))
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:

@@ -95,12 +95,12 @@ class Joined(Lazy[_T]):
         return self.parts[part][place - int(self.ends[part]) + len(self.parts[part])]
 
     def span(self, start: int, stop: int) -> Iterator[_T]:
-        first = int(np.searchsorted(self.ends, start, side="right"))
-        for part, end in zip(self.parts[first:], self.ends[first:].tolist()):
+        number = int(np.searchsorted(self.ends, start, side="right"))
+        while start < stop:
+            part, end = self.parts[number], int(self.ends[number])
             begun = end - len(part)
-            if begun >= stop:
-                return
-            yield from span_of(part, max(start - begun, 0), min(stop - begun, len(part)))
+            yield from span_of(part, start - begun, min(stop, end) - begun)
+            start, number = end, number + 1
 
 
 class Made(Lazy[_S], Generic[_T, _S]):

@@ -36,10 +36,10 @@ from py_runner.formats.run_merge import merged
 from py_runner.formats.run_samples import (
     SAMPLES,
     FailedSample,
-    SampleFile,
     SampleInfo,
     check_once,
     keys_of,
+    open_samples,
     sample_json,
     write_samples,
 )
@@ -96,7 +96,6 @@ class _Manifest:
     created: str
     latency: dict[str, Any]
     outputs: tuple[_OutputInfo, ...]
-    samples: tuple[SampleInfo, ...]
     noise: dict[str, float] = field(default_factory=dict)
     failed: tuple[FailedSample, ...] = ()
     shard: Optional[dict[str, int]] = None  # noqa: UP045
@@ -253,15 +252,9 @@ class Run:
 
     @classmethod
     def _of(cls, path: Path, document: dict[str, Any]) -> Run:
-        count = document.get("samples")
-        if document["format"] == _LARGE:
-            if not isinstance(count, int) or isinstance(count, bool):
-                raise ValueError("field 'samples' is not of its type")
-            document = {**document, "samples": ()}
         about = manifest.from_json(_Manifest, document)
-        samples: Sequence[SampleInfo] = about.samples
-        if document["format"] == _LARGE:
-            samples = SampleFile(path / SAMPLES, int(str(count)))
+        large = document["format"] == _LARGE
+        samples = open_samples(path, document.get("samples"), large=large, keep=MOST_INLINE)
         check_once(samples)
         return cls(
             **{name: getattr(about, name) for name in _PLAIN},

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from py_runner.errors import ModelError
 from py_runner.files.placed import PlacedFile
-from py_runner.files.regular import load_array, open_regular, save_array
+from py_runner.files.regular import open_regular, read_bytes, save_array
 from py_runner.formats.lazy import Joined, Lazy, View
 
 __all__ = ["Ragged", "Stack", "form_of", "open_output", "write_output"]
@@ -75,21 +75,23 @@ class Ragged(Lazy[_Array]):
         with open_regular(self._path(place)) as file:
             shape, dtype, start = _header(file.read(_HEAD))
             if os.fstat(file.fileno()).st_size < start + math.prod(shape) * dtype.itemsize:
-                raise ValueError(f"{self._path(place).name} is too short for its array")
+                raise ValueError(f"{self._path(place)} is too short for its array")
 
-    def _path(self, place: int) -> Path:
-        return self._folder / f"{place:06d}.npy"
+    def _path(self, place: int) -> str:
+        return f"{self._folder}/{place:06d}.npy"
 
     def __len__(self) -> int:
         return self._count
 
     def item(self, place: int) -> _Array:
-        return load_array(self._path(place))
+        data = read_bytes(self._path(place))
+        shape, dtype, start = _header(data)
+        return np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
 
 
 def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Shape, dtype and length of the header that a .npy begins with."""
-    end = data.find(b"\n") + 1
+    end = data.find(b"\n", 0, 1 << 16) + 1
     return _read_header(data[:end] if end else data)
 
 
@@ -146,6 +148,8 @@ def form_of(values: Sequence[_Array]) -> _Form:
         return str(values.dtype), values.shape
     if isinstance(values, View) and isinstance(values.base, Stack):
         return str(values.base.dtype), values.base.shape
+    if isinstance(values, Ragged):
+        return str(values[0].dtype), None
     if isinstance(values, Joined):
         forms = [form_of(part) for part in values.parts]
         return forms[0] if len(set(forms)) == 1 else (forms[0][0], None)

@@ -133,9 +133,11 @@ def _shard(shards: Sequence[dict[str, int] | None]) -> dict[str, int] | None:
     missing = [str(index) for index in range(1, count + 1) if index not in there]
     if missing:
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        named = ", ".join(missing[:_SHOWN]) + more
+        one = len(missing) == 1
         raise UsageError(
-            f"of {count} shards {len(missing)} are missing: {', '.join(missing[:_SHOWN])}{more}: "
-            "run these, and merge all"
+            f"{'shard' if one else 'shards'} {named} of {count} {'is' if one else 'are'} missing: "
+            f"run {'it' if one else 'them'}, and merge all"
         )
     return None
 

@@ -7,6 +7,7 @@ import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
@@ -22,11 +23,11 @@ __all__ = [
     "SAMPLES",
     "FailedSample",
     "Relabelled",
-    "SampleFile",
     "SampleInfo",
     "check_once",
     "key_of",
     "keys_of",
+    "open_samples",
     "sample_json",
     "write_samples",
 ]
@@ -137,6 +138,10 @@ def _parsed(line: bytes) -> SampleInfo:
     entry = json.loads(line)
     if b"\\ud" in line or b"\\uD" in line:
         json.dumps(entry, ensure_ascii=False).encode()  # an error for half a character
+    return _info(entry)
+
+
+def _info(entry: Any) -> SampleInfo:
     if type(entry) is dict:
         get = entry.get
         id_, sha256, label, pixels = get("id"), get("sha256"), get("label", ""), get("pixels")
@@ -147,6 +152,43 @@ def _parsed(line: bytes) -> SampleInfo:
         ):
             return SampleInfo(id_, sha256, label, pixels)
     return manifest.from_json(SampleInfo, entry, "samples")  # which says what is wrong
+
+
+def open_samples(path: Path, said: Any, *, large: bool, keep: int) -> Sequence[SampleInfo]:
+    """The samples of the Run at `path`, of which its run.json has `said` their number, where it is
+    `large`, else what they are. Of more than `keep` the latter stay in memory: only Runs of before
+    have so many. Errors are those of `SampleFile`."""
+    if large:
+        if not isinstance(said, int) or isinstance(said, bool):
+            raise ValueError("field 'samples' is not of its type")
+        return SampleFile(path / SAMPLES, said)
+    if not isinstance(said, list):
+        raise ValueError(f"field 'samples' is {'missing' if said is None else 'not of its type'}")
+    infos = tuple(map(_info, said))
+    return infos if len(infos) > keep else Listed(path / "run.json", infos)
+
+
+class Listed(Lazy[SampleInfo]):
+    """The few samples that a run.json lists: of many Runs together they are many, and are read anew
+    when they are asked for."""
+
+    def __init__(self, path: Path, infos: tuple[SampleInfo, ...]) -> None:
+        self._file = PlacedFile(path)
+        self.keys = keys_of(infos)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def item(self, place: int) -> SampleInfo:
+        return _listed(self._file)[place]
+
+    def span(self, start: int, stop: int) -> Iterator[SampleInfo]:
+        return iter(_listed(self._file)[start:stop])
+
+
+@lru_cache(maxsize=4)
+def _listed(file: PlacedFile) -> tuple[SampleInfo, ...]:
+    return tuple(map(_info, json.loads(file.read(0, file.size))["samples"]))
 
 
 def sample_json(info: SampleInfo) -> dict[str, Any]:
@@ -171,7 +213,7 @@ def key_of(id_: str) -> int:
 
 def keys_of(samples: Sequence[SampleInfo]) -> _Keys:
     """`key_of` each sample's id, uint64 [samples]: what samples are told apart by."""
-    if isinstance(samples, (SampleFile, Relabelled)):
+    if isinstance(samples, (SampleFile, Listed, Relabelled)):
         return samples.keys
     if isinstance(samples, View):
         places = samples.places

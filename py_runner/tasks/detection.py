@@ -52,16 +52,18 @@ def boxes(run: Run) -> list[Boxes]:
     Raises NotOfTaskError where no output has rows of six numbers and the outputs are no head that
     is known, or options are missing.
     """
-    if not any(all(map(_holds_rows, values)) for values in run.outputs.values()):
+    try:
+        rows = output_of(
+            run,
+            _holds_rows,
+            "an output [N, 6] of class, score, x1, y1, x2, y2, or the outputs of a head without "
+            "its non-maximum suppression that is known (PP-YOLOE, PicoDet, YOLOv3, SSD)",
+        )
+    except NotOfTaskError:
         found = _of_heads(run)
-        if found is not None:
-            return found
-    rows = output_of(
-        run,
-        _holds_rows,
-        "an output [N, 6] of class, score, x1, y1, x2, y2, or the outputs of a head without its "
-        "non-maximum suppression that is known (PP-YOLOE, PicoDet, YOLOv3, SSD)",
-    )
+        if found is None:
+            raise
+        return found
     counts = _counts(run, len(rows))
     return [_boxes(value, count) for value, count in zip(rows, counts)]
 
@@ -72,10 +74,9 @@ def _of_heads(run: Run) -> list[Boxes] | None:
     sides = None if spec is None or min(spec.output_shape[2:]) < 0 else spec.output_shape[2:]
     classes = None if run.labels is None else len(run.labels)
     result = []
-    for number in range(len(run.samples)):
-        outputs = [values[number] for values in run.outputs.values()]
+    for outputs in zip(*run.outputs.values()):
         try:
-            found = candidates(outputs, run.task or {}, sides, classes)
+            found = candidates(list(outputs), run.task or {}, sides, classes)
         except NotOfTaskError as error:
             raise NotOfTaskError(
                 f"{run.model['name']}: {error}; say --task detection,KEY=VALUE"

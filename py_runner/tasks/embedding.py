@@ -27,6 +27,7 @@ def vectors(run: Run) -> Lazy[_Array]:
         run,
         lambda v: v.dtype.kind == "f" and v.ndim > 0 and v.size == max(v.shape) and v.size > 1,
         "an output [1, F] of features",
+        by_shape=True,
     )
     return Made(_of_length_1, rows)
 

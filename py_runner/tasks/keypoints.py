@@ -46,6 +46,7 @@ def _heatmaps(run: Run) -> Sequence[_Array]:
         run,
         lambda v: v.dtype.kind == "f" and v.ndim == 4 and v.shape[0] == 1 and min(v.shape[2:]) > 2,
         "an output of heatmaps [1, K, H, W]",
+        by_shape=True,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from py_runner.errors import DataError
 from py_runner.formats.run import Run
+from py_runner.formats.run_arrays import form_of
 
 __all__ = ["NotOfTaskError", "array_of", "option", "output_of"]
 
@@ -31,13 +32,18 @@ def option(task: Mapping[str, Any] | None, name: str, default: float) -> float:
     return float(value)
 
 
-def output_of(run: Run, fits: Callable[[_Array], bool], what: str) -> Sequence[_Array]:
-    """The arrays of the first output of which all samples fit.
+def output_of(
+    run: Run, fits: Callable[[_Array], bool], what: str, *, by_shape: bool = False
+) -> Sequence[_Array]:
+    """The arrays of the first output of which all samples fit; `by_shape` is whether of floats that
+    is told by their shape alone.
 
     Raises NotOfTaskError, with `what` a task needs in words, where there is none.
     """
     for values in run.outputs.values():
-        if all(map(fits, values)):
+        dtype, shape = form_of(values) if by_shape else ("", None)
+        of_one = shape is not None and np.dtype(dtype).kind == "f"
+        if all(map(fits, values[:1] if of_one else values)):
             return values
     first = {name: values[0] for name, values in run.outputs.items()}
     raise _none_fits(run.model["name"], run.task, first, what)

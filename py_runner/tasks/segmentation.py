@@ -26,7 +26,8 @@ def masks(run: Run) -> Sequence[_Array]:
     no output is a map.
     """
     threshold = option(run.task, "threshold", THRESHOLD)
-    maps = output_of(run, _is_map, "an output of scores [1, C, H, W] or of classes [1, H, W]")
+    what = "an output of scores [1, C, H, W] or of classes [1, H, W]"
+    maps = output_of(run, _is_map, what, by_shape=True)
     return Made(lambda value: _mask(value, threshold), maps)
 
 

@@ -71,7 +71,9 @@ def polygons(run: Run) -> list[list[Polygon]]:
 
     Raises DataError where no output is a map, UsageError where the libraries are not installed.
     """
-    return [polygons_of(value[0, 0], run.task) for value in output_of(run, is_map, MAP)]
+    return [
+        polygons_of(value[0, 0], run.task) for value in output_of(run, is_map, MAP, by_shape=True)
+    ]
 
 
 def is_map(value: _Array) -> bool:

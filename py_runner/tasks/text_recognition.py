@@ -42,7 +42,7 @@ def lines(run: Run, labels: Sequence[str] | None = None) -> list[Line]:
     characters as the model has classes.
     """
     labels = run.labels if labels is None else labels
-    steps = output_of(run, is_steps, STEPS)
+    steps = output_of(run, is_steps, STEPS, by_shape=True)
     characters = characters_of(labels, steps[0].shape[-1]) if labels is not None else None
     return [line_of(value[0], characters) for value in steps]
 

@@ -88,7 +88,7 @@ def matched(likeness: npt.NDArray[np.float64], least: float) -> list[tuple[int, 
 
 
 def accuracies(
-    what: str, reference: Sequence[float], candidate: Sequence[float], limit: float | None
+    what: str, reference: npt.ArrayLike, candidate: npt.ArrayLike, limit: float | None
 ) -> tuple[Rate, ...]:
     """Both runs' shares of samples that are right by the labels, and the loss in points, at most
     `limit`, whose interval is of the same draws for both."""
@@ -100,8 +100,7 @@ def accuracies(
         return float(weights @ (left - right) / weights.sum()) * 100
 
     rates = [
-        share(f"{what}, {who}", hits)
-        for who, hits in (("reference", left.tolist()), ("candidate", right.tolist()))
+        share(f"{what}, {who}", hits) for who, hits in (("reference", left), ("candidate", right))
     ]
     loss = bootstrapped(
         f"{what}, points lost", drop, len(left), limit=limit, at_most=True, largest=100.0

@@ -22,6 +22,7 @@ from py_runner.files.regular import open_regular
 __all__ = [
     "coco",
     "lines_of",
+    "mask_of",
     "masks_of",
     "of_samples",
     "picture_points",
@@ -88,9 +89,9 @@ def lines_of(path: Path) -> dict[str, list[tuple[str, _Array]]]:
     return pages
 
 
-def masks_of(path: Path) -> dict[str, _Array]:
-    """PaddleSeg's list `IMAGE MASK`, with paths relative to it: int64 [H, W] each, 255 is ignored.
-    Raises DataError for another, and for a mask that cannot be read."""
+def masks_of(path: Path) -> dict[str, Path]:
+    """PaddleSeg's list `IMAGE MASK`, with paths relative to it: each image's mask. Raises DataError
+    for another."""
     masks = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
         parts = line.split("\t") if "\t" in line else line.rsplit(maxsplit=1)
@@ -98,7 +99,7 @@ def masks_of(path: Path) -> dict[str, _Array]:
             continue
         if len(parts) != 2:
             raise DataError(f"{path}: line {number}: is not IMAGE MASK")
-        masks[parts[0].strip()] = _mask(path.parent / parts[1].strip())
+        masks[parts[0].strip()] = path.parent / parts[1].strip()
     return masks
 
 
@@ -153,8 +154,9 @@ def _pairs(path: Path, form: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _mask(path: Path) -> _Array:
-    """The classes of an image's pixels: its grey values, or the places in its palette."""
+def mask_of(path: Path) -> _Array:
+    """The classes of an image's pixels, int64 [H, W], 255 is ignored: its grey values, or the
+    places in its palette. Raises DataError for a file that cannot be read."""
     from PIL import Image
 
     try:

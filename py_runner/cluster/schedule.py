@@ -31,7 +31,6 @@ _SHARE, _LEAST = 3, 0.1  # of what is left a worker gets one third of its share,
 # part at least
 _ATTEMPTS = 3
 _MOST_FAILED = 3  # parts that fail before all is given up
-_FIRST_FAILURES = 3  # of so many samples, and no answer, it is not the samples' fault
 _TICK_S = 0.1
 _SLOW, _SLOW_S = 3.0, 30.0  # so many times the median, and so long: another worker tries as well
 _TO_STOP_S = 60.0  # for the sample that is at work
@@ -122,24 +121,11 @@ def spread(
         yield from handed  # once those who made them have something else to do
         handed.clear()
         for name, outcome in workers.wait(_TICK_S):
-            given = state.given.pop(name, None)
-            if given is None or given.span is None:
-                continue
-            if isinstance(outcome, str):
-                watch.say(f"{name}: {outcome}: its samples are given to another")
-                outcome = Result(given.span.first, given.span.first, error=EngineError(outcome))
-            result = _judged(outcome, data, name)
-            for text in result.warnings:
-                watch.warn(text)
-            if _take(name, given.span, result, state):
-                state.took_s.append(time.monotonic() - given.since_s)
-                for place, reason in result.bad:
-                    data.note_bad(place, reason)
-                handed.append(result)
-            _refuse_dead(result, state, job)
+            handed += _settled(name, outcome, state, data, watch)
+            _refuse_dead(handed, state, job)
         _lose(workers, state)
-        watch.step(f"engine {job.engine} on {workers.count()} workers", state.answered, total)
-        watch.state(_in_words(state))
+        watch.step(f"engine {job.engine}", len(data) - total + state.answered, len(data))
+        watch.state(f"{workers.count()} workers, {_in_words(state)}")
     yield from handed
     if state.lost and not watch.enough():
         raise _failure(state.lost, data, total)
@@ -202,6 +188,27 @@ def _slowest(state: _State) -> _Span | None:
     return None
 
 
+def _settled(
+    name: str, outcome: Result | str, state: _State, data: Dataset, watch: Watch
+) -> list[Result]:
+    """What is handed on of what came of a worker's task."""
+    given = state.given.pop(name, None)
+    if given is None or given.span is None:
+        return []
+    if isinstance(outcome, str):
+        watch.say(f"{name}: {outcome}: its samples are given to another")
+        outcome = Result(given.span.first, given.span.first, error=EngineError(outcome))
+    result = _judged(outcome, data, name)
+    for text in result.warnings:
+        watch.warn(text)
+    if not _take(name, given.span, result, state):
+        return []
+    state.took_s.append(time.monotonic() - given.since_s)
+    for place, reason in result.bad:
+        data.note_bad(place, reason)
+    return [result]
+
+
 def _judged(result: Result, data: Dataset, name: str) -> Result:
     """The result; an error where a sample that is bad there can be read here: the worker does not
     see the data."""
@@ -243,13 +250,13 @@ def _lose(workers: Workers, state: _State) -> None:
             state.lost.append(span)
 
 
-def _refuse_dead(result: Result, state: _State, job: Job) -> None:
+def _refuse_dead(results: Sequence[Result], state: _State, job: Job) -> None:
     """Raise RefusedError where the engine fails at the first samples: it is not their fault."""
-    if state.failed >= _FIRST_FAILURES and not state.answered:
-        why = result.failed[-1]
+    failed = [one for result in results for one in result.failed]
+    if failed and state.failed >= job.dead_after and not state.answered:
         raise RefusedError(
             f"{job.model.files[0]}: the first {state.failed} samples all fail; "
-            f"the last, '{why.id}': {why.reason}"
+            f"the last, '{failed[-1].id}': {failed[-1].reason}"
         )
 
 

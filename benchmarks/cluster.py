@@ -182,8 +182,8 @@ def paper(per_s: float, costs: dict[str, float]) -> str:
     return (
         f"On paper, {PAPER_SAMPLES / 1e6:.1f} M pictures on {PAPER_NODES} nodes of {PAPER_CPUS} "
         f"CPUs, each worker at {per_s:.1f} a second as here: {ideal_s:,.0f} s if nothing else cost "
-        f"anything. Parts take {part_s:.0f} s at most, some {parts:,} in all. To keep one costs the "
-        f"head {one * 1e3:.0f} ms, and {each * 1e6:.0f} us a sample: {keep_s:.0f} s of its time, "
+        f"anything. Parts take {part_s:.0f} s at most, some {parts:,} in all. To keep one costs "
+        f"the head {one * 1e3:.0f} ms, and {each * 1e6:.0f} us a sample: {keep_s:.0f} s in all, "
         f"{keep_s / ideal_s:.0%} of the run, while the nodes work; it receives "
         f"{PAPER_SAMPLES * bytes_each / ideal_s / 1e6:.1f} MB/s. At the end workers wait for the "
         f"last part, {tail_s:.0f} s at most: {whole_s:,.0f} s, {ideal_s / whole_s:.2f} of linear, "

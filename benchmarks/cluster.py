@@ -2,7 +2,8 @@
 
     python benchmarks/cluster.py BUNDLE --data PICTURES --work FOLDER [--limit 400]
 
-Answers the samples with one engine alone, on local[1] and on local[2], then on Ray clusters of one
+Answers the samples with one engine alone, on local[1] and on local[2], and with two runs of a half
+each at the same time, which is what the CPUs have to give; then on Ray clusters of one
 and of two nodes with one CPU each, which are processes of this machine. Rates are of what a run of
 all samples takes more than one of the first few: engines and nodes are there by then. Measure on a
 machine that has two CPUs to spare: what others take, two workers lack and one does not. Then what a
@@ -17,7 +18,9 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,7 @@ from py_runner.watch import Watch
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scale.md"
 BEGIN, END = "<!-- benchmarks/cluster.py writes from here -->", "<!-- to here, cluster -->"
+APART = "two runs of a half, at once"
 PART_S = 2.0  # of a short benchmark
 FEW = 4  # a run of the first few: of one in so many
 PAPER_SAMPLES, PAPER_NODES, PAPER_CPUS = 1_200_000, 100, 4
@@ -55,10 +59,20 @@ def rate(job: Job, data: Dataset, out: Path, on: Open | None) -> tuple[float, in
 
 def timed(job: Job, data: Dataset, out: Path, on: Open | None) -> tuple[float, int]:
     """Seconds and parts of a run."""
-    stood = ["1"]
+    stood = ["1 parts"]
     start = time.perf_counter()
     evaluate(job, data, out, command=(), force=True, on=on, watch=Watch(state=stood.append))
-    return time.perf_counter() - start, int(stood[-1].split()[0])
+    return time.perf_counter() - start, int(stood[-1].partition(" parts")[0].split()[-1])
+
+
+def apart(job: Job, data: Dataset, work: Path) -> tuple[float, int]:
+    """Two runs of half of the samples each, at the same time, that know nothing of each other."""
+    outs = [work / f"half{index}.run" for index in (1, 2)]
+    half = len(data) // 2
+    halves = [data.cut(0, half), data.cut(half, len(data))]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        both = pool.map(rate, [job, job], halves, outs, [None, None])
+        return sum(one for one, _ in both), 2
 
 
 def keeping(run: Run, work: Path) -> dict[str, float]:
@@ -110,20 +124,22 @@ def main() -> None:
     found: dict[str, list[tuple[float, int]]] = {}
 
     def measure(several: dict[str, Open | None]) -> None:
-        for _ in range(asked.turns):
-            for name, on in several.items():
-                found.setdefault(name, []).append(rate(job, data, asked.work / "edge.run", on))
-                print(name, found[name][-1], flush=True)
+        for name, on in several.items():
+            found.setdefault(name, []).append(rate(job, data, asked.work / "edge.run", on))
+            print(name, found[name][-1], flush=True)
 
     asked.work.mkdir(parents=True, exist_ok=True)
-    measure(ways)
-    measure_on_ray(measure)
+    for _ in range(asked.turns):
+        measure(ways)
+        found.setdefault(APART, []).append(apart(job, data, asked.work))
+        print(APART, found[APART][-1], flush=True)
+    measure_on_ray(measure, asked.turns)
     costs = keeping(Run.open(asked.work / "edge.run"), asked.work)
     print(costs)
     write(bundle.name, asked.limit, found, costs)
 
 
-def measure_on_ray(measure: Callable[[dict[str, Open | None]], None]) -> None:
+def measure_on_ray(measure: Callable[[dict[str, Open | None]], None], turns: int) -> None:
     """On clusters of one and of two nodes."""
     from ray.cluster_utils import Cluster
 
@@ -131,9 +147,11 @@ def measure_on_ray(measure: Callable[[dict[str, Open | None]], None]) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     os.environ["RAY_ADDRESS"] = cluster.address
     try:
-        measure({"Ray, 1 node": ray_at("ray")})
-        cluster.add_node(**small)
-        measure({"Ray, 2 nodes": ray_at("ray")})
+        for _ in range(turns):
+            measure({"Ray, 1 node": ray_at("ray")})
+            second = cluster.add_node(**small)
+            measure({"Ray, 2 nodes": ray_at("ray")})
+            cluster.remove_node(second)
     finally:
         cluster.shutdown()
 
@@ -146,15 +164,17 @@ def write(
 ) -> None:
     """The tables of docs/scale.md."""
     middle = {way: statistics.median(one[0] for one in several) for way, several in found.items()}
-    header = f"| {name}, {limit} pictures | samples a second | of linear | parts |"
-    lines = [header, "|---|---|---|---|"]
+    header = f"| {name}, {limit} pictures | a second | of linear | of two at once | parts |"
+    lines = [header, "|---|---|---|---|---|"]
     linear = {
+        APART: 2 * middle["one engine alone"],
         "`local[2]`": 2 * middle["`local[1]`"],
         "Ray, 2 nodes": 2 * middle["Ray, 1 node"],
     }
     for way, several in found.items():
         of = f"{middle[way] / linear[way]:.2f}" if way in linear else "-"
-        lines.append(f"| {way} | {middle[way]:.2f} | {of} | {several[-1][1]} |")
+        beside = f"{middle[way] / middle[APART]:.2f}" if way in linear else "-"
+        lines.append(f"| {way} | {middle[way]:.2f} | {of} | {beside} | {several[-1][1]} |")
     lines += ["", "| a part, 1,000 classes | on its way | to keep it |", "|---|---|---|"]
     for samples in (16, 256, 4096):
         size, took = costs[f"{samples} bytes"], costs[f"{samples}"]

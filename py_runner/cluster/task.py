@@ -215,7 +215,7 @@ class _Feed:
 def pack(folder: Path, paths: Sequence[Path]) -> bytes:
     """Files of a folder as a tar archive, in bytes."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
+    with tarfile.open(None, "w", buffer) as archive:
         for path in paths:
             archive.add(path, path.relative_to(folder).as_posix(), recursive=False)
     return buffer.getvalue()
@@ -223,7 +223,7 @@ def pack(folder: Path, paths: Sequence[Path]) -> bytes:
 
 def unpack(packed: bytes, folder: Path) -> None:
     """Write what was packed into a folder: files and folders alone, and none outside of it."""
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:") as archive:
         archive.extractall(folder, filter="data")
 
 

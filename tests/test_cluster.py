@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import make_model
 import pytest
 from conftest import need
 
+from lite_opt.judge.speed import slowdown
 from py_runner.cluster import ray_nodes, schedule
 from py_runner.cluster.node_files import NodeFiles
 from py_runner.cluster.processes import Processes, each, local
@@ -233,6 +235,14 @@ def test_stopped_and_gone_on_with_by_one(
     assert same(done, undisturbed) and done.side_by_side == 2
 
 
+def test_latencies_of_neighbours_are_not_those_of_one_alone(undisturbed: Run) -> None:
+    beside = replace(undisturbed, side_by_side=4)
+    with pytest.raises(UsageError, match="on engines beside each other 1 and .* 4 say nothing"):
+        slowdown(undisturbed, beside, 10)
+    assert slowdown(beside, beside, 10)
+    assert Run.merge([beside.first(3), undisturbed.select([3])]).side_by_side == 4
+
+
 def test_a_part_that_was_damaged_on_its_way(undisturbed: Run, tmp_path: Path) -> None:
     piece = Piece.of(undisturbed, 0, COUNT)
     (tmp_path / "good").mkdir()
@@ -363,9 +373,17 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._client_port = free.getsockname()[1]
+        self.client = f"ray://127.0.0.1:{self._client_port}"
         self._small = {"num_cpus": 1, "object_store_memory": 80 << 20}
         self._cluster = Cluster(
-            initialize_head=True, head_node_args={**self._small, "include_dashboard": False}
+            initialize_head=True,
+            head_node_args={
+                **self._small,
+                "include_dashboard": False,
+                "ray_client_server_port": self._client_port,
+            },
         )
         self.address = self._cluster.address
         self.others = [self._cluster.add_node(**self._small) for _ in range(2)]
@@ -408,7 +426,7 @@ def test_a_cluster_of_three_nodes(
     monkeypatch.undo()
 
     monkeypatch.setenv("RAY_ADDRESS", nodes.address)
-    stopped_and_gone_on_with(nodes.address, bundle, tmp_path / "pictures", expected)
+    stopped_and_gone_on_with(nodes.address, nodes.client, bundle, tmp_path / "pictures", expected)
     killed: list[int] = []
     said: list[str] = []
 
@@ -424,8 +442,11 @@ def test_a_cluster_of_three_nodes(
     assert any("its samples are given to another" in text for text in said), said
 
 
-def stopped_and_gone_on_with(address: str, bundle: Path, pictures: Path, expected: Run) -> None:
-    """SIGTERM ends the engines on all nodes, and what they had answered is kept."""
+def stopped_and_gone_on_with(
+    address: str, client: str, bundle: Path, pictures: Path, expected: Run
+) -> None:
+    """SIGTERM ends the engines on all nodes, and what they had answered is kept; another driver,
+    far away, goes on."""
     out = pictures.with_name("stopped.run")
     words = (bundle, "--data", pictures, "-o", out, "--on", "ray", "--keep-every", 0.1)
     process = command(*words, RAY_ADDRESS=address)
@@ -440,7 +461,8 @@ def stopped_and_gone_on_with(address: str, bundle: Path, pictures: Path, expecte
     assert process.returncode == 143, said
     assert " of 5000 samples are answered; to go on: paddle-edge run" in said.splitlines()[-1]
     assert not [pid for pid in family if "serve.py" in words_of(pid)]
-    process = command(*words, "--resume", RAY_ADDRESS=address)
+    words = (*words[:-3], client, *words[-2:])
+    process = command(*words, "--resume")
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
     assert same(Run.open(out), expected)

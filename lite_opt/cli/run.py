@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,13 +13,13 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli import pages
 from lite_opt.cli.output import tell, watching
+from lite_opt.cli.spreading import workers_for
 from lite_opt.cli.stopping import stopping
 from lite_opt.fleet import run_each
 from lite_opt.subject import Subject, opened
 from lite_opt.views import answers
 from lite_opt.views.devices import fleet
 from lite_opt.views.pictures import annotated, check_drawable
-from py_runner.cluster.schedule import Open
 from py_runner.errors import PaddleEdgeError, UsageError
 from py_runner.evaluation import check_place, evaluate
 from py_runner.files.folder import check_free, whole_folder
@@ -178,7 +177,7 @@ def command(
     """
     if on is not None and on.startswith("ray") and data is not None:
         data = str(Path(data).absolute())  # nodes work in folders of their own
-    workers = _workers(on, devices, data, spread=spread, threads=options["threads"])
+    workers = workers_for(on, devices, data, spread=spread, threads=options["threads"])
     if len(devices) > 1 and not spread:
         beside_one = {"--draw": draw, "--against": against, "--server": servers or None}
         return _on_each(
@@ -272,33 +271,6 @@ def command(
     }
     tell(document, answers.view(document), as_json=as_json)
     return True
-
-
-def _workers(
-    on: str | None, devices: Sequence[str], data: str | None, *, spread: bool, threads: int
-) -> Open | None:
-    """What opens the workers that were asked for; None where one engine does it."""
-    from py_runner.cluster.processes import each, local
-    from py_runner.cluster.ray_nodes import ray_at
-
-    if spread and on:
-        raise UsageError("--spread has a worker on each --device: leave --on out")
-    if spread and len(devices) < 2:
-        raise UsageError("--spread is for several devices, each with a --device")
-    if spread:
-        return each(devices)
-    if on is None:
-        return None
-    if len(devices) > 1:
-        raise UsageError("--on is for one --device; --spread spreads samples over several")
-    kind, _, number = on.rstrip("]").partition("[")
-    if kind == "local":
-        return local(int(number or max(1, (os.cpu_count() or 1) // threads)))
-    if devices[0].startswith("gpu"):
-        raise UsageError(
-            f"--on {on}: engines of a cluster run on CPUs, not on --device {devices[0]}"
-        )
-    return ray_at(on, data)
 
 
 def _on_each(

@@ -186,6 +186,8 @@ class Kept:
     @contextmanager
     def opened(self, job: Job, first: Sample, **how: Any) -> Iterator[Worker]:
         """As `opened` does. After an error, or where it was killed, there is another next time."""
+        if self._worker is not None and self._worker.ended:
+            self.close()
         began_s = time.perf_counter()
         worker, self._worker = self._worker or opened(job, first, **how), None
         self.opened_s += time.perf_counter() - began_s

@@ -237,7 +237,7 @@ def test_stopped_and_gone_on_with_by_one(
 
 def test_latencies_of_neighbours_are_not_those_of_one_alone(undisturbed: Run) -> None:
     beside = replace(undisturbed, side_by_side=4)
-    with pytest.raises(UsageError, match="on engines beside each other 1 and .* 4 say nothing"):
+    with pytest.raises(UsageError, match=r"on engines beside each other 1 and .* 4 say nothing"):
         slowdown(undisturbed, beside, 10)
     assert slowdown(beside, beside, 10)
     assert Run.merge([beside.first(3), undisturbed.select([3])]).side_by_side == 4

@@ -102,7 +102,7 @@ def killed(
         process = started(bundle, data, out, "--resume")
         if struck < chain and count < kills:
             # Some fall into the start, most into the work, some into the joining of the parts.
-            after = draw.uniform(0.1, 1) * whole_s
+            after = draw.uniform(0.2, 0.9) * whole_s
             with suppress(subprocess.TimeoutExpired):
                 process.wait(after)
             if process.returncode is None:
@@ -111,6 +111,7 @@ def killed(
                 struck, count = struck + 1, count + 1
                 yield f"run {run}: kill {count} after {after:.2f} s: {state(out)}", True
                 continue
+            whole_s = min(whole_s, after)
         ended(process)
         same = alike(undisturbed, out)
         yield f"run {run}: {struck} kills, {'bit-equal' if same else 'ANOTHER RUN'}", same

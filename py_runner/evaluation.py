@@ -1,7 +1,7 @@
 """A model on a whole data set, whose answers are on disk as they come, and outlive the machine.
 
     job = Job(model, "lite", failed=[])
-    done = evaluate(job, data, "edge.run", command=("python", "mine.py"), resume=True)
+    evaluate(job, data, "edge.run", command=("python", "mine.py"), resume=True)
 
 What is answered is added to a Run under way (`py_runner.formats.parts`), part by part; at the end
 they become one Run. A run that ends within its first part is written at once.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def evaluate(
     finish: Callable[[Run], Run] = lambda run: run,
     on: Open | None = None,
     watch: Watch = QUIET,
-) -> Run:
+) -> None:
     """Run a job on a data set, and write the Run to `out`.
 
     Args:
@@ -69,7 +70,8 @@ def evaluate(
             compared by their checksums, not run again; those of damaged parts are. What is
             complete stays as it is.
         force: replace what is there.
-        finish: makes the Run that is written of the one of all samples.
+        finish: makes the Run that is written of the one of all samples, whose files are no more
+            where they are then; it is not asked where a Run is complete already.
         on: opens the workers that answer, side by side: `cluster.processes.local` and
             `cluster.ray_nodes.ray_at` say how. The Run is the same but for its latencies.
         watch: `enough` ends the run after the sample, or batch, that is at work.
@@ -94,7 +96,9 @@ def evaluate(
                 watch.say(f"{out}: {text}")
             gaps = list(way.gaps())
         elif resume and _is_run(out):
-            return _complete(out, job, data, shard, watch)
+            _check_complete(Run.open(out), out, job, data, shard)
+            watch.say(f"{out}: is complete")
+            return
         left = []
         for first, end, part in gaps:
             if part is not None:
@@ -108,14 +112,13 @@ def evaluate(
         done = finish(work.whole())
         if work.way is None:
             done.save(out, force=force)
-            return done
+            return
         try:
             done.save(out, force=True)
         except UsageError as error:
             raise UsageError(
                 f"{error}; all answers are kept, go on with: {work.way.begun.go_on}"
             ) from None
-        return Run.open(out)
 
 
 def _program() -> str:
@@ -157,11 +160,10 @@ def _refuse(out: Path, changed: Sequence[str]) -> None:
         )
 
 
-def _complete(
-    out: Path, job: Job, data: Dataset, shard: dict[str, int] | None, watch: Watch
-) -> Run:
-    """The Run that is there, which is complete. Raises UsageError where it is another one."""
-    run = Run.open(out)
+def _check_complete(
+    run: Run, out: Path, job: Job, data: Dataset, shard: dict[str, int] | None
+) -> None:
+    """Raise UsageError where a Run that is complete is another one."""
     known = {
         "model": (run.model["sha256"], job.model.sha256),
         "engine": (run.engine, job.engine),
@@ -174,8 +176,6 @@ def _complete(
     if not changed and not all(info.id in ids for info in run.samples):  # in this order
         changed = ["it has samples that the data has not"]
     _refuse(out, changed)
-    watch.say(f"{out}: is complete")
-    return run
 
 
 class _Work:
@@ -228,7 +228,9 @@ class _Work:
                     self._only = run
                 else:
                     engine = {"engine version": run.engine_version, "machine": run.machine}
-                    self._keep(run.write, engine, (begun, done, len(run.samples)))
+                    # What is read line by line is joined so, too.
+                    write = partial(run.write, most_inline=0)
+                    self._keep(write, engine, (begun, done, len(run.samples)))
         if done < end and self._watch.enough():
             raise self._stopped()
 

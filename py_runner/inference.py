@@ -11,6 +11,7 @@ from itertools import chain
 from py_runner.devices import (
     BOARDS,
     COUNTERS,
+    FORMS,
     HERE,
     Device,
     board_words,
@@ -55,8 +56,8 @@ def run(
             "qemu-aarch64", "qemu-arm" and "qemu-aarch64:pi5" or another of devices/boards.py,
             which emulate a board: see devices/qemu.py. Its latencies
             are the emulator's and say nothing of a board's; and a machine far away,
-            "ssh://[user@]host[:port][/folder]", see devices/remote.py. For `onnx` boards of 64
-            bits, see devices/qemu_python.py.
+            "ssh://[user@]host[:port][/folder]" or "adb://SERIAL[/folder]", see devices/remote.py.
+            For `onnx` boards of 64 bits, see devices/qemu_python.py.
         threads: CPU threads of the engine.
         warmup: unmeasured inferences of the first sample.
         repeat: measured inferences a sample; the answer of the last one is kept.
@@ -147,7 +148,7 @@ def _place(engine: str, device: str) -> Device:
         boards = [
             text for text in board_words() if text.partition(":")[0] in COUNTERS.get(engine, ())
         ]
-        boards += ["ssh://[user@]host[:port][/folder]"] if engine == "native" else []
+        boards += FORMS if engine == "native" else []
         places = ", ".join((words, *boards))
         raise UsageError(f"{what}engine {engine} runs on device {places}")
     return HERE

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,3 +96,16 @@ def calibration_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = (12, 3, make_model.SIDE, make_model.SIDE)
     np.save(path, np.random.default_rng(0).standard_normal(shape).astype("float32"))
     return path
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `cmake --install` makes of the host's build."""
+    from test_native import built
+
+    need(importlib.util.find_spec("paddlelite") is not None, "paddlelite")
+    out = tmp_path_factory.mktemp("build") / "lite_run"
+    host = built("host", "lite_run_command", PADDLE_EDGE_LITE_PYTHON=sys.executable)
+    argv = ["cmake", "--install", str(host), "--prefix", str(out)]
+    subprocess.run(argv, check=True, capture_output=True)
+    return out

@@ -52,19 +52,6 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in place.read_text().split()] if place.exists() else []
 
 
-def running(command: str) -> list[int]:
-    """The processes that have this word first on their command line."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = place.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[0].decode("utf-8", "replace").endswith(command):
-            found.append(int(place.parent.name))
-    return found
-
-
 @contextmanager
 def serving(folder: Path, **environment: str) -> Iterator[Server]:
     """A server as long as the block lasts; its commands have these variables, and a home folder

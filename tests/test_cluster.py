@@ -231,7 +231,8 @@ def test_stopped_and_gone_on_with_by_one(
     out = tmp_path / "edge.run"
     with pytest.raises(StoppedError, match=rf"[1-9][0-9]* of {COUNT} samples are answered"):
         spread_out(edge, data, out, seen(2, stop), Watch(enough=lambda: bool(wish)))
-    done = evaluate(Job(edge, "lite"), data, out, command=(), resume=True)
+    evaluate(Job(edge, "lite"), data, out, command=(), resume=True)
+    done = Run.open(out)
     assert same(done, undisturbed) and done.side_by_side == 2
 
 

@@ -140,8 +140,9 @@ def test_a_long_run_on_a_full_disk(
             parts = list((place / "r" / "parts").iterdir())
             assert all(path.name[0] != "." for path in parts)
             # Next there is room for all parts, but not for the Run of all; then there is.
-            each = (shutil.disk_usage(place).used - filler.stat().st_size) / len(parts)
-            room = int((count + 0.3) * each) if len(parts) < count else size
+            begun = 4096  # begun.json takes a page
+            each = (shutil.disk_usage(place).used - filler.stat().st_size - begun) // len(parts)
+            room = begun + count * each + 4096 if len(parts) < count else size
             os.truncate(filler, size - room)
     assert len(parts) == count
     done, whole = Run.open(place / "r"), Run.open(tmp_path / "whole")

@@ -105,7 +105,8 @@ def going_on(edge: Model, data: Dataset, out: Path, **options: Any) -> tuple[Run
     said: list[str] = []
     job = Job(edge, "lite", **options.pop("job", {}))
     watch = Watch(say=said.append)
-    return evaluate(job, data, out, command=COMMAND, resume=True, watch=watch, **options), said
+    evaluate(job, data, out, command=COMMAND, resume=True, watch=watch, **options)
+    return Run.open(out), said
 
 
 def same(a: Run, b: Run) -> bool:
@@ -151,8 +152,8 @@ def test_a_short_run_is_written_at_once(
     edge: Model, data: Dataset, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(under_way.UnderWay, "begin")
-    done = evaluate(Job(edge, "lite"), data, tmp_path / "r", command=COMMAND)
-    assert same(done, undisturbed) and same(Run.open(tmp_path / "r"), undisturbed)
+    evaluate(Job(edge, "lite"), data, tmp_path / "r", command=COMMAND)
+    assert same(Run.open(tmp_path / "r"), undisturbed)
     again, said = going_on(edge, data, tmp_path / "r")
     assert same(again, undisturbed) and said == [f"{tmp_path / 'r'}: is complete"]
     other = data.select(range(1, COUNT))
@@ -167,9 +168,10 @@ def test_a_run_under_way_goes_on(edge: Model, data: Dataset, undisturbed: Run, b
         Run.open(begun)
     fed: list[tuple[int, int | None]] = []
     watch = Watch(step=lambda what, n, of: fed.append((n, of)) if "engine" in what else None)
-    done = evaluate(Job(edge, "lite"), data, begun, command=COMMAND, resume=True, watch=watch)
+    evaluate(Job(edge, "lite"), data, begun, command=COMMAND, resume=True, watch=watch)
+    done = Run.open(begun)
     assert fed == [(n, COUNT) for n in range(DONE + 1, COUNT + 1)]
-    assert same(done, undisturbed) and same(Run.open(begun), undisturbed)
+    assert same(done, undisturbed)
     assert done.latency["count"] == COUNT
     assert sorted(p.name for p in begun.iterdir()) == ["latency.csv", "output_0.npy", "run.json"]
     assert [p.name for p in begun.parent.iterdir()] == [begun.name]
@@ -275,7 +277,8 @@ def test_nothing_is_replaced_unasked(
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match="another process is at work"):
             going_on(edge, data, begun)
-    assert same(evaluate(job, data, begun, command=COMMAND, force=True), undisturbed)
+    evaluate(job, data, begun, command=COMMAND, force=True)
+    assert same(Run.open(begun), undisturbed)
 
 
 def test_a_damaged_beginning_is_refused(edge: Model, data: Dataset, begun: Path) -> None:
@@ -339,10 +342,15 @@ def numbered(*kinds: int) -> Dataset:
 
 
 @pytest.mark.parametrize("part_s", [10.0, EACH])
-def test_one_bad_sample_costs_one_sample(odd: Model, part_s: float, tmp_path: Path) -> None:
+def test_one_bad_sample_costs_one_sample(
+    odd: Model, part_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if part_s > 1:  # one part, although its last sample fails
+        monkeypatch.delattr(under_way.UnderWay, "begin")
     data = numbered(1, 0, 0, 2, 0, 3, 3, 0, 1)
     job = Job(odd, "odd", time_limit_s=0.5, failed=[], part_s=part_s)
-    done = evaluate(job, data, tmp_path / "r", command=COMMAND)
+    evaluate(job, data, tmp_path / "r", command=COMMAND)
+    done = Run.open(tmp_path / "r")
     assert [s.id for s in done.samples] == list("bceh")
     assert [int(value[1]) for value in done.outputs["y"]] == [2, 4, 8, 14]
     reasons = {one.id: one.reason for one in Run.open(tmp_path / "r").failed}
@@ -359,7 +367,8 @@ def test_failed_samples_are_not_tried_again(odd: Model, tmp_path: Path) -> None:
         evaluate(job, data, out, command=COMMAND, watch=Watch(enough=after(3)))
     left: list[str] = []
     job = replace(job, keep=lambda id_, outputs: left.append(id_) or dict(outputs))
-    done = evaluate(job, data, out, command=COMMAND, resume=True)
+    evaluate(job, data, out, command=COMMAND, resume=True)
+    done = Run.open(out)
     assert left == ["f"]
     assert [s.id for s in done.samples] == list("acef")
     assert [one.id for one in done.failed] == list("bd")
@@ -372,8 +381,8 @@ def test_a_bad_sample_ends_the_run_where_nobody_asked(odd: Model, tmp_path: Path
         evaluate(job, data, out, command=COMMAND)
     with pytest.raises(ModelError, match="2 of 4 samples are answered"):
         Run.open(out)
-    done = evaluate(replace(job, failed=[]), data, out, command=COMMAND, resume=True)
-    assert [s.id for s in done.samples] == list("abd")
+    evaluate(replace(job, failed=[]), data, out, command=COMMAND, resume=True)
+    assert [s.id for s in Run.open(out).samples] == list("abd")
 
 
 def test_where_the_first_samples_all_fail_it_is_not_they(odd: Model, tmp_path: Path) -> None:
@@ -434,7 +443,7 @@ def command(bundle: Path, pictures: Path, tmp_path: Path) -> Iterator[Callable[.
         words = [bundle, "--data", pictures, "-o", tmp_path / "edge.run", *more]
         process = subprocess.Popen(
             [sys.executable, "-m", "lite_opt.cli.main", "run", *map(str, words)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         begun.append(process)
         return process
@@ -461,7 +470,7 @@ def test_signals_close_the_part(
 ) -> None:
     process = command(*SLOW)
     wait_for((tmp_path / "edge.run").exists)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal does: the engine hears it, too
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 128 + number
     last = said.splitlines()[-1]

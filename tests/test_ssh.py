@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
@@ -22,10 +21,19 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from conftest import need
-from sshd import Server, running, serving
+from adbd import android_programs, busybox_programs
+from far import (
+    HOSTILE,
+    answered,
+    at_work,
+    nothing_left,
+    once_at_work,
+    same,
+    samples,
+    x86_model,
+)
+from sshd import Server, serving
 from test_cli import Command, command  # noqa: F401
-from test_native import built
 
 from lite_opt import fleet
 from lite_opt.conversion.convert import convert
@@ -39,24 +47,9 @@ from py_runner.devices.known import DEVICES_VARIABLE, known
 from py_runner.devices.ssh import CONFIG_VARIABLE, Address
 from py_runner.engines.native import LIBRARY_VARIABLE
 from py_runner.errors import EngineError, RefusedError, UsageError
-from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.inference import run
-from py_runner.tensors import Sample
 from py_runner.watch import Watch
-
-HOSTILE = 'it\'s $(touch pwned) `x`; "q" *'  # in a path, where it has to stay a name
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `cmake --install` makes of the host's build."""
-    need(importlib.util.find_spec("paddlelite") is not None, "paddlelite")
-    out = tmp_path_factory.mktemp("build") / "lite_run"
-    host = built("host", "lite_run_command", PADDLE_EDGE_LITE_PYTHON=sys.executable)
-    argv = ["cmake", "--install", str(host), "--prefix", str(out)]
-    subprocess.run(argv, check=True, capture_output=True)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -91,64 +84,6 @@ def device(server: Server, home: Path) -> str:
 def url(server: Server, folder: Path) -> str:
     """Percent signs keep a device's name a URL."""
     return server.url(Path(quote(str(folder))))
-
-
-def samples(count: int, seed: int = 0) -> list[Sample]:
-    draw = np.random.default_rng(seed)
-    return [
-        Sample(f"{n}: {HOSTILE}", {"x": draw.standard_normal((1, 3, 16, 16)).astype("float32")})
-        for n in range(count)
-    ]
-
-
-def same(left: Run, right: Run) -> bool:
-    """Bit by bit, and of the same samples."""
-    return left.samples == right.samples and all(
-        value.dtype == other.dtype and value.tobytes() == other.tobytes()
-        for name in left.outputs
-        for value, other in zip(left.outputs[name], right.outputs[name])
-    )
-
-
-def at_work(home: Path) -> list[int]:
-    """The processes of lite_run that answer in this folder."""
-    found = []
-    for pid in running("bin/lite_run"):
-        with suppress(OSError):
-            if str(Path(f"/proc/{pid}/cwd").readlink()).startswith(str(home)):
-                found.append(pid)
-    return found
-
-
-def nothing_left(home: Path) -> bool:
-    """Whether no job's files and processes are there, after five seconds at most."""
-    return any(
-        (not at_work(home) and not list((home / "jobs").iterdir())) or time.sleep(0.05)
-        for _ in range(100)
-    )
-
-
-@contextmanager
-def once_at_work(home: Path, act: Callable[[], object]) -> Iterator[None]:
-    """While the block works, something happens once: when lite_run does."""
-    done: list[bool] = []
-    over = threading.Event()
-
-    def wait() -> None:
-        while not over.wait(0.02):
-            if at_work(home):
-                act()
-                done.append(True)
-                return
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    assert done, "lite_run was not seen at work"
 
 
 def pwned(server: Server, home: Path) -> list[Path]:
@@ -191,14 +126,6 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     assert there.stat().st_ino == before
     assert nothing_left(home) and home.stat().st_mode & 0o777 == 0o700
     assert not pwned(server, home)
-
-
-def x86_model(bundle: Path) -> Any:
-    return Bundle.open(bundle).model("x86")
-
-
-def answered(device: str, bundle: Path, given: list[Sample], **options: Any) -> Run:
-    return run(x86_model(bundle), given, engine="native", device=device, **options)
 
 
 def test_bench_measures_there(device: str, bundle: Path, command: Command) -> None:  # noqa: F811
@@ -304,27 +231,105 @@ def test_who_keeps_cutting_is_given_up_on(
     assert nothing_left(home)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_running_there(
-    sent: signal.Signals, device: str, home: Path, bundle: Path, tmp_path: Path
-) -> None:
-    """By Ctrl-C, and where this end vanishes."""
+@contextmanager
+def at_a_terminal(*line: object) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in a group of its own, as Ctrl-C reaches all of it."""
     script = "import sys; from lite_opt.cli.main import main; sys.argv[0] = 'paddle-edge'; main()"
-    line = ["run", bundle, "--device", device, "--repeat", 10**7, "-o", tmp_path / "out.run"]
-    argv = [sys.executable, "-c", script, *map(str, line)]
-    with (
-        subprocess.Popen(
-            argv,
-            stderr=subprocess.PIPE,
-            # What starts the tests in the background has them ignore it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as process,
-        once_at_work(home, lambda: process.send_signal(sent)),
-    ):
-        _, error = process.communicate(timeout=60)
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, line)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # What starts the tests in the background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_nothing_is_left_running_there(
+    sent: signal.Signals,
+    devices: int,
+    device: str,
+    server: Server,
+    home: Path,
+    bundle: Path,
+    tmp_path: Path,
+) -> None:
+    """By Ctrl-C twice, and where this end vanishes; all devices of a fleet end at once."""
+    folders = [home, tmp_path / "other"][:devices]
+    for folder in folders[1:]:
+        shutil.copytree(home, folder, symlinks=True)
+    each = [word for folder in folders for word in ("--device", url(server, folder))]
+    line = ["run", bundle, *each, "--repeat", 10**7, "-o", tmp_path / "out.run"]
+    with at_a_terminal(*line) as process:
+        _until(lambda: all(at_work(folder) for folder in folders))
+        os.killpg(process.pid, sent)
+        if sent == signal.SIGINT:
+            time.sleep(1)
+            os.killpg(process.pid, sent)
+        start = time.monotonic()
+        _, error = process.communicate(timeout=30)
     assert process.returncode == (130 if sent == signal.SIGINT else -sent)
     assert sent != signal.SIGINT or error.endswith(b"paddle-edge: interrupted\n")
-    assert nothing_left(home) and not (tmp_path / "out.run").exists()
+    assert time.monotonic() - start < 8  # not one after another
+    assert all(map(nothing_left, folders))
+
+
+def _until(true: Callable[[], bool]) -> None:
+    assert any(true() or time.sleep(0.02) for _ in range(1500))
+
+
+def test_ctrl_c_leaves_the_connection(
+    device: str, home: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """The batch that is at work is not lost by it."""
+    out = tmp_path / "out.run"
+    data = tmp_path / "data.npy"
+    np.save(data, np.random.default_rng(1).standard_normal((48, 3, 16, 16)).astype("float32"))
+    line = ("run", bundle, "--data", data, "--device", device, "--repeat", 3000, "-o", out)
+    with at_a_terminal(*line) as process:
+        _until(lambda: bool(at_work(home)))
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"trying again" not in error, error
+    assert b"stopped: " in error and b"16 of 48" in error
+    assert nothing_left(home)
+
+
+def test_a_fleet_that_is_stopped_goes_on(
+    device: str,
+    server: Server,
+    home: Path,
+    bundle: Path,
+    command: Command,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Ctrl-C once: what is at work ends, what was answered is kept, and is not asked again."""
+    other = tmp_path / "other"
+    shutil.copytree(home, other, symlinks=True)
+    data, out = tmp_path / "data.npy", tmp_path / "fleet"
+    np.save(data, np.random.default_rng(1).standard_normal((48, 3, 16, 16)).astype("float32"))
+    line = ["run", bundle, "--data", data, "--device", device, "--device", url(server, other)]
+    line += ["--repeat", 2000, "--keep-every", 0.01, "-o", out]
+    with at_a_terminal(*line) as process:
+        _until(lambda: bool(at_work(home) and at_work(other)))
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert b"go on with --resume" in error
+    assert nothing_left(home) and nothing_left(other)
+    code, _, error = command(*line[:-1], out, "--resume", "--json")
+    assert code == 0, error
+    local = tmp_path / "local.run"
+    code, _, error = command("run", bundle, "--data", data, "--engine", "native", "-o", local)
+    assert code == 0, error
+    runs = [Run.open(place) for place in out.glob("*.run")]
+    assert len(runs) == 2 and all(same(Run.open(local), done) for done in runs)
 
 
 def test_time_limits_hold(device: str, home: Path, bundle: Path) -> None:
@@ -524,7 +529,24 @@ def test_a_fleet(
     code, _, error = command(*line, "--engine", "native", "-o", local)
     assert code == 0, error
     assert all(same(Run.open(local), Run.open(row["run"])) for row in rows[:7])
-    assert len(list(out.iterdir())) == 7
+    assert len(list(out.glob("*.run"))) == 7
+    code, text, error = command("compare", local, out, "--json")
+    judged = json.loads(text)["devices"]
+    assert code == 1 and [row["passed"] for row in judged] == [True] * 7 + [False], error
+    assert [row["answers"] for row in judged] == ["agree within 0.0e+00"] * 7 + ["failed"]
+    code, text, error = command("compare", local, out)
+    named = ",".join(urls[n] for n in (2, 3, 5, 7))
+    assert f"FAILED:unliketheothers:{named}" in "".join(text.split())
+    code, _, error = command("compare", local, out, "--html", tmp_path / "x.html")
+    assert code == 2 and "--html is of two runs: name one of" in error
+    wrong = Run.open(local)
+    turned = {name: [v[..., ::-1] for v in values] for name, values in wrong.outputs.items()}
+    replace(wrong, outputs=turned).save(tmp_path / "wrong.run")
+    code, text, error = command("compare", tmp_path / "wrong.run", out, "--json")
+    assert code == 1 and "differ" in json.loads(text)["devices"][0]["answers"]
+    (out / "fleet.json").write_text("{}")
+    code, _, error = command("compare", local, out)
+    assert code == 3 and "fleet.json: damaged" in error
     code, _, error = command(*line, "-o", out, *each)
     assert code == 2 and "exists already" in error
     code, _, error = command(*line, "-o", tmp_path / "x", "--device", device, "--device", device)
@@ -586,6 +608,34 @@ def test_a_disk_that_is_full(server: Server, home: Path, bundle: Path, tmp_path:
         )
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("tools", [busybox_programs, android_programs])
+def test_other_shells(
+    tools: Callable[[Path], Path],
+    build: Path,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where nothing of GNU's is: install, check, a connection that is cut, and the answers."""
+    there, said = tmp_path / "there", []
+    (tmp_path / "sshd").mkdir()
+    with serving(tmp_path / "sshd", PATH=str(tools(tmp_path / "programs"))) as small:
+        monkeypatch.setenv(CONFIG_VARIABLE, str(small.config))
+        place = url(small, there)
+        assert (install(place).copied, install(place).copied) == (2, 0)
+        facts = check(place)
+        assert (facts.bits, facts.lite_run, facts.damaged) == (64, "0.1.0", ())
+        assert facts.memory_bytes and facts.free_disk_bytes
+        watch = Watch(say=said.append)
+        with once_at_work(there, small.cut):
+            far = answered(place, bundle, samples(40), repeat=3000, watch=watch)
+        assert len(said) == 1 and same(far, run(x86_model(bundle), samples(40), engine="native"))
+        assert nothing_left(there)
+        for file in (there / "bundles").glob("*/model.x86.nb"):
+            file.write_bytes(b"x" * file.stat().st_size)
+        assert len(check(place).damaged) == 1
 
 
 def test_throttling_is_told(build: Path, bundle: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -662,6 +712,8 @@ def test_devices_that_are_known(
     monkeypatch: pytest.MonkeyPatch,
     command: Command,  # noqa: F811
 ) -> None:
+    # No server of adb's is there, and none can be started.
+    monkeypatch.setenv("ADB_SERVER_SOCKET", f"localfilesystem:{tmp_path}/none/socket")
     listed = tmp_path / "fleet.txt"
     listed.write_text("# ours\nssh://pi@line-3:2222/opt/edge  # the third\n\nssh://board\n")
     monkeypatch.setenv(DEVICES_VARIABLE, str(listed))

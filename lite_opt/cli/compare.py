@@ -13,10 +13,11 @@ from lite_opt.cli import pages
 from lite_opt.cli.memory import keep_freed
 from lite_opt.cli.output import new_file, tell, write
 from lite_opt.cli.recording import Gate, end, record
+from lite_opt.fleet import is_fleet, judge_each
 from lite_opt.judge.compare import compare
-from lite_opt.judge.limits import kept_limits, limits_for
+from lite_opt.judge.limits import Limits, kept_limits, limits_for
 from lite_opt.judge.vote import vote
-from lite_opt.views import comparison
+from lite_opt.views import comparison, devices
 from lite_opt.views.junit import junit as as_junit
 from lite_opt.views.markdown import markdown as as_markdown
 from lite_opt.views.outcome import Outcome, of_report, of_vote
@@ -99,7 +100,8 @@ def command(
     judged by their lines and step by step: the one that makes a difference is named.
 
     Several candidates vote: every two runs are compared, and the engine that stands alone against
-    the others is named, be it the reference. Exits 1 unless all agree.
+    the others is named, be it the reference. Exits 1 unless all agree. The folder of a run on
+    several devices is a table of them: each against the reference, and what sets it apart.
 
     \b
     Examples:
@@ -107,6 +109,7 @@ def command(
       paddle-edge compare server.run edge.run --top1-drop 0.5 --html report.html
       paddle-edge compare cat.bundle/reference edge.run
       paddle-edge compare server.run onnx.run x86.run arm.run
+      paddle-edge compare server.run fleet/
       paddle-edge compare server.run edge.run --truth instances.json --task-limit map_drop=1
       paddle-edge compare server-pages.run edge-pages.run --truth Label.txt
       paddle-edge compare server.run edge.run --draw drawn/ --data photos/
@@ -138,6 +141,11 @@ def command(
             common=common, task_limits=dict(task_limits), truth=truth,
         )  # fmt: skip
     (candidate,) = candidates
+    if is_fleet(candidate):
+        return _fleet(
+            reference, candidate, of_two | no_pages | {"--junit": junit, "--markdown": markdown},
+            as_json, limits, common=common, task_limits=dict(task_limits), truth=truth,
+        )  # fmt: skip
     if is_pages(reference) and is_pages(candidate):
         pages.refuse(candidate, {f"--{name}": value for name, value in limits.items()} | no_pages)
         return pages.compare(
@@ -202,6 +210,32 @@ def _write_gates(
         write(xml, as_junit(outcome, f"{', '.join(paths[1:])} against {paths[0]}"))
     if comment:
         write(comment, as_markdown(outcome))
+
+
+def _fleet(
+    reference: str,
+    folder: str,
+    of_two: Mapping[str, Any],
+    as_json: bool,
+    limits: Mapping[str, float | None],
+    *,
+    task_limits: Mapping[str, float],
+    **options: Any,
+) -> bool:
+    """The runs of several devices, each judged against one reference."""
+    given = [name for name, value in of_two.items() if value is not None]
+    if given:
+        raise UsageError(f"{given[0]} is of two runs: name one of {folder}")
+    recipe = _recipe_of(reference)
+
+    def wanted(run: Run) -> Limits:
+        return limits_for(run.precision, kept_limits(recipe, run.precision)[0], **limits)
+
+    document = judge_each(
+        Run.open(reference), Path(folder), wanted, task_limits=task_limits, **options
+    )
+    tell(document, devices.fleet(document), as_json=as_json)
+    return bool(document["passed"])
 
 
 def _vote(

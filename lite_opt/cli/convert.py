@@ -110,8 +110,8 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 @click.option("--check/--no-check", default=True, help="Compare with the server before success.")
 @click.option(
     "--device",
-    help="Where the file for arm is judged: ssh://..., see `paddle-edge device`, or an emulated "
-    "board. Default: this machine or a board, where one is set up.",
+    help="Where the file for arm is judged: ssh://... or adb://..., see `paddle-edge device`, or "
+    "an emulated board. Default: this machine or a board, where one is set up.",
 )
 @opt.LIMITS
 @opt.TASK_LIMITS

@@ -21,7 +21,9 @@ def command() -> None:
     """Boards far away: what they are, and lite_run on them.
 
     A device is ssh://[user@]host[:port][/folder]; ssh's own configuration, keys and known hosts are
-    used. The folder is where lite_run and bundles are kept there, by default .paddle-edge.
+    used. Or it is adb://SERIAL[/folder], an Android; without a serial the one that is attached. The
+    folder is where lite_run and bundles are kept there, by default .paddle-edge, on an Android
+    /data/local/tmp/paddle-edge.
 
     \b
     Examples:
@@ -35,7 +37,7 @@ def command() -> None:
 @opt.JSON
 @opt.DEBUG
 def _list(as_json: bool) -> None:
-    """List the hosts of ssh's configuration, and the devices of a list of your own.
+    """List the devices of a list of your own, the hosts of ssh's configuration, and what adb knows.
 
     The list is the file that PADDLE_EDGE_DEVICES names, by default devices.txt in the configuration
     folder of paddle-edge: a URL a line.
@@ -87,13 +89,15 @@ def _install(urls: tuple[str, ...], as_json: bool) -> None:
     """Put the build of lite_run that fits on each device, and see it run there.
 
     The builds are the folders of `cmake --install` that PADDLE_EDGE_LITE_RUN_AARCH64,
-    PADDLE_EDGE_LITE_RUN_ARM (32 bits) and PADDLE_EDGE_LITE_RUN (x86-64) name. Copied is what has
-    changed.
+    PADDLE_EDGE_LITE_RUN_ARM (32 bits), PADDLE_EDGE_LITE_RUN (x86-64) and, for Android,
+    PADDLE_EDGE_LITE_RUN_ANDROID_ARM64 and PADDLE_EDGE_LITE_RUN_ANDROID_ARM name. Copied is what
+    has changed.
 
     \b
     Examples:
       paddle-edge device install ssh://pi@raspberrypi
       paddle-edge device install ssh://pi@raspberrypi/opt/edge
+      paddle-edge device install adb://
     """
     with watching(as_json) as watch:
         done = [asdict(install(url, watch=watch)) for url in urls]

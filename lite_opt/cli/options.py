@@ -21,7 +21,7 @@ from lite_opt.history.place import file_of
 from py_runner.data.image import PRESETS
 from py_runner.data.mentions import with_mentioned
 from py_runner.data.task_spec import OPTIONS
-from py_runner.devices import board_words
+from py_runner.devices import FORMS, board_words
 from py_runner.files.folder import check_kept
 
 __all__ = [
@@ -424,7 +424,7 @@ _DEVICES = (
     "cpu; for engine paddle also cpu+onednn, gpu or gpu:N; for engine native also qemu-aarch64 or "
     "qemu-arm, an emulated board, or one by name: "
     + "; ".join(text for text in board_words() if ":" in text)
-    + "; or ssh://[user@]host[:port][/folder], see `paddle-edge device`."
+    + f"; or {' or '.join(FORMS)}, see `paddle-edge device`."
 )
 DEVICE = click.option("--device", default="cpu", show_default=True, help=_DEVICES)
 

@@ -240,13 +240,27 @@ def command(
         )
         with watching(as_json) as watch, stopping() as wish:
 
-            def finish(done: Run) -> Run:
-                if other is None:
-                    return done
-                how = {**options, "engine": subject.engine, "device": device, "watch": watch}
-                return replace(done, fed=fed_as(subject.model, str(data), done, other, **how))
+            def document(done: Run) -> dict[str, Any]:
+                # A person is shown the first answers only: those of 50,000 take their time.
+                shown = done if as_json else done.first(answers.SHOWN)
+                return {
+                    "run": out,
+                    **done.summary(most_inline=sys.maxsize if as_json else 0),
+                    "skipped": [{"id": id_, "reason": why} for id_, why in samples.skipped],
+                    "predictions": _decoded(shown, subject, top, warnings),
+                    "warnings": list(dict.fromkeys(warnings)),
+                }
 
-            done = evaluate(
+            told: dict[str, Any] = {}
+
+            def finish(done: Run) -> Run:
+                if other is not None:
+                    how = {**options, "engine": subject.engine, "device": device, "watch": watch}
+                    done = replace(done, fed=fed_as(subject.model, str(data), done, other, **how))
+                told.update(document(done))  # what it is made of is read here anyway
+                return done
+
+            evaluate(
                 job,
                 samples,
                 out,
@@ -258,18 +272,10 @@ def command(
                 on=workers,
                 watch=replace(watch, warn=warnings.append, enough=wish),
             )
+        told = told or document(Run.open(out))
     if draw:
-        _draw(done, subject, str(data), draw, force=force)
-    # A person is shown the first answers only, and those of 50,000 take their time.
-    shown = done if as_json else done.first(answers.SHOWN)
-    document = {
-        "run": out,
-        **done.summary(most_inline=sys.maxsize if as_json else 0),
-        "skipped": [{"id": id_, "reason": reason} for id_, reason in samples.skipped],
-        "predictions": _decoded(shown, subject, top, warnings),
-        "warnings": list(dict.fromkeys(warnings)),
-    }
-    tell(document, answers.view(document), as_json=as_json)
+        _draw(Run.open(out), subject, str(data), draw, force=force)
+    tell(told, answers.view(told), as_json=as_json)
     return True
 
 
@@ -292,8 +298,8 @@ def _on_each(
     if folder.exists() and not (force or resume):
         raise UsageError(f"{out}: exists already; choose another name or pass --force")
     words = opt.again_words(("--device", "-o", "--out", "--json"))
-    with watching(as_json) as watch:
-        document = run_each(words, devices, folder, watch)
+    with watching(as_json) as watch, stopping() as wish:
+        document = run_each(words, devices, folder, replace(watch, enough=wish))
     tell(document, fleet(document), as_json=as_json)
     return bool(document["passed"])
 

@@ -43,8 +43,8 @@ __all__ = ["command"]
 )
 @click.option(
     "--device",
-    help="What runs the files for ARM instead of an emulated board: ssh://..., see `paddle-edge "
-    "device`.",
+    help="What runs the files for ARM instead of an emulated board: ssh://... or "
+    "adb://..., see `paddle-edge device`.",
 )
 @click.option(
     "-o",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -16,6 +15,7 @@ from lite_opt.recipes import RECIPES
 from lite_opt.trial.plan import Plan
 from lite_opt.trial.work import simulates
 from lite_opt.views.report.judged import Judged, agreement
+from py_runner.devices import plain_name
 from py_runner.errors import UsageError
 from py_runner.inference import bundle_target
 
@@ -40,7 +40,7 @@ class Cell:
     @property
     def run(self) -> str:
         """The folder of its Run, in that of its model."""
-        device = re.sub(r"[^\w.-]+", "_", self.device.removeprefix("ssh://"))
+        device = plain_name(self.device)
         if device != self.device:  # others may be written alike
             device += "-" + hashlib.sha256(self.device.encode()).hexdigest()[:6]
         return f"{self.data}/{self.recipe}-{self.engine}-{device[-100:]}.run"

@@ -29,7 +29,7 @@ from py_runner.data.dataset import Dataset, dataset
 from py_runner.data.labels import class_names
 from py_runner.data.source import Wanted
 from py_runner.data.split import part_of, write_part
-from py_runner.devices import BOARDS, arm_device, board_words, is_remote
+from py_runner.devices import BOARDS, FORMS, arm_device, board_words, is_remote
 from py_runner.errors import DataError, EngineError, RefusedError, UsageError
 from py_runner.files.folder import whole_file, whole_folder
 from py_runner.formats.bundle import Bundle
@@ -139,7 +139,7 @@ def try_recipes(
         folder: where results are left, and taken from where they are of the same making.
         boards: emulated boards, on which ARM instructions are counted. What is made for ARM runs on
             the first that can run it; without one x86 judges, or the server for x86.
-        device: the device that runs it instead, of engine native: "ssh://...".
+        device: the device that runs it instead, of engine native: "ssh://..." or "adb://...".
         limit: use so many samples at most.
         command: the command line, for the page.
 
@@ -329,6 +329,6 @@ def _places(device: str | None, boards: Sequence[str]) -> tuple[str, ...]:
     """The devices of engine native that run files for ARM, the first that can."""
     if device is not None:
         if not is_remote(device) and device not in BOARDS:
-            raise UsageError(f"device {device} is no board: give ssh://[user@]host, or --boards")
+            raise UsageError(f"device {device} is no board: give {' or '.join(FORMS)}, or --boards")
         return (device,)
     return ("cpu",) if arm_device() == "cpu" else tuple(boards)

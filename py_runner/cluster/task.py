@@ -70,7 +70,7 @@ class Piece:
     @classmethod
     def of(cls, run: Run, first: int, end: int) -> Piece:
         with temporary_folder() as folder:
-            run.write(folder)
+            run.write(folder, most_inline=0)
             packed = pack(folder, sorted(folder.rglob("*")))
         engine = {"engine version": run.engine_version, "machine": run.machine}
         digest = hashlib.sha256(packed).hexdigest()

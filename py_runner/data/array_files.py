@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from py_runner.data.image_files import listed
-from py_runner.data.source import IMAGE_SUFFIXES, MANY, Item, Items, Made, Wanted, check_feed, some
+from py_runner.data.source import IMAGE_SUFFIXES, MANY, Item, Lazy, Made, Wanted, check_feed, some
 from py_runner.errors import DataError
 from py_runner.files.regular import load_array, open_regular
 from py_runner.tensors import TensorSpec
@@ -59,7 +59,7 @@ def array_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
         label = None if labels is None else labels[row]
         return Item(f"{path.name}[{row}]", label, _Row(stacks, path, tuple(wanted.inputs), row))
 
-    return Items(range(lengths[wanted.inputs[0].name]), item)
+    return Lazy(range(lengths[wanted.inputs[0].name]), item)
 
 
 def _stacks(path: Path, inputs: tuple[TensorSpec, ...]) -> tuple[_Arrays, list[int] | None]:

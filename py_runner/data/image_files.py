@@ -24,7 +24,7 @@ from py_runner.data.source import (
     IMAGE_SUFFIXES,
     BadItemError,
     Item,
-    Items,
+    Lazy,
     Made,
     Wanted,
     check_feed,
@@ -59,9 +59,9 @@ def image_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
     root = path if path.is_dir() else path.parent
 
     def item(of: _Listed) -> Item:
-        return Item(of.id, of.label, partial(_made, root / of.name, target, spec, wanted.inputs))
+        return Item(of.id, of.label, partial(_made, root, of.name, target, spec, wanted.inputs))
 
-    return Items(listed, item)
+    return Lazy(listed, item)
 
 
 def listed_classes(path: Path) -> dict[str, int]:
@@ -99,7 +99,10 @@ def pictures(path: Path) -> list[tuple[str, Path]]:
     return [(id_, root / name) for id_, _, name in listed]
 
 
-def _made(file: Path, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]) -> Made:
+def _made(
+    root: Path, name: str, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]
+) -> Made:
+    file = root / name
     try:
         pixels = np.asarray(open_image(file, spec))
     except DataError as error:  # names the file already
@@ -162,7 +165,7 @@ def picture_target(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
     return target, spec
 
 
-def _listed(path: Path, labels: Sequence[str] | None) -> list[_Listed] | None:
+def _listed(path: Path, labels: Sequence[str] | None) -> Sequence[_Listed] | None:
     try:
         if path.is_dir():
             return _in_folder(path, labels)
@@ -176,7 +179,7 @@ def _listed(path: Path, labels: Sequence[str] | None) -> list[_Listed] | None:
     return None
 
 
-def _in_folder(root: Path, labels: Sequence[str] | None) -> list[_Listed]:
+def _in_folder(root: Path, labels: Sequence[str] | None) -> Sequence[_Listed]:
     images = _images_below(root)
     flat = [name for name in images if "/" not in name]
     if flat and len(flat) < len(images):
@@ -185,7 +188,7 @@ def _in_folder(root: Path, labels: Sequence[str] | None) -> list[_Listed]:
             f"of images or one folder per class"
         )
     if flat or not images:
-        return [_Listed(name, None, name) for name in flat]
+        return Lazy(flat, lambda name: _Listed(name, None, name))
     filled = {name.split("/", 1)[0] for name in images}
     classes = list(labels) if labels is not None else _class_names(root, filled)
     for name in sorted(filled):
@@ -195,7 +198,7 @@ def _in_folder(root: Path, labels: Sequence[str] | None) -> list[_Listed]:
                 f"({some(classes)}); name the folders by the labels, or use a list file"
             )
     numbers = {name: number for number, name in enumerate(classes)}
-    return [_Listed(name, numbers[name.split("/", 1)[0]], name) for name in images]
+    return Lazy(images, lambda name: _Listed(name, numbers[name.split("/", 1)[0]], name))
 
 
 def _class_names(root: Path, filled: set[str]) -> list[str]:
@@ -251,7 +254,8 @@ def _in_list(path: Path, split: Callable[[str], tuple[str, str]]) -> list[_Liste
         item_id = Path(os.path.normpath(name)).as_posix()
         if item_id in items:
             raise DataError(f"{path}: line {number}: {name!r} stands in the list twice")
-        items[item_id] = _Listed(item_id, int(label) if label else None, name)
+        place = item_id if item_id == name else name  # most are, and 50,000 take their room
+        items[item_id] = _Listed(item_id, int(label) if label else None, place)
     return list(items.values())
 
 

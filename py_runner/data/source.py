@@ -18,7 +18,7 @@ __all__ = [
     "MANY",
     "BadItemError",
     "Item",
-    "Items",
+    "Lazy",
     "Made",
     "Wanted",
     "check_feed",
@@ -59,25 +59,26 @@ class Item:
 
 
 _K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
-class Items(Sequence[Item], Generic[_K]):
-    """Items that are made when they are asked for: of each one its key alone is in memory."""
+class Lazy(Sequence[_V], Generic[_K, _V]):
+    """What `make` makes of each key when it is asked for: the keys alone are in memory."""
 
-    def __init__(self, keys: Sequence[_K], item: Callable[[_K], Item]) -> None:
-        self._keys, self._item = keys, item
+    def __init__(self, keys: Sequence[_K], make: Callable[[_K], _V]) -> None:
+        self._keys, self._make = keys, make
 
     def __len__(self) -> int:
         return len(self._keys)
 
     @overload
-    def __getitem__(self, place: int) -> Item: ...
+    def __getitem__(self, place: int) -> _V: ...
     @overload
-    def __getitem__(self, place: slice) -> Items[_K]: ...
-    def __getitem__(self, place: int | slice) -> Item | Items[_K]:
+    def __getitem__(self, place: slice) -> Lazy[_K, _V]: ...
+    def __getitem__(self, place: int | slice) -> _V | Lazy[_K, _V]:
         if isinstance(place, slice):
-            return Items(self._keys[place], self._item)
-        return self._item(self._keys[place])
+            return Lazy(self._keys[place], self._make)
+        return self._make(self._keys[place])
 
 
 class BadItemError(DataError):

@@ -14,7 +14,7 @@ from py_runner.devices.here import Here
 from py_runner.devices.qemu import Emulated
 from py_runner.devices.qemu_python import EmulatedPython
 from py_runner.devices.remote import Remote
-from py_runner.devices.ssh import SCHEME, Address
+from py_runner.devices.url import FORMS, address, is_remote, plain_name
 from py_runner.formats.run import Run
 from py_runner.job import Job
 from py_runner.tensors import Model, Sample
@@ -23,6 +23,7 @@ from py_runner.watch import Watch
 __all__ = [
     "BOARDS",
     "COUNTERS",
+    "FORMS",
     "HERE",
     "Counter",
     "Device",
@@ -30,6 +31,7 @@ __all__ = [
     "board_words",
     "is_remote",
     "other_family",
+    "plain_name",
     "remote_device",
 ]
 
@@ -83,14 +85,9 @@ COUNTERS: dict[str, Mapping[str, Counter]] = {
 }
 
 
-def is_remote(name: str) -> bool:
-    """Whether a device's name is a URL."""
-    return name.startswith(SCHEME)
-
-
 def remote_device(name: str) -> Device:
     """The device that a URL names. Raises UsageError for what is none of ours."""
-    return Remote(Address.parse(name))
+    return Remote(address(name))
 
 
 def board_words() -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from py_runner.devices import sensors
-from py_runner.devices.ssh import Connection
+from py_runner.devices.connection import Connection
 
 __all__ = ["Facts", "ask", "built_for", "unlike"]
 
@@ -25,6 +25,9 @@ say system uname -sr
 say elf sh -c 'od -An -tx1 -N5 /proc/$$/exe'
 say libc sh -c 'getconf GNU_LIBC_VERSION || ldd --version 2>&1 | head -n 2'
 say page_bytes getconf PAGESIZE
+say android getprop ro.build.version.sdk
+say abis getprop ro.product.cpu.abilist
+say product sh -c 'getprop ro.product.manufacturer; getprop ro.product.model'
 say model sh -c 'tr -d "\000" </proc/device-tree/model'
 say cpuinfo cat /proc/cpuinfo
 cpus=${PADDLE_EDGE_SYSFS:-/sys}/devices/system/cpu
@@ -50,6 +53,9 @@ case $(uname -m) in arm*|aarch64) ;; *) current= ;; esac
 """
 )
 _BITS = {"01": 32, "02": 64}  # EI_CLASS of an ELF file
+# Builds by ABIs of Android, and the program that starts programs there.
+_ANDROID = {"arm64-v8a": "android-arm64-v8a", "armeabi-v7a": "android-armeabi-v7a"}
+_ANDROID_LINKER = b"/system/bin/linker"
 _DOT_PRODUCT, _FP16 = "asimddp", "asimdhp"  # the kernel's words
 
 
@@ -61,6 +67,7 @@ class Facts:
     32 under a kernel of 64. `parts` are the cores' part numbers, and `mhz` the highest frequency of
     each core, so that cores of two kinds show. `features` are "dot product" and "fp16". `lite_run`
     is the version that runs there, and `engine_features` what Paddle Lite makes of the features.
+    `android_api` is the level of an Android, and `abis` what it takes, the best first.
     `damaged` are the bundles there whose model is not what its manifest says.
     """
 
@@ -82,11 +89,16 @@ class Facts:
     sensors: dict[str, Any]
     lite_run: str
     engine_features: tuple[str, ...] | None
+    android_api: int | None = None
+    abis: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
 
     @property
     def build(self) -> str:
-        """Which build of lite_run fits: "aarch64", "armv7hf", "x86-64"; "" where none does."""
+        """Which build of lite_run fits: "aarch64", "armv7hf", "x86-64", "android-arm64-v8a",
+        "android-armeabi-v7a"; "" where none does."""
+        if self.android_api is not None:
+            return next((_ANDROID[abi] for abi in self.abis if abi in _ANDROID), "")
         if self.machine in ("x86_64", "amd64"):
             return "x86-64" if self.bits == 64 else ""
         if self.machine == "aarch64" and self.bits == 64:
@@ -99,7 +111,8 @@ class Facts:
         """Which build and recipes fit, and why, in sentences."""
         if not self.build:
             kind = f"{self.machine}, programs of {self.bits or '?'} bits"
-            return [f"no build of lite_run fits {kind}"]
+            abis = f", Android with ABI {', '.join(self.abis)}" if self.abis else ""
+            return [f"no build of lite_run fits {kind}{abis}"]
         said = [f"build {self.build}: {self.machine}, programs of {self.bits} bits"]
         if "musl" in self.libc:
             said.append(f"{self.libc} is not the GNU C library, which Paddle Lite's SDKs are for")
@@ -163,14 +176,15 @@ def _facts(url: str, found: Mapping[str, str]) -> Facts:
     cpu: dict[str, Any] = {}
     with suppress(ValueError):
         cpu = json.loads(found.get("cpu", ""))
+    api = _number(found.get("android", ""))
     features = _features(cpuinfo) or tuple(cpu.get("features", ()))
     return Facts(
         url=url,
         machine=found.get("machine", ""),
         system=found.get("system", ""),
-        model=found.get("model", ""),
+        model=found.get("model", "") or " ".join(found.get("product", "").split()),
         bits=_BITS.get(found.get("elf", "").rpartition(" ")[2]),
-        libc=libc.strip(),
+        libc=libc.strip() if api is None else f"bionic, Android API {api}",
         page_bytes=_number(found.get("page_bytes", "")),
         cores=len(cpuinfo.get("processor", ())),
         parts=tuple(dict.fromkeys(cpuinfo.get("CPU part", cpuinfo.get("model name", ())))),
@@ -183,6 +197,8 @@ def _facts(url: str, found: Mapping[str, str]) -> Facts:
         sensors=sensed,
         lite_run=found.get("version", "").removeprefix("lite_run "),
         engine_features=tuple(cpu["engine_features"]) if "engine_features" in cpu else None,
+        android_api=api,
+        abis=tuple(filter(None, found.get("abis", "").split(","))),
         damaged=tuple(found.get("damaged", "").split()),
     )
 
@@ -215,8 +231,13 @@ def _bytes(kilobytes: int | None) -> int | None:
 
 
 def built_for(head: bytes) -> str:
-    """Which `Facts.build` a program is, by the first 20 bytes of its file; "" where it is none."""
-    kinds = {(2, 183): "aarch64", (1, 40): "armv7hf", (2, 62): "x86-64"}
+    """Which `Facts.build` a program is, by the first page of its file; "" where it is none."""
+    android = _ANDROID_LINKER in head
+    kinds = {
+        (2, 183): _ANDROID["arm64-v8a"] if android else "aarch64",
+        (1, 40): _ANDROID["armeabi-v7a"] if android else "armv7hf",
+        (2, 62): "" if android else "x86-64",
+    }
     if head[:4] != b"\x7fELF" or len(head) < 20:
         return ""
     return kinds.get((head[4], int.from_bytes(head[18:20], "little")), "")

@@ -4,6 +4,7 @@ Environment, by the build that fits the device; each names the folder of `cmake 
     PADDLE_EDGE_LITE_RUN_AARCH64   64-bit ARM
     PADDLE_EDGE_LITE_RUN_ARM       32-bit ARM
     PADDLE_EDGE_LITE_RUN           x86-64: the build for this machine
+    PADDLE_EDGE_LITE_RUN_ANDROID_ARM64, PADDLE_EDGE_LITE_RUN_ANDROID_ARM   Android, by ABI
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from py_runner.devices.connection import archive
 from py_runner.devices.facts import Facts, ask, built_for
-from py_runner.devices.ssh import Address, Connection, archive
+from py_runner.devices.url import address
 from py_runner.engines.native import LIBRARY_VARIABLE
 from py_runner.errors import EngineError
 from py_runner.files.checksum import sha256
@@ -29,9 +31,12 @@ _VARIABLES = {
     "aarch64": "PADDLE_EDGE_LITE_RUN_AARCH64",
     "armv7hf": "PADDLE_EDGE_LITE_RUN_ARM",
     "x86-64": LIBRARY_VARIABLE,
+    "android-arm64-v8a": "PADDLE_EDGE_LITE_RUN_ANDROID_ARM64",
+    "android-armeabi-v7a": "PADDLE_EDGE_LITE_RUN_ANDROID_ARM",
 }
 _COMMAND = "bin/lite_run"
 _AT_ONCE = 16
+_PAGE = 4096
 # The checksums of the build that is used there now.
 _LIST = r"""
 current=; [ ! -r current ] || read -r current <current
@@ -56,7 +61,8 @@ while read -r name; do
 done <"$new/same"
 rm -f "$new/same"
 "$new/bin/lite_run" --version >/dev/null || exit 75
-rm -rf "runners/$1"; mv -T "$new" "runners/$1" || exit 74
+rm -rf "runners/$1"; mv "$new" "runners/$1" || exit 74
+rm -rf "runners/$1/$$"
 echo "$1" >"current.$$" && mv "current.$$" current || exit 74
 for old in runners/*; do [ "$old" = "runners/$1" ] || rm -rf "$old"; done
 """
@@ -78,7 +84,7 @@ class Installed:
 def check(url: str) -> Facts:
     """What the device is. Raises UsageError for what is no URL, and EngineError where it cannot be
     reached."""
-    with Connection(Address.parse(url)) as there:
+    with address(url).connection() as there:
         return ask(there)
 
 
@@ -93,7 +99,7 @@ def check_each(urls: Sequence[str]) -> list[Facts | EngineError]:
             return error
 
     for url in urls:
-        Address.parse(url)
+        address(url)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(one, urls))
 
@@ -104,7 +110,7 @@ def install(url: str, *, watch: Watch = QUIET) -> Installed:
     What runs there meanwhile goes on with what it has. Raises UsageError for what is no URL, and
     EngineError, in one line, where there is no build that fits, or it does not run there.
     """
-    with Connection(Address.parse(url)) as there:
+    with address(url).connection() as there:
         build = ask(there).build
         if not build:
             raise EngineError(f"{url}: {ask(there).advice()[0]}")
@@ -130,7 +136,7 @@ def install(url: str, *, watch: Watch = QUIET) -> Installed:
                 there.call(_PUT, called, len(data), data=data, sent=sent)
             said = there.call(_VERSION).decode("utf-8", "replace")
         except EngineError as error:
-            raise type(error)(_explained(str(error), build)) from None
+            raise type(error)(_explained(str(error), there.address.elsewhere)) from None
     version = said.strip().rpartition("\n")[2].removeprefix("lite_run ")
     size = sum(path.stat().st_size for path in changed.values())
     return Installed(url, build, version, len(changed), len(files), size)
@@ -152,7 +158,7 @@ def _root(build: str) -> Path:
     if not command.is_file():
         raise EngineError(f"{variable}={named}: holds no {_COMMAND}: {advice}")
     with open_regular(command) as file:
-        kind = built_for(file.read(20))
+        kind = built_for(file.read(_PAGE))
     if kind != build:
         raise EngineError(
             f"{command}: is built for {kind or 'another system'}, and the device takes {build}: "
@@ -166,14 +172,14 @@ def _paths(root: Path) -> Iterator[Path]:
     yield root / _COMMAND
     places = (*root.glob("lib*/liblite_run.so"), *root.glob("lib*/*-linux-*/liblite_run.so"))
     for library in places[:1]:
-        for pattern in ("liblite_run.so*", "libpaddle_*.so*"):
+        for pattern in ("liblite_run.so*", "libpaddle_*.so*", "libc++_shared.so"):
             yield from sorted(library.parent.glob(pattern))
 
 
-def _explained(text: str, build: str) -> str:
+def _explained(text: str, elsewhere: str) -> str:
     """What to do where lite_run does not run there."""
     for telling, advice in (
-        ("Permission denied", "choose a folder from which programs may be run: ssh://HOST/FOLDER"),
+        ("Permission denied", f"choose a folder from which programs may be run: {elsewhere}"),
         ("error while loading shared libraries", "install that library there"),
         ("GLIBC", "build it for an older system"),
     ):

@@ -1,15 +1,18 @@
-"""The devices that a user has named: in a list of their own, and in ssh's configuration."""
+"""The devices that a user has: in a list of their own, in ssh's configuration, attached by adb."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from py_runner.devices.ssh import CONFIG_VARIABLE, SCHEME, Address
-from py_runner.errors import UsageError
+from py_runner.devices import adb
+from py_runner.devices.ssh import CONFIG_VARIABLE, SCHEME
+from py_runner.devices.url import address
+from py_runner.errors import EngineError, UsageError
 from py_runner.files.regular import read_text
 
 __all__ = ["DEVICES_VARIABLE", "Known", "known"]
@@ -19,18 +22,18 @@ DEVICES_VARIABLE = "PADDLE_EDGE_DEVICES"
 
 @dataclass(frozen=True)
 class Known:
-    """A device's URL, and the file that names it."""
+    """A device's URL, and the file that names it; of adb's, the state that it tells."""
 
     url: str
     named_in: str
 
 
 def known() -> list[Known]:
-    """Those of the list, then the hosts of ssh's configuration.
+    """Those of the list, then the hosts of ssh's configuration, then what adb knows, where it is.
 
     Raises UsageError for a list that is named and not there, or holds what is no device.
     """
-    found = [*_listed(), *_configured()]
+    found = [*_listed(), *_configured(), *_attached()]
     return list({one.url: one for one in reversed(found)}.values())[::-1]
 
 
@@ -47,7 +50,7 @@ def _listed() -> Iterator[Known]:
     for line in lines:
         url = re.sub(r"(^|\s)#.*", "", line).strip()
         if url:
-            yield Known(Address.parse(url).url, str(file))
+            yield Known(address(url).url, str(file))
 
 
 def _configuration() -> Path:
@@ -68,3 +71,9 @@ def _configured() -> Iterator[Known]:
         for name in found["names"].split() if found else ():
             if re.fullmatch(r"[\w.][\w.-]*", name):
                 yield Known(f"{SCHEME}{name}", str(file))
+
+
+def _attached() -> Iterator[Known]:
+    with suppress(EngineError):
+        for serial, state in adb.attached().items():
+            yield Known(adb.url_of(serial), f"adb: {state}")

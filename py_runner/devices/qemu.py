@@ -227,7 +227,7 @@ class Emulated:
         memory_bytes: int | None = None,
     ) -> bytes:
         """What the command said, which succeeded."""
-        with Child([*argv, *map(str, arguments)], output="none") as child:
+        with Child([*argv, *map(str, arguments)], output="none", apart=True) as child:
             if memory_bytes is not None:
                 child.limit_memory(EMULATOR_BYTES + memory_bytes)
             child.tell()

@@ -1,4 +1,4 @@
-"""A device far away, by ssh: the command `lite_run` there, which `paddle-edge device install` puts.
+"""A device far away, by ssh or adb: `lite_run` there, which `paddle-edge device install` puts.
 
 In our folder there: `runners/<checksum>` are builds, `current` says which one is used;
 `bundles/<checksum>` have the one model that was asked for; `jobs/<process>` are what works now.
@@ -25,7 +25,7 @@ from typing import BinaryIO, TypeVar
 
 from py_runner.devices import sensors
 from py_runner.devices.batches import SPOKE, answer, kept, said_at_last, stage, tell_warnings
-from py_runner.devices.ssh import Address, Begun, Connection, DroppedError, archive
+from py_runner.devices.connection import Address, Begun, Connection, DroppedError, archive
 from py_runner.errors import EngineError, RefusedError
 from py_runner.files.checksum import sha256
 from py_runner.files.folder import temporary_folder
@@ -46,6 +46,9 @@ _ROOM = 4  # times a batch have to be free for one that is sent ahead
 _KILLED = 128 + 9
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _MANIFEST = "bundle.json"
+# A line of sha256sum: GNU's begins with a backslash where it escapes characters of the name, and
+# toybox escapes none, so that a name may have several lines.
+_CHECKSUM = re.compile(r"^\\?([0-9a-f]{64}) ", re.MULTILINE)
 _ANSWER = re.compile(r"(status|log|before|after|others|out(/[\w.-]+){0,2})")
 
 _CHECKSUMS = r"""
@@ -59,7 +62,8 @@ trap 'rm -rf "$new"' EXIT
 trap 'exit 143' HUP INT TERM
 head -c "$2" | tar -xof - -C "$new" || exit 74
 rm -rf "bundles/$1"
-mv -T "$new" "bundles/$1" 2>/dev/null || [ -e "bundles/$1/bundle.json" ]
+# Where another was quicker, this one is inside it now.
+mv "$new" "bundles/$1" && rm -rf "bundles/$1/$$"
 """
 # $1 checksum of the bundle, $2 bytes of the archive, $3 who asks, $4 kilobytes that have to be
 # free; then options of lite_run
@@ -92,11 +96,12 @@ sensors >before
 "../../runners/$current/bin/lite_run" "$bundle" --samples in --out out "$@" \
   >/dev/null 2>log </dev/null 3<&- &
 runner=$!
-{ cat; kill -9 "$runner"; } <&3 >/dev/null 2>&1 3<&- &
+# No `cat`: mksh would let it live, and hold the connection.
+{ while read -r _; do :; done; kill -9 "$runner"; } <&3 >/dev/null 2>&1 3<&- &
 watcher=$!
 wait "$runner" 2>/dev/null
 echo $? >status
-kill "$watcher" 2>/dev/null
+kill -9 "$watcher" 2>/dev/null
 sensors >after
 rm -rf in; mkdir -p out
 tar -cf - status log before after others out || exit 74
@@ -118,7 +123,7 @@ class Remote:
     def missing(self) -> str:
         """What to do before `lite_run` runs there; "" where it does."""
         try:
-            with Connection(self.address) as there:
+            with self.address.connection() as there:
                 there.call("[ -e current ] || { echo 'lite_run is not there' >&2; exit 71; }")
         except EngineError as error:
             return str(error)
@@ -132,7 +137,7 @@ class Remote:
         Raises in one line EngineError where the device cannot be reached, or loses the connection
         again and again, and RefusedError where `lite_run` refuses or dies.
         """
-        with Connection(self.address) as there:
+        with self.address.connection() as there:
             bundle = _tried(partial(_bundle, there, job, watch), watch)
             with _Work(there, job, bundle) as work:
                 yield from answer(job, samples, total, watch, work.ask, size=_FIRST_BATCH)
@@ -261,7 +266,7 @@ class _Work:
             raise EngineError(
                 f"{self.address.url}: {self.address.folder}: lite_run cannot be started there: "
                 f"{last_words(log)}: install it again by `paddle-edge device install`, in a folder "
-                "from which programs may be run: ssh://HOST/FOLDER"
+                f"from which programs may be run: {self.address.elsewhere}"
             )
         local = str(job.model.files[0].parent)
         said = re.sub(r"\.\./\.\./bundles/[0-9a-f]{64}", lambda _: local, said_at_last(log))
@@ -293,7 +298,7 @@ def _tried(work: Callable[[], _T], watch: Watch) -> _T:
 
 @lru_cache(maxsize=64)
 def _target(address: Address) -> str:
-    with Connection(address) as there:
+    with address.connection() as there:
         return "arm" if re.match(rb"aarch64|arm", there.call("uname -m")) else "x86"
 
 
@@ -305,9 +310,8 @@ def _bundle(there: Connection, job: Job, watch: Watch) -> str:
     wanted = [sha256(manifest), sha256(file)]
     called = sha256(manifest, file)
     for _ in range(2):
-        listed = there.call(_CHECKSUMS, called).decode("ascii", "replace")
-        # A name with odd characters has a backslash before its line.
-        if sorted(line.lstrip("\\")[:64] for line in listed.splitlines()) == sorted(wanted):
+        listed = _CHECKSUM.findall(there.call(_CHECKSUMS, called).decode("ascii", "replace"))
+        if sorted(listed) == sorted(wanted):
             return called
         data = archive({_MANIFEST: manifest, file.name: file})
         name, whole = f"sending {job.model.name}, KB", len(data) // 1000

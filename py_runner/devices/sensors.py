@@ -24,20 +24,29 @@ sensors() {
   do
     [ -r "$file" ] && text=$(cat "$file" 2>/dev/null) && printf '%s\t%s\n' "$file" "$text"
   done
+  # Of Android, whose shell may not read most of them.
+  dumpsys thermalservice 2>/dev/null | while read -r text; do printf 'android\t%s\n' "$text"; done
   :
 }
 """
 # Bits of the Raspberry Pi's firmware, which stay set 16 places higher once they have been.
 _FIRMWARE = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
+# Android's words for its thermal status, from 1 on; and what it measures that is no temperature.
+_STATUS = ("light", "moderate", "severe", "critical", "emergency", "shutdown")
+_BATTERY_LIMITS = ("6", "7", "8")  # BCL: voltage, current, percentage
+_TEMPERATURE = re.compile(
+    r"^android\tTemperature\{mValue=(-?[0-9.]+), mType=(-?[0-9]+), mName=([^,]*),", re.MULTILINE
+)
 _FELL = 0.9  # of a frequency that a fixed governor would have kept
 
 
 def parse(text: str) -> dict[str, Any]:
     """What READ printed: celsius by sensor; cpu_mhz, cpu_max_mhz and governor by core; and of a
-    Raspberry Pi the bits of its firmware, else None."""
+    Raspberry Pi the bits of its firmware, of Android its thermal status, 0 to 6, else None."""
     files = dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
     found: dict[str, Any] = {
         "celsius": {}, "cpu_mhz": {}, "cpu_max_mhz": {}, "governor": {}, "firmware": None,
+        "android": None,
     }  # fmt: skip
     fields = {"scaling_cur_freq": "cpu_mhz", "scaling_max_freq": "cpu_max_mhz"}
     for path, value in files.items():
@@ -53,6 +62,11 @@ def parse(text: str) -> dict[str, Any]:
             found["celsius"][zone if label in found["celsius"] else label] = int(value) / 1e3
         elif name == "get_throttled" and re.fullmatch("[0-9a-fA-F]+", value):
             found["firmware"] = int(value, 16)
+    for value, kind, name in _TEMPERATURE.findall(text):  # those in its cache, then as measured
+        if kind not in _BATTERY_LIMITS:
+            found["celsius"][name] = float(value)
+    status = re.search(r"^android\tThermal Status: ([0-6])$", text, re.MULTILINE)
+    found["android"] = int(status[1]) if status else None
     return found
 
 
@@ -78,4 +92,6 @@ def between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     bits, earlier = after["firmware"] or 0, before["firmware"] or 0
     now = (bits | (bits & ~earlier) >> 16) & 0xF
     words += [f"firmware: {word}" for place, word in enumerate(_FIRMWARE) if now >> place & 1]
+    if after["android"]:
+        words.append(f"Android: thermal status {_STATUS[after['android'] - 1]}")
     return {"before": before, "after": after, "throttled": words}

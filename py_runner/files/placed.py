@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from pathlib import Path
+from typing import BinaryIO
 
 from py_runner.errors import ModelError
 from py_runner.files.regular import open_regular
@@ -18,6 +19,7 @@ from py_runner.files.regular import open_regular
 __all__ = ["PlacedFile"]
 
 _MOST_OPEN = 64
+_COPY = 1 << 20
 
 
 class PlacedFile:
@@ -50,6 +52,16 @@ class PlacedFile:
                 _USED.move_to_end(id(self))
             assert self._descriptor is not None
             return os.pread(self._descriptor, count, start)
+
+    def copy(self, start: int, stop: int, to: BinaryIO) -> None:
+        """Write the bytes between two places to another file. Raises as `read`, and ModelError
+        where there are fewer."""
+        while start < stop:
+            block = self.read(start, min(_COPY, stop - start))
+            if not block:
+                raise ModelError(f"{self.path}: became shorter while it was read: start again")
+            to.write(block)
+            start += len(block)
 
     def _opened(self) -> tuple[int, int, int, int]:
         with open_regular(self.path) as file:

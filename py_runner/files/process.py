@@ -65,6 +65,7 @@ class Child:
         pass_fds: descriptors that it inherits.
         output: what becomes of its standard output: "log", as of standard error, "lines", which
             `lines` reads, or "none"; or a file that takes it.
+        apart: it does not hear what a terminal tells this process, such as Ctrl-C.
 
     Raises EngineError where the program cannot be started.
     """
@@ -76,6 +77,7 @@ class Child:
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         output: str | BinaryIO = "log",
+        apart: bool = False,
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
         kinds = {"log": self._log, "lines": subprocess.PIPE, "none": subprocess.DEVNULL}
@@ -88,6 +90,7 @@ class Child:
                 stderr=self._log,
                 pass_fds=tuple(pass_fds),
                 env={**os.environ, **(env or {})},
+                start_new_session=apart,
             )
         except OSError as error:
             self._log.close()

@@ -12,7 +12,18 @@ from typing import Any, Generic, TypeVar, Union
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Joined", "Lazy", "Made", "Places", "View", "Zipped", "chosen", "joined", "span_of"]
+__all__ = [
+    "Joined",
+    "Lazy",
+    "Made",
+    "Places",
+    "View",
+    "Zipped",
+    "chosen",
+    "joined",
+    "span_of",
+    "stretches",
+]
 
 _T = TypeVar("_T")
 _S = TypeVar("_S")
@@ -164,6 +175,15 @@ def joined(parts: Sequence[Sequence[_T]]) -> Sequence[_T]:
         return Joined(parts)
     found = [item for part in parts for item in part]
     return tuple(found) if isinstance(parts[0], tuple) else found
+
+
+def stretches(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """The sequences that were joined to this one, which is itself where none were."""
+    if isinstance(values, Joined):
+        for part in values.parts:
+            yield from stretches(part)
+    else:
+        yield values
 
 
 def _places(places: Iterable[int]) -> Places:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Optional, Union, cast
+from typing import Any, BinaryIO, Optional, Union, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from py_runner.errors import ModelError
 from py_runner.files.placed import PlacedFile
 from py_runner.files.regular import open_regular, read_bytes, save_array
-from py_runner.formats.lazy import Joined, Lazy, View
+from py_runner.formats.lazy import Joined, Lazy, View, stretches
 
 __all__ = ["Ragged", "Stack", "form_of", "open_output", "write_output"]
 
@@ -54,6 +54,10 @@ class Stack(Lazy[_Array]):
         step = max(1, _BLOCK // max(1, self._bytes))
         for place in range(start, stop, step):
             yield from self._block(place, min(step, stop - place))
+
+    def copy(self, to: BinaryIO) -> None:
+        """Write the bytes of all arrays to another file."""
+        self._file.copy(self._start, self._start + self._count * self._bytes, to)
 
     def _block(self, place: int, count: int) -> _Array:
         data = self._file.read(self._start + place * self._bytes, count * self._bytes)
@@ -137,8 +141,11 @@ def write_output(folder: Path, index: int, values: Sequence[_Array]) -> None:
     about = {"descr": form.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": whole}
     with (folder / f"output_{index}.npy").open("wb", buffering=_WRITE) as file:
         form.write_array_header_1_0(file, about)
-        for value in values:
-            if value.size:
+        for stretch in stretches(values):
+            if isinstance(stretch, Stack):
+                stretch.copy(file)
+                continue
+            for value in filter(lambda value: value.size, stretch):
                 file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 

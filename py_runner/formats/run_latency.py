@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import io
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from py_runner.errors import ModelError
+from py_runner.files.placed import PlacedFile
 from py_runner.files.regular import open_regular
-from py_runner.formats.lazy import Joined, Lazy, View
-from py_runner.formats.run_samples import SampleInfo, key_of
+from py_runner.formats.lazy import Joined, Lazy, View, stretches
+from py_runner.formats.run_samples import SampleFile, SampleInfo, key_of
 
 __all__ = ["Latencies", "flat", "latency_statistics", "read_latency", "write_latency"]
 
+_HEADER = b"sample,repeat,ms\r\n"
 _FORMULA = ("=", "+", "-", "@", "'", "\t", "\r")
 
 
@@ -26,11 +28,26 @@ class Latencies(Lazy[list[float]]):
     """Milliseconds of each sample's inferences: `ms` has those of all, `ends` where each sample's
     end; None where there are `each` of every sample."""
 
-    def __init__(self, ms: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        ms: npt.NDArray[np.float64],
+        counts: npt.NDArray[np.int64],
+        file: PlacedFile | None = None,
+    ) -> None:
+        self._file = file  # that has rows in this order, as `write_latency` writes them
         self.ms, self._count = ms, len(counts)
         alike = bool((counts == counts[0]).all())
         self.each: int | None = int(counts[0]) if alike else None
         self._ends = None if alike else np.cumsum(counts)
+
+    def is_of(self, samples: SampleFile) -> bool:
+        """Whether `copy` can write the rows of these samples: they come from one folder."""
+        return self._file is not None and self._file.path.parent == samples.path.parent
+
+    def copy(self, to: BinaryIO) -> None:
+        """Write the rows of the file that these were read from."""
+        assert self._file is not None
+        self._file.copy(len(_HEADER), self._file.size, to)
 
     def __len__(self) -> int:
         return self._count
@@ -80,15 +97,23 @@ def latency_statistics(latency_ms: Sequence[float] | npt.NDArray[np.float64]) ->
 
 
 def write_latency(
-    path: Path, samples: Iterable[SampleInfo], latency_ms: Iterable[Sequence[float]]
+    path: Path, samples: Sequence[SampleInfo], latency_ms: Sequence[Sequence[float]]
 ) -> None:
     """Write a latency.csv."""
     with path.open("w", newline="", encoding="utf-8") as file:
+        file.write(_HEADER.decode())
         writer = csv.writer(file)
-        writer.writerow(["sample", "repeat", "ms"])
-        for sample, repeats in zip(samples, latency_ms):
-            for number, ms in enumerate(repeats):
-                writer.writerow([_cell(sample.id), number, f"{ms:.6f}"])
+        pairs = list(zip(stretches(samples), stretches(latency_ms)))
+        if any(len(some) != len(ms) for some, ms in pairs):
+            pairs = [(samples, latency_ms)]
+        for some, ms in pairs:
+            if isinstance(ms, Latencies) and isinstance(some, SampleFile) and ms.is_of(some):
+                file.flush()
+                ms.copy(cast(BinaryIO, file.buffer))
+                continue
+            for sample, repeats in zip(some, ms):
+                for number, value in enumerate(repeats):
+                    writer.writerow([_cell(sample.id), number, f"{value:.6f}"])
 
 
 def _cell(id_: str) -> str:
@@ -113,12 +138,15 @@ def read_latency(path: Path, keys: npt.NDArray[np.uint64]) -> Latencies:
                 values.append(float(row[ms]))
                 places.append(rows.place(row[sample]))
     place, measured = np.frombuffer(places, np.int64), np.frombuffer(values, np.float64)
+    whole: PlacedFile | None = PlacedFile(path)
     if len(place) and bool((np.diff(place) < 0).any()):
-        measured = measured[np.argsort(place, kind="stable")]
+        measured, whole = measured[np.argsort(place, kind="stable")], None
     counts = np.bincount(place, minlength=len(keys))
     if counts.any() and not counts.all():
         raise ModelError(f"{path}: damaged: not every sample has a latency")
-    return Latencies(measured, counts)
+    if whole and (whole.read(0, len(_HEADER)) != _HEADER or whole.read(whole.size - 1, 1) != b"\n"):
+        whole = None
+    return Latencies(measured, counts, whole)
 
 
 class _Rows:

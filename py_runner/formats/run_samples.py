@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, BinaryIO, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.placed import PlacedFile
-from py_runner.formats.lazy import Joined, Lazy, View, span_of
+from py_runner.formats.lazy import Joined, Lazy, View, span_of, stretches
 
 __all__ = [
     "SAMPLES",
@@ -34,6 +34,7 @@ __all__ = [
 
 SAMPLES = "samples.jsonl"
 _Keys = npt.NDArray[np.uint64]
+_encoded = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder each time
 _STEP = 64  # lines between two whose place is kept
 _READ = 1 << 18  # bytes at a time
 
@@ -83,6 +84,15 @@ class SampleFile(Lazy[SampleInfo]):
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    def copy(self, to: BinaryIO) -> None:
+        """Write all lines to another file."""
+        self._file.copy(0, self._file.size, to)
 
     def item(self, place: int) -> SampleInfo:
         return next(self.span(place, place + 1))
@@ -135,7 +145,7 @@ def _lines(file: PlacedFile, start: int, stop: int | None = None) -> Iterator[by
 
 
 def _parsed(line: bytes) -> SampleInfo:
-    entry = json.loads(line)
+    entry = json.loads(line.decode())
     if b"\\ud" in line or b"\\uD" in line:
         json.dumps(entry, ensure_ascii=False).encode()  # an error for half a character
     return _info(entry)
@@ -199,9 +209,13 @@ def sample_json(info: SampleInfo) -> dict[str, Any]:
 
 def write_samples(path: Path, samples: Sequence[SampleInfo]) -> None:
     """Write a samples.jsonl."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for info in samples:
-            file.write(json.dumps(sample_json(info), ensure_ascii=False) + "\n")
+    with path.open("wb") as file:
+        for stretch in stretches(samples):
+            if isinstance(stretch, SampleFile):
+                stretch.copy(file)
+                continue
+            for info in stretch:
+                file.write(_encoded(sample_json(info)).encode() + b"\n")
 
 
 def key_of(id_: str) -> int:

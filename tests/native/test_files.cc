@@ -76,6 +76,23 @@ TEST_CASE("SHA-256 gives the digests of FIPS 180-4's examples") {
   CHECK(parts.hex() == hash_of(std::string(1000, 'a')));
 }
 
+TEST_CASE("SHA-256 by the CPU's instructions is that of plain C++") {
+  const lite_run::Sha256Rounds by_cpu = lite_run::cpu_rounds();
+  if (by_cpu == nullptr) {
+    MESSAGE("this CPU has no instructions for it");
+    return;
+  }
+  std::vector<uint8_t> bytes(64 * 17);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * i >> 3);
+  for (const size_t blocks : {0, 1, 2, 17}) {
+    lite_run::Sha256State one = {1, 2, 3, 4, 0xffffffff, 0x80000000, 7, 8};
+    lite_run::Sha256State other = one;
+    by_cpu(one, bytes.data(), blocks);
+    lite_run::plain_rounds(other, bytes.data(), blocks);
+    CHECK(one == other);
+  }
+}
+
 TEST_CASE(".npy is written and read back") {
   const Scratch scratch;
   for (const auto& shape : {std::vector<int64_t>{}, {3}, {2, 3}, {0, 4}, {1, 2, 1, 3}}) {

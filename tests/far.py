@@ -1,0 +1,98 @@
+"""What tests of devices far away share: a build, samples, and what is at work on a device."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.run import Run
+from py_runner.inference import run
+from py_runner.tensors import Sample
+
+HOSTILE = 'it\'s $(touch pwned) `x`; "q" *'  # in a path, where it has to stay a name
+
+
+def samples(count: int, seed: int = 0) -> list[Sample]:
+    draw = np.random.default_rng(seed)
+    return [
+        Sample(f"{n}: {HOSTILE}", {"x": draw.standard_normal((1, 3, 16, 16)).astype("float32")})
+        for n in range(count)
+    ]
+
+
+def same(left: Run, right: Run) -> bool:
+    """Bit by bit, and of the same samples."""
+    return left.samples == right.samples and all(
+        value.dtype == other.dtype and value.tobytes() == other.tobytes()
+        for name in left.outputs
+        for value, other in zip(left.outputs[name], right.outputs[name])
+    )
+
+
+def running(command: str) -> list[int]:
+    """The processes that have this word first on their command line."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = place.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].decode("utf-8", "replace").endswith(command):
+            found.append(int(place.parent.name))
+    return found
+
+
+def at_work(home: Path) -> list[int]:
+    """The processes of lite_run that do a job in this folder."""
+    found = []
+    for pid in running("bin/lite_run"):
+        with suppress(OSError):
+            if str(Path(f"/proc/{pid}/cwd").readlink()).startswith(f"{home}/jobs/"):
+                found.append(pid)
+    return found
+
+
+def nothing_left(home: Path) -> bool:
+    """Whether no job's files and processes are there, after five seconds at most."""
+    return any(
+        (not at_work(home) and not list((home / "jobs").iterdir())) or time.sleep(0.05)
+        for _ in range(100)
+    )
+
+
+@contextmanager
+def once_at_work(home: Path, act: Callable[[], object]) -> Iterator[None]:
+    """While the block works, something happens once: when lite_run does."""
+    done: list[bool] = []
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.wait(0.02):
+            if at_work(home):
+                act()
+                done.append(True)
+                return
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert done, "lite_run was not seen at work"
+
+
+def x86_model(bundle: Path) -> Any:
+    return Bundle.open(bundle).model("x86")
+
+
+def answered(device: str, bundle: Path, given: list[Sample], **options: Any) -> Run:
+    return run(x86_model(bundle), given, engine="native", device=device, **options)

@@ -70,9 +70,9 @@ def spread_out(
     *, job: dict[str, Any] | None = None, **options: Any,
 ) -> Run:  # fmt: skip
     asked = Job(edge, "lite", **{"part_s": SHORT, **(job or {})})
-    return evaluate(
-        asked, data, out, command=("go", "on"), on=on, watch=watch or Watch(), **options
-    )
+    watch = watch or Watch()
+    evaluate(asked, data, out, command=("go", "on"), on=on, watch=watch, **options)
+    return Run.open(out)
 
 
 def same(a: Run, b: Run) -> bool:

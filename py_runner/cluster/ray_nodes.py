@@ -104,7 +104,11 @@ class RayWorkers:
         data."""
         self._look()
         found: list[tuple[str, Result | str]] = []
-        ready, _ = self._ray.wait([*self._tasks, *self._starting], timeout=limit_s)
+        awaited = [*self._tasks, *self._starting]
+        if not awaited:  # which Ray does not wait for
+            time.sleep(limit_s)
+            return found
+        ready, _ = self._ray.wait(awaited, timeout=limit_s)
         for reference in ready:
             actor = self._starting.pop(reference, None)
             name = self._tasks.pop(reference, "")

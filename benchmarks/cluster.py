@@ -145,7 +145,8 @@ def measure_on_ray(measure: Callable[[dict[str, Open | None]], None], turns: int
 
     small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
     # Ray has its workers yield to all others; what is measured here does not.
-    os.environ["RAY_worker_niceness"] = str(os.getpriority(os.PRIO_PROCESS, 0))
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    os.environ["RAY_worker_niceness"] = str(nice)  # noqa: SIM112
     cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     os.environ["RAY_ADDRESS"] = cluster.address
     try:

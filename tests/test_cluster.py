@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -402,7 +404,11 @@ def nodes() -> Iterator[Nodes]:
         import ray.cluster_utils  # noqa: F401
     except ImportError:
         need(False, "ray")
-    made = Nodes()
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        warnings.simplefilter("ignore", ResourceWarning)  # Ray leaves its logs open
+        made = Nodes()
+        gc.collect()
     yield made
     made.close()
 
@@ -449,8 +455,9 @@ def stopped_and_gone_on_with(
     """SIGTERM ends the engines on all nodes, and what they had answered is kept; another driver,
     far away, goes on."""
     out = pictures.with_name("stopped.run")
-    words = (bundle, "--data", pictures, "-o", out, "--on", "ray", "--keep-every", 0.1)
-    process = command(*words, RAY_ADDRESS=address)
+    few = ("--limit", 1000, "--repeat", 100, "--keep-every", 0.1)
+    words = (bundle, "--data", pictures, "-o", out, *few, "--on")
+    process = command(*words, "ray", RAY_ADDRESS=address)
     until = time.monotonic() + PATIENCE_S
     while not out.exists():
         assert time.monotonic() < until and process.poll() is None, process.communicate()
@@ -460,13 +467,12 @@ def stopped_and_gone_on_with(
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 143, said
-    assert " of 5000 samples are answered; to go on: paddle-edge run" in said.splitlines()[-1]
+    assert " of 1000 samples are answered; to go on: paddle-edge run" in said.splitlines()[-1]
     assert not [pid for pid in family if "serve.py" in words_of(pid)]
-    words = (*words[:-3], client, *words[-2:])
-    process = command(*words, "--resume")
+    process = command(*words, client, "--resume")
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
-    assert same(Run.open(out), expected)
+    assert same(Run.open(out), expected.first(1000))
 
 
 def words_of(pid: int) -> str:

@@ -284,6 +284,8 @@ def test_devices_share_a_data_set(
 ) -> None:
     done = spread_out(edge, data, tmp_path / "edge.run", each(["cpu", "cpu"]))
     assert same(done, undisturbed) and done.side_by_side is None
+    alike = Piece.of(undisturbed, 0, COUNT, any_machine=True).engine
+    assert alike == {"engine version": undisturbed.engine_version}  # boards of several kinds
 
 
 # From here on the command, in processes of its own.

@@ -46,7 +46,7 @@ def local(number: int) -> Open:
 def each(devices: Sequence[str]) -> Open:
     """What opens a worker for each device."""
     return lambda job, shard: Processes(
-        [Orders(replace(job, device=device), shard, None) for device in devices]
+        [Orders(replace(job, device=device), shard, None, any_machine=True) for device in devices]
     )
 
 

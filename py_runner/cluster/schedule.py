@@ -170,10 +170,11 @@ def _next(state: _State, name: str, everyone: int, part_s: float) -> _Span | Non
 
 def _size(left: int, everyone: int, speed: float | None, part_s: float) -> int:
     share = math.ceil(left / (_SHARE * everyone))
+    few = min(_FIRST, share)  # and not fewer: what a task costs by itself would take over
     if speed is None:
-        return min(_FIRST, share)
+        return few
     whole = part_s / max(speed, 1e-9)
-    return max(1, int(min(whole, max(share, _LEAST * whole), _MOST)))
+    return max(few, int(min(whole, max(share, _LEAST * whole), _MOST)))
 
 
 def _slowest(state: _State) -> _Span | None:

@@ -39,11 +39,13 @@ _NEVER = 1 << 62  # whether the engine is dead, who sees all workers says
 @dataclass(frozen=True)
 class Orders:
     """What every task of a worker is about: a job; which shard of a data set is run, as a Run has
-    it; and how many engines work beside each other on a machine."""
+    it; how many engines work beside each other on a machine; and whether others work on machines
+    of other kinds, as devices may be."""
 
     job: Job
     shard: dict[str, int] | None
     side_by_side: int | None
+    any_machine: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,13 @@ class Piece:
     sha256: str
 
     @classmethod
-    def of(cls, run: Run, first: int, end: int) -> Piece:
+    def of(cls, run: Run, first: int, end: int, *, any_machine: bool = False) -> Piece:
         with temporary_folder() as folder:
             run.write(folder, most_inline=0)
             packed = pack(folder, sorted(folder.rglob("*")))
-        engine = {"engine version": run.engine_version, "machine": run.machine}
+        engine = {"engine version": run.engine_version}
+        if not any_machine:
+            engine["machine"] = run.machine
         digest = hashlib.sha256(packed).hexdigest()
         return cls(first, end, len(run.samples), engine, packed, digest)
 
@@ -130,7 +134,8 @@ class Runner:
                     run = replace(
                         run, shard=self._orders.shard, side_by_side=self._orders.side_by_side
                     )
-                    pieces.append(Piece.of(run, task.first + first, task.first + end))
+                    places = task.first + first, task.first + end
+                    pieces.append(Piece.of(run, *places, any_machine=self._orders.any_machine))
                 if not self._stop.is_set():
                     end = len(task.data)
         except PaddleEdgeError as caught:

@@ -178,9 +178,10 @@ class Chain:
         )  # fmt: skip
         self.tensors.append(out)
         if self.pick(0, 2):
-            bias, shape = self.param((channels,)), self.shape(out)
+            wide = self.pick(0, 2)  # as the legacy exporter writes it
+            bias, shape = self.param((1, channels, 1, 1) if wide else (channels,)), self.shape(out)
             out = self.b.op("elementwise_add", {"X": [out], "Y": [bias]}, self.name("e"), shape,
-                            axis=1)  # fmt: skip
+                            axis=-1 if wide else 1)  # fmt: skip
             self.tensors.append(out)
         return out
 

@@ -273,11 +273,19 @@ def test_a_norm_of_other_joined_tensors_stays(case: str) -> None:
     assert norms_before_concat(b.program(normed(b, joined), *more)) == []
 
 
-def test_a_norm_before_convolutions_without_padding_goes_into_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wide", [False, True], ids=["vector", "[1, C, 1, 1]"])
+def test_a_norm_before_convolutions_without_padding_goes_into_them(
+    wide: bool, tmp_path: Path
+) -> None:
     b = Builder()
     x = unary(b, "relu", b.input("x", (-1, 8, 9, 9)))
     y = normed(b, x)
     one = biased(b, conv(b, y, 6, 1))
+    if wide:
+        name = b.ops[-1].inputs["Y"][0]
+        b.params[name] = b.params[name].reshape(1, 6, 1, 1)
+        b.vars[name].shape = (1, 6, 1, 1)
+        b.ops[-1].set("axis", -1)
     two = conv(b, y, 4, 3, groups=2, pads=(0, 0, 0, 0))
     after = same(b.program(one, two, x), norms_into_convolutions, folder=tmp_path)
     assert "batch_norm" not in types(after)

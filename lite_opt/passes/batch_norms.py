@@ -136,7 +136,8 @@ def _biased(graph: Factors, conv: Op, bias: np.ndarray[Any, Any]) -> Op | None:
     behind = tail(graph.program, conv, graph.readers)
     if behind and behind[0].type == "elementwise_add":
         name = behind[0].inputs["Y"][0]
-        behind[0].inputs["Y"] = [graph.param(name, graph.program.params[name] + bias)]
+        own = graph.program.params[name]
+        behind[0].inputs["Y"] = [graph.param(name, own + bias.reshape(own.shape))]
         return None
     out = conv.outputs["Output"][0]
     plain = graph.program.new_name(f"{out}.plain")

@@ -9,24 +9,30 @@ they become one Run. A run that ends within its first part is written at once.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from py_runner.cluster.schedule import Open, spread
+from py_runner.cluster.task import answered
 from py_runner.data.dataset import Dataset
-from py_runner.errors import ChangedError, DataError, RefusedError, StoppedError, UsageError
+from py_runner.errors import (
+    ChangedError,
+    DataError,
+    EngineError,
+    RefusedError,
+    StoppedError,
+    UsageError,
+)
 from py_runner.files.folder import check_free
 from py_runner.formats.parts import Begun, Part, UnderWay, changed, in_words, is_under_way, locked
 from py_runner.formats.run import FailedSample, Run
-from py_runner.inference import parts
 from py_runner.job import Job
-from py_runner.tensors import Sample, sample_hash
+from py_runner.tensors import sample_hash
 from py_runner.watch import QUIET, Watch
 
 __all__ = ["check_place", "evaluate"]
@@ -56,6 +62,7 @@ def evaluate(
     resume: bool = False,
     force: bool = False,
     finish: Callable[[Run], Run] = lambda run: run,
+    on: Open | None = None,
     watch: Watch = QUIET,
 ) -> None:
     """Run a job on a data set, and write the Run to `out`.
@@ -72,6 +79,8 @@ def evaluate(
         force: replace what is there; it is in `out`/before until the new Run is complete.
         finish: makes the Run that is written of the one of all samples, whose files are no more
             where they are then; it is not asked where a Run is complete already.
+        on: opens the workers that answer, side by side: `cluster.processes.local` and
+            `cluster.ray_nodes.ray_at` say how. The Run is the same but for its latencies.
         watch: `enough` ends the run after the sample, or batch, that is at work.
 
     Raises UsageError where there is something that was not to be replaced; ChangedError where what
@@ -100,11 +109,16 @@ def evaluate(
             work.check(Part(out, 0, len(data)))
             watch.say(f"{out}: is complete")
             return
+        left = []
         for first, end, part in gaps:
-            if part is None:
+            if part is not None:
+                work.check(part)
+            elif on is None:
                 work.run(first, end)
             else:
-                work.check(part)
+                left.append((first, end))
+        if on is not None and left:
+            work.spread(left, on)
         done = finish(work.whole())
         if work.way is None:
             done.save(out, force=force)
@@ -180,39 +194,6 @@ def _check_complete(
     _refuse(out, differ)
 
 
-class _Feed:
-    """The samples at some places on their way to an engine; `sent` are those not yet answered."""
-
-    def __init__(self, data: Dataset, first: int, end: int) -> None:
-        self._data, self.first, self.end = data, first, end
-        self.sent: deque[tuple[int, str]] = deque()
-        self._ended = False
-
-    def samples(self) -> Generator[Sample, None, None]:
-        with closing(self._data.placed(self.first, self.end)) as placed:
-            for place, sample in placed:
-                self.sent.append((place, sample.id))
-                yield sample
-        self._ended = True
-
-    @property
-    def whole(self) -> bool:
-        """Whether all are answered."""
-        return self._ended and not self.sent
-
-    def answered(self, last: str, failed: Sequence[FailedSample]) -> tuple[int, int]:
-        """The places that are done with, up to the sample of that id and those that failed after
-        it."""
-        first, found = self.first, ""
-        while found != last:
-            place, found = self.sent.popleft()
-        ids = {one.id for one in failed}
-        while self.sent and self.sent[0][1] in ids:
-            place, _ = self.sent.popleft()
-        self.first = self.end if self.whole else place + 1
-        return first, self.first
-
-
 class _Work:
     """What is done to a Run under way, or to one that has not begun: `way` is None then."""
 
@@ -225,8 +206,8 @@ class _Work:
     ) -> None:
         self._job, self._data, self._out, self._begun = job, data, out, begun
         self._watch, self._stack = watch, stack
-        self._known = False  # whether the engine is the one that began
         self._only: Run | None = None
+        self._late: list[FailedSample] = []  # of workers, after the last answer of a task
 
     def check(self, part: Part) -> None:
         """Raise UsageError where a sample that was answered is not what it was."""
@@ -250,42 +231,60 @@ class _Work:
 
     def run(self, first: int, end: int) -> None:
         """Have the samples at these places answered, and kept."""
-        feed = _Feed(self._data, first, end)
 
         def step(what: str, done: int, _: int | None) -> None:
             self._watch.step(what, first + done, len(self._data))
 
         watch = replace(self._watch, step=step)
-        with closing(feed.samples()) as samples:
-            head = next(samples, None)
-            if head is None:  # all are bad
-                return
-            with closing(parts(self._job, chain([head], samples), watch=watch)) as made:
-                for run in made:
-                    self._keep(run, feed)
-        if not feed.whole and self._watch.enough():
+        done = first
+        with closing(answered(self._job, self._data, first, end, watch=watch)) as made:
+            for run, begun, done in made:
+                run = replace(run, shard=self.shard)
+                if self.way is None and done == len(self._data):
+                    self._only = run
+                else:
+                    engine = {"engine version": run.engine_version, "machine": run.machine}
+                    # What is read line by line is joined so, too.
+                    write = partial(run.write, most_inline=0)
+                    self._keep(write, engine, (begun, done, len(run.samples)))
+        if done < end and self._watch.enough():
             raise self._stopped()
 
-    def _keep(self, run: Run, feed: _Feed) -> None:
-        failed = self._failed()
-        first, end = feed.answered(run.samples[-1].id, failed)
-        run = replace(run, failed=failed, shard=self.shard)
-        if self.way is None and feed.whole:
-            self._only = run
-            return
-        engine = {"engine version": run.engine_version, "machine": run.machine}
-        places = first, end, len(run.samples)
-        write = partial(run.write, most_inline=0)  # what is read line by line is joined so, too
+    def spread(self, left: Sequence[tuple[int, int]], on: Open) -> None:
+        """Have the samples at these places answered by workers, and kept."""
+        try:
+            with (
+                on(self._job, self.shard) as workers,
+                closing(spread(workers, left, self._data, self._job, self._watch)) as results,
+            ):
+                for result in results:
+                    for piece in result.pieces:
+                        places = piece.first, piece.end, piece.samples
+                        self._keep(piece.write, piece.engine, places)
+                    self._late += result.failed
+        except (DataError, EngineError) as error:
+            if self.way is None:
+                raise
+            go_on = f"what was answered is kept, go on with: {self.way.begun.go_on}"
+            raise type(error)(f"{error}; {go_on}") from None
+        if self._watch.enough():
+            raise self._stopped()
+
+    def _keep(
+        self,
+        write: Callable[[Path], object],
+        engine: dict[str, str],
+        places: tuple[int, int, int],
+    ) -> None:
+        """Add a part. Raises UsageError where `engine` is not the one that began."""
         if self.way is None:
             begun = replace(self._begun, same={**self._begun.same, **engine})
             self.way = self._stack.enter_context(
                 UnderWay.begin(self._out, begun, write, places, force=self.force)
             )
-        else:
-            if not self._known:
-                _refuse(self._out, self.way.begun.changed(engine))
-            self.way.add(write, places)
-        self._known = True
+            return
+        _refuse(self._out, self.way.begun.changed(engine))
+        self.way.add(write, places)
 
     def _failed(self) -> tuple[FailedSample, ...]:
         """The samples that failed since this was asked last."""
@@ -296,7 +295,7 @@ class _Work:
 
     def whole(self) -> Run:
         """The Run of all samples."""
-        failed = self._failed()  # after the last answer
+        failed = (*self._failed(), *self._late)  # after the last answer
         if self._only is not None:
             return replace(self._only, failed=(*self._only.failed, *failed))
         if self.way is not None and self.way.parts:

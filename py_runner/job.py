@@ -33,7 +33,6 @@ _MOST_GB = 1e6
 _ENGINE_BYTES, _OF_MODEL, _OF_SAMPLE, _KEPT = 4 << 30, 8, 512, 2
 # What ends a part beside its time: who holds it holds no more than this.
 _PART_BYTES, _PART_SAMPLES = 16 << 20, 4096
-_FIRST_FAILURES = 3  # of so many samples, and no answer, it is not the samples' fault
 
 
 def memory_limit(files: Iterable[Path], samples: Sequence[Sample]) -> int:
@@ -66,6 +65,7 @@ class Job:
     keep: Keep = everything
     part_s: float = 10.0
     failed: list[tuple[str, str]] | None = None
+    dead_after: int = 3  # samples that fail, and no answer: then it is not the samples' fault
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -156,7 +156,7 @@ class Job:
         if self.failed is None:
             raise RefusedError(named + why) from None
         self.failed.append((id_, why))
-        if not answered and len(self.failed) >= _FIRST_FAILURES:
+        if not answered and len(self.failed) >= self.dead_after:
             raise RefusedError(
                 f"{self.model.files[0]}: the first {len(self.failed)} samples all fail; "
                 f"the last, '{id_}': {why}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ __all__ = [
     "LIMITS",
     "NAMED_NUMBER",
     "NUMBERS",
+    "ON",
     "PARAMS",
     "PERCENT",
     "SHARD",
@@ -102,6 +104,23 @@ class _Shard(click.ParamType):  # type: ignore[type-arg]
             if 1 <= index <= of:
                 return index, of
         self.fail(f"'{value}' is no part such as 3/16: the third of 16", param, ctx)
+
+
+class _On(click.ParamType):  # type: ignore[type-arg]
+    """`local[4]`, `local`, `ray`, or `ray://HEAD:PORT`."""
+
+    name = "local[N]|ray[://HEAD:PORT]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        text = str(value)
+        if re.fullmatch(r"local(\[[1-9][0-9]{0,2}\])?|ray(://[^\s/:]+:[0-9]{1,5})?", text):
+            return text
+        self.fail(
+            f"'{text}' is neither local[N], N engines on this machine, nor ray or "
+            "ray://HEAD:PORT, a cluster",
+            param,
+            ctx,
+        )
 
 
 class _NamedNumber(click.ParamType):  # type: ignore[type-arg]
@@ -292,6 +311,7 @@ COUNT = click.IntRange(min=1)
 NAMED_NUMBER = _NamedNumber()
 NUMBERS = _Numbers()
 SHARD = _Shard()
+ON = _On()
 PERCENT = _Percent()
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."

@@ -98,18 +98,23 @@ def watching(as_json: bool = False, *, in_bytes: bool = False) -> Iterator[Watch
     things, or bytes."""
     tasks: dict[str, Any] = {}
     told = time.monotonic()
+    stands = ""
     with _bars(in_bytes) as progress:
 
         def step(what: str, done: int, total: int | None) -> None:
             nonlocal told
             if progress.disable and not as_json and time.monotonic() - told >= _TELL_EVERY_S:
                 told = time.monotonic()
-                say(f"{what}: {done}" + ("" if total is None else f" of {total}"))
+                say(f"{what}: {done}" + ("" if total is None else f" of {total}") + stands)
             if what not in tasks:
                 tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
+            progress.update(tasks[what], completed=done, total=total, description=f"{what}{stands}")
 
-        yield Watch(step=step) if as_json else Watch(say=say, step=step, warn=_warn)
+        def state(words: str) -> None:
+            nonlocal stands
+            stands = f" ({words})"
+
+        yield Watch(step=step) if as_json else Watch(say=say, step=step, state=state, warn=_warn)
 
 
 def _warn(text: str) -> None:

@@ -13,6 +13,7 @@ import click
 from lite_opt.cli import options as opt
 from lite_opt.cli import pages
 from lite_opt.cli.output import tell, watching
+from lite_opt.cli.spreading import workers_for
 from lite_opt.cli.stopping import stopping
 from lite_opt.fleet import run_each
 from lite_opt.subject import Subject, opened
@@ -58,6 +59,18 @@ __all__ = ["command"]
     is_flag=True,
     help="Go on without images that cannot be read and samples that the engine fails at, and name "
     "them.",
+)
+@click.option(
+    "--on",
+    type=opt.ON,
+    help="Answer on several engines side by side: local[4] here, or on the nodes of a Ray cluster, "
+    "ray where RAY_ADDRESS says or this machine is one of it. Latencies are then not those of an "
+    "engine alone.",
+)
+@click.option(
+    "--spread",
+    is_flag=True,
+    help="Spread the samples over several devices, each with a --device, into one run.",
 )
 @click.option("--resume", is_flag=True, help="Go on where this run stopped, if it had begun.")
 @click.option(
@@ -118,6 +131,8 @@ def command(
     limit: int | None,
     shard: tuple[int, int] | None,
     skip_bad: bool,
+    on: str | None,
+    spread: bool,
     resume: bool,
     part_s: float,
     top: int,
@@ -154,14 +169,21 @@ def command(
         --server detection=det/ --server direction=cls/ --server recognition=rec/
       paddle-edge run ocr.bundle --data pages/ -o edge.run --against server.run
       paddle-edge run det.bundle --data photos/ -o edge.run --against server.run
+      paddle-edge run cat.bundle --data imagenet/ -o edge.run --on local[4]
+      paddle-edge run cat.bundle --data /shared/imagenet -o edge.run --on ray://head:10001
       paddle-edge run cat.bundle --device ssh://pi4 --device ssh://pi5 -o fleet
+      paddle-edge run cat.bundle --data imagenet/ -o edge.run --device ssh://pi4 \\
+        --device ssh://pi5 --spread
     """
-    if len(devices) > 1:
+    if on is not None and on.startswith("ray") and data is not None:
+        data = str(Path(data).absolute())  # nodes work in folders of their own
+    workers = workers_for(on, devices, data, spread=spread, threads=options["threads"])
+    if len(devices) > 1 and not spread:
         beside_one = {"--draw": draw, "--against": against, "--server": servers or None}
         return _on_each(
             model, devices, out, beside_one, force=force, resume=resume, as_json=as_json
         )
-    (device,) = devices
+    device = devices[0]
     if draw:
         check_free(draw, force=force or resume)
     beside = {"params": params, "image": image, "labels": labels, "task": task}
@@ -171,6 +193,8 @@ def command(
             "--check-shape": check_shape or None,
             "--shard": shard,
             "--resume": resume or None,
+            "--on": on,
+            "--spread": spread or None,
         }
         pages.refuse(model, {**given, **others})
         check_free(out, force=force)
@@ -209,7 +233,7 @@ def command(
         job = Job(
             subject.model,
             subject.engine,
-            device,
+            ", ".join(devices),
             part_s=part_s,
             failed=[] if skip_bad else None,
             **options,
@@ -245,6 +269,7 @@ def command(
                 resume=resume,
                 force=force,
                 finish=finish,
+                on=workers,
                 watch=replace(watch, warn=warnings.append, enough=wish),
             )
         told = told or document(Run.open(out))

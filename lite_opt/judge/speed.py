@@ -28,15 +28,16 @@ def slowdown(reference: Run, candidate: Run, limit: float) -> Rate:
 
     Of each sample that both have as many inferences count as both measured; they are drawn in pairs
     for the interval. Raises UsageError where the two were not measured on the same device, machine
-    and number of threads, or under an emulator, or where nothing was: then the ratio says nothing
-    of the model.
+    and number of threads, beside as many engines, or under an emulator, or where nothing was: then
+    the ratio says nothing of the model.
     """
-    for name in ("device", "machine", "threads"):
+    for name in ("device", "machine", "threads", "side_by_side"):
         a, b = getattr(reference, name), getattr(candidate, name)
         if a != b:
+            what = "engines beside each other" if name == "side_by_side" else name
             raise UsageError(
-                f"latencies on {name} {a} and {name} {b} say nothing of each other: leave "
-                "--max-latency-regression out, or run both alike"
+                f"latencies on {what} {a or 1} and {what} {b or 1} say nothing of each other: "
+                "leave --max-latency-regression out, or run both alike"
             )
     if "qemu" in candidate.device:
         raise UsageError(

@@ -31,6 +31,10 @@ def view(document: Mapping[str, Any]) -> Iterator[Item]:
     if answers:
         title = f"Answers (first {min(count, SHOWN)} of {count})"
         yield table(title, *rows(answers[:SHOWN]), left=3)
+    if document.get("side_by_side"):
+        yield Remark(
+            f"{document['side_by_side']} engines worked side by side: an engine alone is faster"
+        )
     title = f"Run {document['run']}: {count} samples"
     name = f"{document['engine']} {document['engine_version']}"
     yield table(title, LATENCY_HEADER, latency_rows({name: document}))

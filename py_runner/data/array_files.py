@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,7 @@ def array_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
         return _in_list(path, wanted)
     if suffix not in _SUFFIXES:
         return None
-    arrays, labels = (_read_npy if suffix == ".npy" else _read_npz)(path, wanted.inputs)
-    if not all(array.ndim for array in arrays.values()):
-        raise DataError(f"{path}: holds a single number; samples must be stacked on axis 0")
-    stacks = {spec.name: _stacked(path, spec, arrays[spec.name]) for spec in wanted.inputs}
+    stacks, labels = _stacks(path, tuple(wanted.inputs))
     lengths = {name: len(stack) for name, stack in stacks.items()}
     if labels is not None:
         lengths["label"] = len(labels)
@@ -60,9 +57,42 @@ def array_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
 
     def item(row: int) -> Item:
         label = None if labels is None else labels[row]
-        return Item(f"{path.name}[{row}]", label, partial(_row, stacks, row))
+        return Item(f"{path.name}[{row}]", label, _Row(stacks, path, tuple(wanted.inputs), row))
 
     return Lazy(range(lengths[wanted.inputs[0].name]), item)
+
+
+def _stacks(path: Path, inputs: tuple[TensorSpec, ...]) -> tuple[_Arrays, list[int] | None]:
+    """Of each input the samples, stacked, and their labels."""
+    arrays, labels = (_read_npy if path.suffix.lower() == ".npy" else _read_npz)(path, inputs)
+    if not all(array.ndim for array in arrays.values()):
+        raise DataError(f"{path}: holds a single number; samples must be stacked on axis 0")
+    return {spec.name: _stacked(path, spec, arrays[spec.name]) for spec in inputs}, labels
+
+
+# In a process that was sent samples: the files are opened there, and few at a time.
+_stacks_again = lru_cache(maxsize=64)(_stacks)
+
+
+class _Row:
+    """Makes a sample of a row. Another process that is sent it opens the file itself."""
+
+    def __init__(
+        self, stacks: _Arrays, path: Path, inputs: tuple[TensorSpec, ...], row: int
+    ) -> None:
+        self._stacks, self._sent = stacks, (path, inputs, row)
+
+    def __reduce__(self) -> Any:
+        return _row_again, self._sent
+
+    def __call__(self) -> Made:
+        # A copy: the sample must not depend on the file, nor on what others do to it.
+        row = self._sent[2]
+        return {n: np.array(stack[row], order="C") for n, stack in self._stacks.items()}, None
+
+
+def _row_again(path: Path, inputs: tuple[TensorSpec, ...], row: int) -> _Row:
+    return _Row(_stacks_again(path, inputs)[0], path, inputs, row)
 
 
 def _in_folder(folder: Path, wanted: Wanted) -> list[Item] | None:
@@ -119,7 +149,7 @@ def _item(folder: Path, id_: str, files: dict[int, Path], inputs: Sequence[Tenso
     for number, spec in enumerate(inputs):
         arrays |= _read_npy(files[number], [spec])[0]
         check_feed(str(files[number]), spec, arrays[spec.name].dtype, arrays[spec.name].shape)
-    return Item(id_, None, lambda: _copied(arrays))
+    return Item(id_, None, partial(_copied, arrays))
 
 
 def _copied(arrays: _Arrays) -> Made:
@@ -140,11 +170,6 @@ def _stacked(path: Path, spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArr
             f"no multiple of that: export it with a free batch (None), or give full batches"
         )
     return array.reshape(-1, batch, *array.shape[1:]) if array.size else array[:, np.newaxis]
-
-
-def _row(stacks: _Arrays, index: int) -> Made:
-    # A copy: the sample must not depend on the file, nor on what others do to it.
-    return {name: np.array(stack[index], order="C") for name, stack in stacks.items()}, None
 
 
 def _read_npy(path: Path, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[int] | None]:

@@ -91,6 +91,15 @@ class Dataset:
         """(id, reason) of the bad images that iterations so far have skipped, in order."""
         return [self._bad[place] for place in sorted(self._bad)]
 
+    @property
+    def bad(self) -> list[tuple[int, str]]:
+        """(place, reason) of these."""
+        return [(place, self._bad[place][1]) for place in sorted(self._bad)]
+
+    def note_bad(self, place: int, reason: str) -> None:
+        """Add a bad image that somebody else has skipped."""
+        self._bad[place] = self._items[place].id, reason
+
     def identity(self) -> str:
         """A checksum of what the samples are called, and their labels, in order; no sample is
         read."""
@@ -102,6 +111,15 @@ class Dataset:
     def select(self, indices: Iterable[int]) -> Dataset:
         """The data set of the samples at these places, in this order."""
         return self._of([self._items[index] for index in indices])
+
+    def can_be_read(self, place: int) -> bool:
+        """Whether the sample there is a good one; it is read."""
+        return isinstance(_attempt(self._items[place]), Sample)
+
+    def cut(self, first: int, end: int) -> Dataset:
+        """The samples at the places from `first` to before `end`, as another process can be sent
+        them: what they are called and where their files are."""
+        return self._of([self._items[place] for place in range(first, end)])
 
     def part(self, index: int, of: int) -> Dataset:
         """Part `index`, from 1, of so many: neighbours, in order. No two parts differ by more than

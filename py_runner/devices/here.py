@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain
@@ -21,7 +22,7 @@ from py_runner.job import Job
 from py_runner.tensors import Sample, sample_hash
 from py_runner.watch import Watch
 
-__all__ = ["Here", "opened"]
+__all__ = ["Here", "Kept", "opened"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class Here:
     """The machine that this interpreter runs on.
 
     An engine is run by its own interpreter, or by `python`, a command, where that is given, which
-    takes `own_bytes` of memory more.
+    takes `own_bytes` of memory more. It is opened by `engine`, as `opened` does.
     """
 
     python: tuple[str, ...] = ()
     own_bytes: int = 0
+    engine: Callable[..., AbstractContextManager[Worker]] | None = None
 
     def target(self, engine: str) -> str:
         """What `Engine.target` says."""
@@ -53,7 +55,7 @@ class Here:
         first = next(samples, None)
         while first is not None and not stop:
             with (
-                opened(job, first, python=self.python, own_bytes=self.own_bytes) as worker,
+                self._opened(job, first) as worker,
                 _Sender(worker, chain([first], samples), job) as sender,
             ):
                 if not answered:
@@ -75,6 +77,10 @@ class Here:
                 first = next(samples := chain(sender.left, samples), None)
         if part.infos:
             yield part.end(worker.ready)
+
+    def _opened(self, job: Job, first: Sample) -> AbstractContextManager[Worker]:
+        engine = self.engine or opened
+        return engine(job, first, python=self.python, own_bytes=self.own_bytes)
 
 
 class _Part:
@@ -166,18 +172,54 @@ def opened(job: Job, first: Sample, *, python: Sequence[str] = (), own_bytes: in
         raise type(error)(text if named else f"{model.files[0]}: {text}") from None
 
 
+class Kept:
+    """An engine that stays open from one call of `Here.parts` to the next: all are of one job.
+
+    `opened_s` is how long it took to open it, however often it had to be. Closing it ends the
+    engine.
+    """
+
+    def __init__(self) -> None:
+        self.opened_s = 0.0
+        self._worker: Worker | None = None
+
+    @contextmanager
+    def opened(self, job: Job, first: Sample, **how: Any) -> Iterator[Worker]:
+        """As `opened` does. After an error, or where it was killed, there is another next time."""
+        if self._worker is not None and self._worker.ended:
+            self.close()
+        began_s = time.perf_counter()
+        worker, self._worker = self._worker or opened(job, first, **how), None
+        self.opened_s += time.perf_counter() - began_s
+        try:
+            yield worker
+        except BaseException:
+            worker.close()
+            raise
+        if worker.ended:
+            worker.close()
+        else:
+            self._worker = worker
+
+    def close(self) -> None:
+        """End the engine. Closing twice is fine."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+
 class _Sender:
     """Sends samples from a thread, so that the next is there before the engine asks for it.
 
-    `next` says which sample is to be answered next. Leaving kills the worker; `left` are then the
-    samples that were taken and not answered.
+    `next` says which sample is to be answered next. Leaving kills the worker, unless all samples
+    are answered; `left` are then those that were taken and not answered.
     """
 
     def __init__(self, worker: Worker, samples: Iterator[Sample], job: Job) -> None:
         self._worker, self._samples, self._job = worker, samples, job
         self._changed = threading.Condition()
         self._taken: deque[tuple[Sample, SampleInfo]] = deque()  # before they are sent
-        self._done = self._stopped = False
+        self._done = self._stopped = self._all_answered = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._send_all, name="samples", daemon=True)
 
@@ -209,6 +251,7 @@ class _Sender:
                 return self._taken.popleft()[1]
         if self._error is not None:
             raise self._error
+        self._all_answered = True
         return None
 
     @property
@@ -221,5 +264,6 @@ class _Sender:
 
     def __exit__(self, *_: object) -> None:
         self._stopped = True  # do not prepare samples that nobody waits for
-        self._worker.kill()  # a thread that still writes gets a broken pipe
+        if not self._all_answered:
+            self._worker.kill()  # a thread that still writes gets a broken pipe
         self._thread.join()

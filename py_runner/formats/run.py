@@ -99,6 +99,7 @@ class _Manifest:
     noise: dict[str, float] = field(default_factory=dict)
     failed: tuple[FailedSample, ...] = ()
     shard: Optional[dict[str, int]] = None  # noqa: UP045
+    side_by_side: Optional[int] = None  # noqa: UP045
     cpu: Optional[dict[str, Any]] = None  # noqa: UP045
     sensors: Optional[dict[str, Any]] = None  # noqa: UP045
     task: Optional[dict[str, Any]] = None  # noqa: UP045
@@ -111,10 +112,10 @@ class _Manifest:
 _PLAIN = (
     "engine", "engine_version", "device", "machine", "threads", "precision", "warmup",
     "peak_memory_bytes", "wall_s", "created", "cpu", "sensors", "task", "labels", "image",
-    "inputs", "shard",
+    "inputs", "shard", "side_by_side",
 )  # fmt: skip
 # Left out where they are None.
-_WHERE_SAID = ("sensors", "task", "labels", "image", "inputs", "shard")
+_WHERE_SAID = ("sensors", "task", "labels", "image", "inputs", "shard", "side_by_side")
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ class Run:
     the run that this one was made against, where its own are others. `failed` are samples to which
     there is no answer because the engine died on them. `shard` says which part of a data set this
     is: {"index": 3, "of": 16, "total": samples of all parts}, the first being 1; None for all.
+    `side_by_side` is how many engines of this run worked beside each other on a machine: latencies
+    are then not those that one has alone, and `wall_s` is the sum of what each took; None of one.
     """
 
     engine: str
@@ -166,6 +169,7 @@ class Run:
     inputs: tuple[str, ...] | None = None
     failed: Sequence[FailedSample] = ()
     shard: dict[str, int] | None = None
+    side_by_side: int | None = None
     fed: Run | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -57,6 +57,7 @@ def merged(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
         "sensors": _sensors([r.sensors for r in runs if r.sensors]),
         "failed": _failed(runs),
         "shard": whole,
+        "side_by_side": max((r.side_by_side for r in runs if r.side_by_side), default=None),
         "fed": type(first).merge(fed) if fed else None,
     }
 

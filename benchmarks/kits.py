@@ -225,7 +225,7 @@ def settle(model: Any, call: Callable[[int], Any]) -> None:
         if "Conv2D" in type(layer).__name__ and weight is not None:
             usual = (2 / np.prod(weight.shape[1:])) ** 0.5
             own = float(weight.std())
-            if own < 0.03 * usual:  # what goes through is lost beside the epsilon of its norm
+            if 0 < own < 0.03 * usual:  # what goes through is lost beside the epsilon of its norm
                 weight.set_value(weight * (usual / own))
         for value in layer._parameters.values():
             if value is None or value.ndim > 1 or value.size < 2:

@@ -384,9 +384,10 @@ def verdict(source: Path, folder: Path, *options: str) -> dict[str, Any]:
         "--target", "arm,x86", *options,
     )  # fmt: skip
     if code:
-        failures = (answer.get("report") or {}).get("failures", [])
-        words = answer.get("error") or "; ".join(failures)
-        status = "refused" if code == 3 else "wrong numbers"
+        report = answer.get("report") or {}
+        failures = report.get("failures", [])
+        words = answer.get("error") or "; ".join(failures or report.get("unjudged", []))
+        status = "refused" if code == 3 else "wrong numbers" if failures else "not judged"
         return {"status": status, "reason": str(words).replace(f"{folder}/", "")}
     made = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     result: dict[str, Any] = {"status": "right", "check": made["check"]}

@@ -562,6 +562,7 @@ _LEGACY_OPERATORS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "amax": ("reduce_amax", _X, _REDUCE),
     "amin": ("reduce_amin", _X, _REDUCE),
     "any": ("reduce_any", _X, _REDUCE),
+    "argmax": ("arg_max", _X, {"axis": None, "keepdim": False, "dtype": "int64"}),
     "gelu": ("gelu", _X, {"approximate": False}),
     "matmul": ("matmul_v2", _XY, {"transpose_x": False, "transpose_y": False}),
     "maximum": ("elementwise_max", _XY, {}),
@@ -572,6 +573,10 @@ _LEGACY_OPERATORS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "sum": ("reduce_sum", _X, {"axis": None, "dtype": None, "keepdim": False}),
 }
 _LOGICAL = ("logical_not", "logical_and", "logical_or", "greater_than", "reduce_all", "reduce_any")
+_LEGACY_DTYPES = {
+    **dict.fromkeys(_LOGICAL, "bool"),
+    "arg_max": "int64",
+}  # others keep their input's
 
 
 def restore_legacy_operators() -> None:
@@ -608,7 +613,7 @@ def _with_legacy(name: str, original: Any) -> Any:
         inputs = {tensor.upper(): [given.pop(tensor)] for tensor in tensors}
         attributes = _legacy_attributes(operator, given, len(inputs["X"][0].shape))
         helper = paddle.base.layer_helper.LayerHelper(operator)
-        dtype = "bool" if operator in _LOGICAL else inputs["X"][0].dtype
+        dtype = _LEGACY_DTYPES.get(operator, inputs["X"][0].dtype)
         output = helper.create_variable_for_type_inference(dtype)
         helper.append_op(type=operator, inputs=inputs, outputs={"Out": [output]}, attrs=attributes)
         return output
@@ -618,6 +623,9 @@ def _with_legacy(name: str, original: Any) -> Any:
 
 def _legacy_attributes(operator: str, given: dict[str, Any], rank: int) -> dict[str, Any]:
     """The attributes of a legacy operator from the Python arguments of its function."""
+    if operator == "arg_max":
+        axis = given["axis"]
+        return {"axis": axis or 0, "flatten": axis is None, "keepdims": given["keepdim"]}
     if given.get("dtype") is not None:
         raise ZooError(f"{operator}: a dtype cannot be given in the legacy format")
     axes = _as_list(given.get("axis"))

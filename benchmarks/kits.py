@@ -447,6 +447,9 @@ def page(results: dict[str, dict[str, dict[str, Any]]]) -> str:
         "script that are not listed were not judged yet. Trained are SLANet+, whose weights a",
         "package has, and PP-OCRv4 (ocr.md).",
         "",
+        "Boxes are judged whatever their order; the cosine takes the rows as they come, so that it",
+        "is below 1 where boxes of nearly the same score change places.",
+        "",
         "| network | PIR `inference.json` | legacy `.pdmodel` | by its task, on x86 |",
         "|---|---|---|---|",
     ]

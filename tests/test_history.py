@@ -75,6 +75,8 @@ def test_a_comparison_is_a_row(command: Command, server: Path, tmp_path: Path) -
     assert one["metrics"]["p50_ms"] == pytest.approx(float(np.median(TIMES)), rel=1e-5)
     code, text, _ = command("history", place, "--metric", "cosine", "--last", 1)
     assert code == 0 and "1 comparisons, 0 of them failed" in text and "cosine" in text
+    code, text, _ = command("history", place, "--model", "nope")
+    assert code == 0 and text == "no comparison is of this model, recipe, engine and device\n"
     code, _, error = command("history", place, "--metric", "p99")
     assert code == 2 and "p99_ms" in error
 

@@ -25,6 +25,9 @@ Series = Mapping[str, Sequence[tuple[str, float, str]]]
 
 def view(entries: Sequence[Entry], metrics: Sequence[str]) -> Iterator[Item]:
     """A row for each comparison, oldest first."""
+    if not entries:
+        yield "no comparison is of this model, recipe, engine and device"
+        return
     header, rows = _rows(entries, metrics)
     yield table("History", header, rows, left=len(_HEADER))
     failed = sum(entry.verdict == "failed" for entry in entries)

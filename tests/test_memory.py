@@ -51,10 +51,12 @@ def test_whoever_starts_a_child_limits_its_memory() -> None:
                 found[file.relative_to(root).as_posix()] = limited >= len(calls)
     assert len(found) >= 6
     # The emulator's own limits are set in it, ssh and adb are the user's, a fleet's are commands of
-    # ours, a shell reads sensors, and git tells the commit.
+    # ours and a cluster's workers limit their engines, a shell reads sensors, and git tells the
+    # commit.
     unlimited = {name for name, limited in found.items() if not limited}
     shells = {f"devices/{name}.py" for name in ("adb", "connection", "sensors")}
-    assert unlimited == {*shells, "devices/qemu.py", "fleet.py", "history/entry.py"}
+    ours = {"cluster/processes.py", "fleet.py"}
+    assert unlimited == {*shells, *ours, "devices/qemu.py", "history/entry.py"}
     workers = [
         file
         for root in ROOTS

@@ -468,7 +468,7 @@ def test_what_goes_wrong_on_an_emulated_board(
         answer(copy, device=device)
     model = Bundle.open(hands_on).model("arm")
     same = [Sample("s", {"x": np.zeros((1, 10), "float32")})] * 2
-    with refused("holds sample 's' twice", UsageError):
+    with refused("both hold sample 's'", UsageError):
         run(model, same, engine="native", device=device)
     with refused("nothing for input 'x'", DataError):
         run(model, [Sample("s", {})], engine="native", device=device)

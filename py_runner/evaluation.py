@@ -9,8 +9,8 @@ they become one Run. A run that ends within its first part is written at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -24,11 +24,14 @@ from py_runner.errors import (
     ChangedError,
     DataError,
     EngineError,
+    PaddleEdgeError,
     RefusedError,
     StoppedError,
     UsageError,
 )
+from py_runner.files.faults import reason
 from py_runner.files.folder import check_free
+from py_runner.files.url import Place, place
 from py_runner.formats.parts import Begun, Part, UnderWay, changed, in_words, is_under_way, locked
 from py_runner.formats.run import FailedSample, Run
 from py_runner.job import Job
@@ -41,7 +44,7 @@ _FORMAT = 1
 _DIGITS = 16  # of checksums that a person reads
 
 
-def check_place(out: str | Path, *, resume: bool = False, force: bool = False) -> None:
+def check_place(out: str | Place, *, resume: bool = False, force: bool = False) -> None:
     """Raise UsageError where `evaluate` would: call it before long work."""
     if resume and force:
         raise UsageError("--resume goes on, and --force begins anew: give one of them")
@@ -55,7 +58,7 @@ def check_place(out: str | Path, *, resume: bool = False, force: bool = False) -
 def evaluate(
     job: Job,
     data: Dataset,
-    out: str | Path,
+    out: str | Place,
     *,
     command: Sequence[str],
     shard: dict[str, int] | None = None,
@@ -87,7 +90,7 @@ def evaluate(
     it is to go on with is not the same, naming what; StoppedError where `watch` had enough; else as
     `inference.run`. What is on disk by then can be gone on with.
     """
-    out = Path(out)
+    out = place(out)
     check_place(out, resume=resume, force=force)
     job = replace(job, failed=None if job.failed is None else [])
     same = _same(job, data, shard)
@@ -109,34 +112,53 @@ def evaluate(
             work.check(Part(out, 0, len(data)))
             watch.say(f"{out}: is complete")
             return
-        left = []
-        for first, end, part in gaps:
-            if part is not None:
-                work.check(part)
-            elif on is None:
-                work.run(first, end)
-            else:
-                left.append((first, end))
-        if on is not None and left:
-            work.spread(left, on)
-        done = finish(work.whole())
+        with _kept(work):
+            left = []
+            for first, end, part in gaps:
+                if part is not None:
+                    work.check(part)
+                elif on is None:
+                    work.run(first, end)
+                else:
+                    left.append((first, end))
+            if on is not None and left:
+                work.spread(left, on)
+            done = finish(work.whole())
         if work.way is None:
             done.save(out, force=force)
             return
         try:
+            work.way.check_alone()
             done.save(out, force=True)
-        except UsageError as error:
+        except (UsageError, ConnectionError) as error:
             raise UsageError(
                 f"{error}; all answers are kept, go on with: {work.way.begun.go_on}"
             ) from None
+
+
+@contextmanager
+def _kept(work: _Work) -> Iterator[None]:
+    """An error in the block says how to go on, where something was answered."""
+    try:
+        yield
+    except (DataError, EngineError, ConnectionError) as error:
+        kind: type[PaddleEdgeError] = DataError
+        told = str(error)
+        if isinstance(error, ConnectionError):
+            told = f"{error.filename}: {reason(error)}"
+        else:
+            kind = type(error)
+        if work.way is not None:
+            told += f"; what was answered is kept, go on with: {work.way.begun.go_on}"
+        raise kind(told) from None
 
 
 def _program() -> str:
     return f"paddle-edge {version('paddle-edge')}"
 
 
-def _is_run(out: str | Path) -> bool:
-    return Path(out, "run.json").exists()
+def _is_run(out: str | Place) -> bool:
+    return (place(out) / "run.json").exists()
 
 
 def _same(job: Job, data: Dataset, shard: dict[str, int] | None) -> dict[str, Any]:
@@ -162,7 +184,7 @@ def _same(job: Job, data: Dataset, shard: dict[str, int] | None) -> dict[str, An
     }
 
 
-def _refuse(out: Path, differ: Sequence[str]) -> None:
+def _refuse(out: Place, differ: Sequence[str]) -> None:
     if differ:
         raise ChangedError(
             f"{out}: cannot be gone on with: {'; '.join(differ)}: give the same, or begin anew "
@@ -171,7 +193,7 @@ def _refuse(out: Path, differ: Sequence[str]) -> None:
 
 
 def _check_complete(
-    run: Run, out: Path, job: Job, data: Dataset, shard: dict[str, int] | None
+    run: Run, out: Place, job: Job, data: Dataset, shard: dict[str, int] | None
 ) -> None:
     """Raise UsageError where a Run that is complete is another one."""
     now = {
@@ -202,7 +224,7 @@ class _Work:
     force = False
 
     def __init__(
-        self, job: Job, data: Dataset, out: Path, begun: Begun, watch: Watch, stack: ExitStack
+        self, job: Job, data: Dataset, out: Place, begun: Begun, watch: Watch, stack: ExitStack
     ) -> None:
         self._job, self._data, self._out, self._begun = job, data, out, begun
         self._watch, self._stack = watch, stack
@@ -252,21 +274,15 @@ class _Work:
 
     def spread(self, left: Sequence[tuple[int, int]], on: Open) -> None:
         """Have the samples at these places answered by workers, and kept."""
-        try:
-            with (
-                on(self._job, self.shard) as workers,
-                closing(spread(workers, left, self._data, self._job, self._watch)) as results,
-            ):
-                for result in results:
-                    for piece in result.pieces:
-                        places = piece.first, piece.end, piece.samples
-                        self._keep(piece.write, piece.engine, places)
-                    self._late += result.failed
-        except (DataError, EngineError) as error:
-            if self.way is None:
-                raise
-            go_on = f"what was answered is kept, go on with: {self.way.begun.go_on}"
-            raise type(error)(f"{error}; {go_on}") from None
+        with (
+            on(self._job, self.shard) as workers,
+            closing(spread(workers, left, self._data, self._job, self._watch)) as results,
+        ):
+            for result in results:
+                for piece in result.pieces:
+                    places = piece.first, piece.end, piece.samples
+                    self._keep(piece.write, piece.engine, places)
+                self._late += result.failed
         if self._watch.enough():
             raise self._stopped()
 

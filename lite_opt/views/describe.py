@@ -22,6 +22,7 @@ from lite_opt.model.load import load
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from py_runner.errors import UsageError
+from py_runner.files.url import Place, Url, place
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.nb import read_nb
 from py_runner.formats.pages import Pages, is_pages
@@ -39,10 +40,10 @@ _DEAREST = 5  # operators that are named
 
 
 def describe(
-    path: str | Path, *, params: str | Path | None = None, target: str | None = None
+    path: str | Place, *, params: str | Path | None = None, target: str | None = None
 ) -> dict[str, Any]:
     """A summary that `json.dumps` takes; `kind` is "model", "nb", "bundle", "run", "pipeline"
-    or "pipeline run".
+    or "pipeline run". A URL holds a run.
 
     With a target, a model's summary says what converting it for that target will meet.
     Raises ModelError where the path is none of these, or damaged; UsageError for a target that is
@@ -51,7 +52,11 @@ def describe(
     """
     if target is not None and target not in LITE:
         raise UsageError(f"unknown target '{target}': choose {' or '.join(LITE)}")
-    document = _describe(Path(path), params, target)
+    found = place(path)
+    if isinstance(found, Url):
+        document: dict[str, Any] = _run(found)
+    else:
+        document = _describe(found, params, target)
     if target is not None and document["kind"] != "model":
         raise UsageError(f"{path}: is a {document['kind']}: a target is asked of a model")
     return document
@@ -61,7 +66,7 @@ def _describe(path: Path, params: str | Path | None, target: str | None) -> dict
     if (path / "bundle.json").exists():
         return _bundle(Bundle.open(path))
     if (path / "run.json").exists() or is_under_way(path):
-        return {"kind": "run", "path": str(path), **Run.open(path).summary()}
+        return _run(path)
     if is_pipeline(path):
         return _pipeline(Pipeline.open(path))
     if is_pages(path):
@@ -73,6 +78,10 @@ def _describe(path: Path, params: str | Path | None, target: str | None) -> dict
     if target is not None:
         document["target"] = _prospect(program, target)
     return document
+
+
+def _run(path: Place) -> dict[str, Any]:
+    return {"kind": "run", "path": str(path), **Run.open(path).summary()}
 
 
 def _bundle(bundle: Bundle) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from py_runner.files.regular import open_regular
+from py_runner.files.url import Place
 
 __all__ = ["Checksums", "sha256"]
 
@@ -53,7 +54,7 @@ class Checksums:
         return f"{self._crc32:08x}"
 
 
-def sha256(*paths: Path) -> str:
+def sha256(*paths: Place) -> str:
     """SHA-256 over the bytes of the files one after the other, in hexadecimal."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(1 << 20))

@@ -10,6 +10,9 @@ RUN/
 A part is written under a hidden name, brought to the disk and renamed: it is whole or not there,
 whatever ends the process or the machine. Damage afterwards is found by the checksum. Nothing here
 knows what a Run is made of; whoever adds a part writes it.
+
+At a Url a part is put there once it is whole, its part.json last, and what is replaced stays where
+it is, not in before/.
 """
 
 from __future__ import annotations
@@ -19,18 +22,19 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.checksum import sha256
 from py_runner.files.faults import reason
-from py_runner.files.folder import temporary_folder, whole_folder
+from py_runner.files.folder import put_folder, temporary_folder, whole_folder
 from py_runner.files.regular import open_regular, read_bytes, to_disk
+from py_runner.files.url import Place, Url, place
 
 __all__ = ["BEGUN", "Begun", "Part", "UnderWay", "changed", "in_words", "is_under_way", "locked"]
 
@@ -67,7 +71,7 @@ class Begun:
 class Part:
     """A whole part: the samples at the places from `first` to `end`, `end` not included."""
 
-    path: Path
+    path: Place
     first: int
     end: int
 
@@ -90,14 +94,14 @@ def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def is_under_way(path: str | Path) -> bool:
+def is_under_way(path: str | Place) -> bool:
     """Whether a folder holds a Run that is not complete."""
-    return Path(path, BEGUN).exists()
+    return (place(path) / BEGUN).exists()
 
 
-def in_words(path: str | Path) -> str:
+def in_words(path: str | Place) -> str:
     """How far a Run under way has come, and how to go on. Raises ModelError where it is damaged."""
-    path = Path(path)
+    path = place(path)
     begun = _read_begun(path)
     done = 0
     for folder in _folders(path):
@@ -111,16 +115,20 @@ def in_words(path: str | Path) -> str:
     )
 
 
-def locked(path: Path) -> BinaryIO:
+def locked(path: Place) -> ExitStack:
     """What keeps other processes from a Run under way until it is closed. Raises UsageError where
-    one is at work."""
+    one is at work. Nothing does at a Url: see `UnderWay.check_alone`."""
+    held = ExitStack()
+    if isinstance(path, Url):
+        return held
     lock = open_regular(path / BEGUN)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
         raise UsageError(f"{path}: another process is at work on it") from None
-    return lock
+    held.callback(lock.close)
+    return held
 
 
 class UnderWay:
@@ -131,7 +139,7 @@ class UnderWay:
     UsageError where another process is at work.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self.begun = _read_begun(path)
         self.parts: list[Part] = []
@@ -142,7 +150,7 @@ class UnderWay:
     @classmethod
     def begin(
         cls,
-        path: Path,
+        path: Place,
         begun: Begun,
         write: Callable[[Path], object],
         places: tuple[int, int, int],
@@ -151,13 +159,18 @@ class UnderWay:
     ) -> UnderWay:
         """Make the folder with its first part: see `add`. With `force` it holds what it replaces,
         but parts, until it is replaced itself. Raises UsageError as `whole_folder`."""
-        kept = (_BEFORE if is_under_way(path) else ".", _BEFORE)
+        again = is_under_way(path)
+        kept = (_BEFORE if again else ".", _BEFORE)
+        if again and force and isinstance(path, Url):
+            _remove(path / BEGUN)
+            _remove(path / _PARTS)
         with whole_folder(path, force=force, kept=kept) as folder:
             manifest.write(folder / BEGUN, asdict(begun))
             (folder / _PARTS).mkdir()
             _write_part(folder / _PARTS, write, places)
             to_disk(folder / BEGUN, folder / _PARTS, folder)
-        to_disk(path.absolute().parent)
+        if isinstance(path, Path):
+            to_disk(path.absolute().parent)
         return cls(path)
 
     def add(self, write: Callable[[Path], object], places: tuple[int, int, int]) -> None:
@@ -165,6 +178,7 @@ class UnderWay:
         many samples were answered. Raises UsageError where it cannot be written."""
         first, end, _ = places
         try:
+            self.check_alone()
             part = _write_part(self.path / _PARTS, write, places)
         except OSError as error:
             raise UsageError(
@@ -172,6 +186,17 @@ class UnderWay:
                 f"kept, go on with: {self.begun.go_on}"
             ) from error
         self.parts = sorted([*self.parts, Part(part, first, end)], key=lambda one: one.first)
+
+    def check_alone(self) -> None:
+        """Raise UsageError where somebody else works at the same Run at a Url."""
+        if isinstance(self.path, Url):
+            there = [folder.name for folder in _folders(self.path)]
+            known = [part.path.name for part in self.parts]
+            if there != known or _read_begun(self.path) != self.begun:
+                raise UsageError(
+                    f"{self.path}: another process is at work on it: end one of them, and go on "
+                    f"with: {self.begun.go_on}"
+                )
 
     def gaps(self) -> Iterator[tuple[int, int, Part | None]]:
         """The places of all samples, in order: ranges that a part has answered, and those between
@@ -197,10 +222,12 @@ class UnderWay:
             except (_DamageError, OSError) as error:
                 words = error if isinstance(error, _DamageError) else reason(error)
                 self.damaged.append(f"part {folder.name} {words}: its samples are run again")
-                shutil.rmtree(folder)
+                _remove(folder)
                 continue
             self.parts.append(Part(folder, about.first, about.end))
             place = about.end
+        if isinstance(self.path, Url):
+            return
         for hidden in (self.path / _PARTS).glob(".*"):  # of a process that was killed
             shutil.rmtree(hidden)
 
@@ -215,7 +242,15 @@ class _DamageError(Exception):
     """Why a part is none, after its name."""
 
 
-def _read_begun(path: Path) -> Begun:
+def _remove(folder: Place) -> None:
+    if isinstance(folder, Url):
+        with suppress(FileNotFoundError):
+            folder.remove()
+    else:
+        shutil.rmtree(folder)
+
+
+def _read_begun(path: Place) -> Begun:
     document, _ = manifest.read(
         path / BEGUN, what="a run under way", version=_FORMAT, advice=_ADVICE
     )
@@ -225,15 +260,16 @@ def _read_begun(path: Path) -> Begun:
         raise ModelError(f"{path / BEGUN}: damaged: {error}; {_ADVICE}") from None
 
 
-def _folders(path: Path) -> list[Path]:
+def _folders(path: Place) -> list[Place]:
     """The folders of the parts, in order."""
     try:
-        return sorted(p for p in (path / _PARTS).iterdir() if p.name[0] != ".")
+        there: Iterable[Place] = (path / _PARTS).iterdir()
+        return sorted((p for p in there if p.name[0] != "."), key=lambda p: p.name)
     except FileNotFoundError:
         return []
 
 
-def _read(folder: Path) -> _Manifest:
+def _read(folder: Place) -> _Manifest:
     try:
         about = manifest.from_json(_Manifest, json.loads(read_bytes(folder / _PART)))
     except (OSError, TypeError, ValueError):
@@ -247,28 +283,42 @@ def _name(first: int) -> str:
     return f"{first:08d}"
 
 
-def _write_part(parts: Path, write: Callable[[Path], object], places: tuple[int, int, int]) -> Path:
+def _write_part(
+    parts: Place, write: Callable[[Path], object], places: tuple[int, int, int]
+) -> Place:
     first, end, samples = places
-    place = parts / _name(first)
-    with temporary_folder(f".{place.name}.partial-", parts) as folder:
-        folder.chmod(parts.stat().st_mode & 0o777)
+    target = parts / _name(first)
+    beside = None if isinstance(parts, Url) else parts
+    with temporary_folder(f".{target.name}.partial-", beside) as folder:
         write(folder)
         about = _Manifest(_FORMAT, first, end, samples, "")
         checksum = _checksum(folder, about)
         manifest.write(folder / _PART, {**asdict(about), "sha256": checksum})
+        if isinstance(target, Url):
+            put_folder(folder, target)
+            return target
+        folder.chmod(target.parent.stat().st_mode & 0o777)
         to_disk(*folder.rglob("*"), folder)
-        folder.rename(place)
-    to_disk(parts)
-    return place
+        folder.rename(target)
+    to_disk(target.parent)
+    return target
 
 
-def _checksum(folder: Path, about: _Manifest) -> str:
+def _checksum(folder: Place, about: _Manifest) -> str:
     """Over what part.json says, and all other files by their names."""
     digest = hashlib.sha256(f"{about.first} {about.end} {about.samples}\n".encode())
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file != folder / _PART:
-            digest.update(f"{file.relative_to(folder).as_posix()} {sha256(file)}\n".encode())
+    for name in _files(folder):
+        if name != _PART:
+            digest.update(f"{name} {sha256(folder / name)}\n".encode())
     return digest.hexdigest()
+
+
+def _files(folder: Place) -> list[str]:
+    """The files of a part, by their names in its folder."""
+    if isinstance(folder, Url):
+        return sorted(folder.names(), key=Path)
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [file.relative_to(folder).as_posix() for file in files]
 
 
 def _brief(value: Any) -> str:

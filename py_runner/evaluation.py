@@ -109,14 +109,14 @@ def evaluate(
             gaps = list(way.gaps())
         elif resume and _is_run(out):
             _check_complete(Run.open(out), out, job, data, shard)
-            work.check(Part(out, 0, len(data)))
+            work.check(out, 0, len(data))
             watch.say(f"{out}: is complete")
             return
         with _kept(work):
             left = []
             for first, end, part in gaps:
                 if part is not None:
-                    work.check(part)
+                    work.check(part.path, part.first, part.end)
                 elif on is None:
                     work.run(first, end)
                 else:
@@ -231,13 +231,14 @@ class _Work:
         self._only: Run | None = None
         self._late: list[FailedSample] = []  # of workers, after the last answer of a task
 
-    def check(self, part: Part) -> None:
-        """Raise UsageError where a sample that was answered is not what it was."""
-        run = Run.open(part.path)
+    def check(self, answered_in: Place, first: int, end: int) -> None:
+        """Raise UsageError where a sample at these places is not what it was when it was answered
+        in that Run."""
+        run = Run.open(answered_in)
         others = {one.id for one in run.failed}
         answered = iter(run.samples)
         expected = next(answered, None)
-        with closing(self._data.placed(part.first, part.end)) as samples:
+        with closing(self._data.placed(first, end)) as samples:
             for place, sample in samples:
                 self._watch.step("checking what is answered", place + 1, len(self._data))
                 if self._watch.enough():

@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from py_runner.files.regular import open_regular
-from py_runner.files.url import Place
 
 __all__ = ["Checksums", "sha256"]
 
@@ -54,7 +53,7 @@ class Checksums:
         return f"{self._crc32:08x}"
 
 
-def sha256(*paths: Place) -> str:
+def sha256(*paths: Path) -> str:
     """SHA-256 over the bytes of the files one after the other, in hexadecimal."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(1 << 20))

@@ -23,6 +23,7 @@ from py_runner.files.url import Place, Url, place
 __all__ = [
     "check_free",
     "check_kept",
+    "get_folder",
     "put_folder",
     "temporary_folder",
     "whole_file",
@@ -171,6 +172,19 @@ def put_folder(folder: Path, url: Url, *, replace: bool = False) -> None:
     left = old - set(new)
     url.remove(sorted(left & {_FIRST}))
     url.remove(sorted(left - {_FIRST}))
+
+
+def get_folder(url: Url, folder: Path) -> None:
+    """Have the files at a URL in a folder. Raises OSError."""
+
+    def get(name: str) -> None:
+        (url / name).get(folder / name)
+
+    names = url.names()
+    for parent in {(folder / name).parent for name in names}:
+        parent.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(get, names))
 
 
 def _rank(name: str) -> int:

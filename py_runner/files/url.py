@@ -231,6 +231,10 @@ class Url:
 
         self._asked(ask)
 
+    def get(self, file: Path) -> None:
+        """Have a file of there on this machine."""
+        self._asked(lambda fs, path: fs.get_file(path, str(file)))
+
     def remove(self, names: Sequence[str] | None = None) -> None:
         """Remove a file, or a folder with all that is in it; with `names` these files below."""
         below = [self._text] if names is None else [f"{self._text}/{name}" for name in names]

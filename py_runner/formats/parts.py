@@ -12,7 +12,7 @@ whatever ends the process or the machine. Damage afterwards is found by the chec
 knows what a Run is made of; whoever adds a part writes it.
 
 At a Url a part is put there once it is whole, its part.json last, and what is replaced stays where
-it is, not in before/.
+it is, not in before/. Whoever works at it has the parts here as well, in a temporary folder.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.checksum import sha256
 from py_runner.files.faults import reason
-from py_runner.files.folder import put_folder, temporary_folder, whole_folder
+from py_runner.files.folder import get_folder, put_folder, temporary_folder, whole_folder
 from py_runner.files.regular import open_regular, read_bytes, to_disk
 from py_runner.files.url import Place, Url, place
 
@@ -44,6 +44,7 @@ _PARTS, _PART = "parts", "part.json"
 _BEFORE = "before"
 _BRIEF = 80  # characters of a value
 _ADVICE = "begin anew with --force"
+_P = TypeVar("_P", bound=Place)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Begun:
 class Part:
     """A whole part: the samples at the places from `first` to `end`, `end` not included."""
 
-    path: Place
+    path: Path
     first: int
     end: int
 
@@ -144,8 +145,19 @@ class UnderWay:
         self.begun = _read_begun(path)
         self.parts: list[Part] = []
         self.damaged: list[str] = []
-        self._lock = locked(path)
-        self._look()
+        self._held = locked(path)
+        with self._held.pop_all() as held:
+            self._parts = self._here(held)
+            self._look()
+            self._held = held.pop_all()
+
+    def _here(self, held: ExitStack) -> Path:
+        """The folder of the parts, or of their copies."""
+        if not isinstance(self.path, Url):
+            return self.path / _PARTS
+        copies = held.enter_context(temporary_folder())
+        get_folder(self.path / _PARTS, copies)
+        return copies
 
     @classmethod
     def begin(
@@ -159,9 +171,8 @@ class UnderWay:
     ) -> UnderWay:
         """Make the folder with its first part: see `add`. With `force` it holds what it replaces,
         but parts, until it is replaced itself. Raises UsageError as `whole_folder`."""
-        again = is_under_way(path)
-        kept = (_BEFORE if again else ".", _BEFORE)
-        if again and force and isinstance(path, Url):
+        kept = (_BEFORE if is_under_way(path) else ".", _BEFORE)
+        if force and isinstance(path, Url):
             _remove(path / BEGUN)
             _remove(path / _PARTS)
         with whole_folder(path, force=force, kept=kept) as folder:
@@ -179,7 +190,9 @@ class UnderWay:
         first, end, _ = places
         try:
             self.check_alone()
-            part = _write_part(self.path / _PARTS, write, places)
+            part = _write_part(self._parts, write, places)
+            if isinstance(self.path, Url):
+                put_folder(part, self.path / _PARTS / part.name)
         except OSError as error:
             raise UsageError(
                 f"{self.path}: cannot be written: {reason(error)}; what was answered before is "
@@ -212,7 +225,7 @@ class UnderWay:
 
     def _look(self) -> None:
         place = 0
-        for folder in _folders(self.path):
+        for folder in _folders_in(self._parts):
             try:
                 about = _read(folder)
                 if about.first < place or about.end > self.begun.samples:
@@ -222,32 +235,29 @@ class UnderWay:
             except (_DamageError, OSError) as error:
                 words = error if isinstance(error, _DamageError) else reason(error)
                 self.damaged.append(f"part {folder.name} {words}: its samples are run again")
-                _remove(folder)
+                shutil.rmtree(folder)
+                if isinstance(self.path, Url):
+                    _remove(self.path / _PARTS / folder.name)
                 continue
             self.parts.append(Part(folder, about.first, about.end))
             place = about.end
-        if isinstance(self.path, Url):
-            return
-        for hidden in (self.path / _PARTS).glob(".*"):  # of a process that was killed
+        for hidden in self._parts.glob(".*"):  # of a process that was killed
             shutil.rmtree(hidden)
 
     def __enter__(self) -> UnderWay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        self._held.close()
 
 
 class _DamageError(Exception):
     """Why a part is none, after its name."""
 
 
-def _remove(folder: Place) -> None:
-    if isinstance(folder, Url):
-        with suppress(FileNotFoundError):
-            folder.remove()
-    else:
-        shutil.rmtree(folder)
+def _remove(url: Url) -> None:
+    with suppress(FileNotFoundError):
+        url.remove()
 
 
 def _read_begun(path: Place) -> Begun:
@@ -261,9 +271,13 @@ def _read_begun(path: Place) -> Begun:
 
 
 def _folders(path: Place) -> list[Place]:
-    """The folders of the parts, in order."""
+    """The folders of the parts of a Run under way, in order."""
+    return _folders_in(path / _PARTS)
+
+
+def _folders_in(parts: _P) -> list[_P]:
     try:
-        there: Iterable[Place] = (path / _PARTS).iterdir()
+        there = cast("Iterable[_P]", parts.iterdir())
         return sorted((p for p in there if p.name[0] != "."), key=lambda p: p.name)
     except FileNotFoundError:
         return []
@@ -283,42 +297,28 @@ def _name(first: int) -> str:
     return f"{first:08d}"
 
 
-def _write_part(
-    parts: Place, write: Callable[[Path], object], places: tuple[int, int, int]
-) -> Place:
+def _write_part(parts: Path, write: Callable[[Path], object], places: tuple[int, int, int]) -> Path:
     first, end, samples = places
     target = parts / _name(first)
-    beside = None if isinstance(parts, Url) else parts
-    with temporary_folder(f".{target.name}.partial-", beside) as folder:
+    with temporary_folder(f".{target.name}.partial-", parts) as folder:
+        folder.chmod(parts.stat().st_mode & 0o777)
         write(folder)
         about = _Manifest(_FORMAT, first, end, samples, "")
         checksum = _checksum(folder, about)
         manifest.write(folder / _PART, {**asdict(about), "sha256": checksum})
-        if isinstance(target, Url):
-            put_folder(folder, target)
-            return target
-        folder.chmod(target.parent.stat().st_mode & 0o777)
         to_disk(*folder.rglob("*"), folder)
         folder.rename(target)
-    to_disk(target.parent)
+    to_disk(parts)
     return target
 
 
-def _checksum(folder: Place, about: _Manifest) -> str:
+def _checksum(folder: Path, about: _Manifest) -> str:
     """Over what part.json says, and all other files by their names."""
     digest = hashlib.sha256(f"{about.first} {about.end} {about.samples}\n".encode())
-    for name in _files(folder):
-        if name != _PART:
-            digest.update(f"{name} {sha256(folder / name)}\n".encode())
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file != folder / _PART:
+            digest.update(f"{file.relative_to(folder).as_posix()} {sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-def _files(folder: Place) -> list[str]:
-    """The files of a part, by their names in its folder."""
-    if isinstance(folder, Url):
-        return sorted(folder.names(), key=Path)
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return [file.relative_to(folder).as_posix() for file in files]
 
 
 def _brief(value: Any) -> str:

@@ -107,9 +107,10 @@ def _made(
     root: Place, name: str, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]
 ) -> Made:
     file = root / name
-    source = _fetched(file) if isinstance(file, Url) else file
+    source: Path | BinaryIO = _fetched(file) if isinstance(file, Url) else file
+    named: dict[str, Any] = {"name": str(file)} if source is not file else {}
     try:
-        pixels = np.asarray(open_image(source, spec, name=str(file)))
+        pixels = np.asarray(open_image(source, spec, **named))
     except DataError as error:  # names the file already
         raise BadItemError(str(error)) from error
     return picture_feeds(str(file), pixels, target, spec, inputs), digest(pixels)

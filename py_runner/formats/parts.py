@@ -190,7 +190,8 @@ class UnderWay:
         first, end, _ = places
         try:
             self.check_alone()
-            part = _write_part(self._parts, write, places)
+            here = isinstance(self.path, Path)
+            part = _write_part(self._parts, write, places, durable=here)
             if isinstance(self.path, Url):
                 put_folder(part, self.path / _PARTS / part.name)
         except OSError as error:
@@ -297,7 +298,13 @@ def _name(first: int) -> str:
     return f"{first:08d}"
 
 
-def _write_part(parts: Path, write: Callable[[Path], object], places: tuple[int, int, int]) -> Path:
+def _write_part(
+    parts: Path,
+    write: Callable[[Path], object],
+    places: tuple[int, int, int],
+    *,
+    durable: bool = True,
+) -> Path:
     first, end, samples = places
     target = parts / _name(first)
     with temporary_folder(f".{target.name}.partial-", parts) as folder:
@@ -306,9 +313,11 @@ def _write_part(parts: Path, write: Callable[[Path], object], places: tuple[int,
         about = _Manifest(_FORMAT, first, end, samples, "")
         checksum = _checksum(folder, about)
         manifest.write(folder / _PART, {**asdict(about), "sha256": checksum})
-        to_disk(*folder.rglob("*"), folder)
+        if durable:
+            to_disk(*folder.rglob("*"), folder)
         folder.rename(target)
-    to_disk(parts)
+    if durable:
+        to_disk(parts)
     return target
 
 

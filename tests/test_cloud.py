@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -41,6 +42,7 @@ from py_runner.job import Job
 from py_runner.tensors import Model, TensorSpec, sample_hash
 from py_runner.watch import Watch
 
+PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 COUNT = 24
 PATIENCE_S = 60
 COMMAND = ("paddle-edge", "run", "cat.bundle", "--resume")
@@ -543,6 +545,26 @@ def test_limits_of_a_bundle_at_a_url(
         code, out, _ = call("compare", reference, tmp_path / "edge.run", "--json")
         judged.append((code, json.loads(out)))
     assert judged[0] == judged[1]
+
+
+def test_the_commands_of_the_page(
+    bundle: Path, pictures: Path, undisturbed: Run, server: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, call: Called,
+) -> None:  # fmt: skip
+    shutil.copytree(bundle, tmp_path / "cat.bundle")
+    undisturbed.save(tmp_path / "server.run")
+    copied(pictures, Url("s3://bucket/imagenet"))
+    for number in (1, 2):
+        undisturbed.select(range(number - 1, COUNT, 2)).save(f"s3://bucket/pi-{number}.run")
+    monkeypatch.chdir(tmp_path)
+    section = PAGE.read_text(encoding="utf-8").partition("## Data and runs at URLs")[2]
+    lines = section.partition("```bash\n")[2].partition("```")[0].splitlines()
+    words = [shlex.split(line) for line in lines if line.startswith("paddle-edge ")]
+    assert len(words) == 4
+    for _, *given in words:
+        code, _, err = call(*given)
+        assert code == 0, f"{shlex.join(given)}: {err}"
+    assert same(Run.open("s3://bucket/edge.run"), undisturbed)
 
 
 def test_killed_half_way_and_gone_on_with(

@@ -3,6 +3,7 @@
     python benchmarks/scale_run.py --work FOLDER [--samples 2000,50000]
     python benchmarks/scale_run.py --work FOLDER --baseline CHECKOUT [--samples 10000] [--turns 7]
     python benchmarks/scale_run.py --work FOLDER --cloud [--samples 2000] [--turns 3]
+    python benchmarks/scale_run.py --work FOLDER --resume [--samples 20000]
 
 A tiny classifier, so that all but the engine counts, answers pictures of 20x20 that are made in
 FOLDER, by `paddle-edge run` in a process of its own. Memory is the peak (VmHWM) of that process
@@ -12,25 +13,35 @@ CPU time of the command and its engine; the median of the turns, and of the best
 more on a machine that others use as well. Prints one JSON object a line.
 
 With `--cloud` pictures and run are in a bucket of a server of S3's protocol on this machine,
-moto's, which is one process of Python, and the table in docs/scale.md is written.
+moto's, which is one process of Python, and the table in docs/scale.md is written. With `--resume`
+a run is stopped near its end and gone on with: with pictures as they were, and with all touched.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from lite_opt.conversion.convert import convert
+from py_runner.data.dataset import dataset
+from py_runner.errors import StoppedError
+from py_runner.evaluation import evaluate
+from py_runner.formats.bundle import Bundle
+from py_runner.job import Job
+from py_runner.watch import Watch
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scale.md"
@@ -117,6 +128,28 @@ def against(work: Path, count: int, baseline: Path, turns: int) -> None:
     print(json.dumps({"samples": count, "speed of before": told}))
 
 
+def resumed(work: Path, count: int) -> dict[str, float]:
+    """Seconds by the clock that it takes to go on with a run whose last samples are missing."""
+    opened, out = Bundle.open(bundle(work)), work / "resumed.run"
+    data = dataset(pictures(work, count), inputs=opened.inputs, image=opened.image)
+    job = Job(opened.model("x86"), "lite")
+    asked = itertools.count(1)
+    stop = Watch(enough=lambda: next(asked) > count - 100)
+    with suppress(StoppedError):
+        evaluate(job, data, out, command=(), force=True, watch=stop)
+    found = {}
+    for what in ("as they were", "touched"):
+        if what == "touched":
+            for file in pictures(work, count).iterdir():
+                os.utime(file)
+        copy = shutil.copytree(out, work / "copy.run", dirs_exist_ok=True)
+        start = time.perf_counter()
+        evaluate(job, data, copy, command=(), resume=True)
+        found[what] = round(time.perf_counter() - start, 2)
+        shutil.rmtree(copy)
+    return found
+
+
 def in_a_bucket(work: Path, count: int, turns: int) -> None:
     """The run with pictures and answers here and there, in turns; the table."""
     import s3fs
@@ -176,11 +209,14 @@ def main() -> None:
     parser.add_argument("--baseline", type=Path)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--cloud", action="store_true")
+    parser.add_argument("--resume", action="store_true")
     asked = parser.parse_args()
     work = asked.work.absolute()
     for count in map(int, asked.samples.split(",")):
         if asked.cloud:
             in_a_bucket(work, count, asked.turns)
+        elif asked.resume:
+            print(json.dumps({"samples": count, **resumed(work, count)}), flush=True)
         elif asked.baseline:
             against(work, count, asked.baseline.absolute(), asked.turns)
         else:

@@ -9,6 +9,8 @@ they become one Run. A run that ends within its first part is written at once.
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from py_runner.cluster.schedule import Open, spread
-from py_runner.cluster.task import answered
+from py_runner.cluster.task import answered, versions
 from py_runner.data.dataset import Dataset
 from py_runner.errors import (
     ChangedError,
@@ -32,7 +34,16 @@ from py_runner.errors import (
 from py_runner.files.faults import reason
 from py_runner.files.folder import check_free
 from py_runner.files.url import Place, place
-from py_runner.formats.parts import Begun, Part, UnderWay, changed, in_words, is_under_way, locked
+from py_runner.formats.parts import (
+    Begun,
+    Part,
+    Places,
+    UnderWay,
+    changed,
+    in_words,
+    is_under_way,
+    locked,
+)
 from py_runner.formats.run import FailedSample, Run
 from py_runner.job import Job
 from py_runner.tensors import sample_hash
@@ -42,6 +53,8 @@ __all__ = ["check_place", "evaluate"]
 
 _FORMAT = 1
 _DIGITS = 16  # of checksums that a person reads
+_CLOCK_S = 0.1  # by which clocks of files are late
+_CAN_BE_READ = "sample '{}' had no answer, and can be read now"
 
 
 def check_place(out: str | Place, *, resume: bool = False, force: bool = False) -> None:
@@ -76,9 +89,9 @@ def evaluate(
         command: the words that go on with it, for people.
         shard: which part of a larger data set `data` is, as a Run has it.
         resume: go on with what is there, if the model, the engine, the options that matter for
-            answers and the data are the same: samples that were answered are read again and
-            compared by their checksums, not run again; those of damaged parts are. What is
-            complete is compared too, and stays as it is.
+            answers and the data are the same: samples that were answered, and whose files have
+            changed by what the system says, are read again and compared by their checksums, not run
+            again; those of damaged parts are. What is complete is compared too, and stays as it is.
         force: replace what is there; it is in `out`/before until the new Run is complete.
         finish: makes the Run that is written of the one of all samples, whose files are no more
             where they are then; it is not asked where a Run is complete already.
@@ -116,7 +129,7 @@ def evaluate(
             left = []
             for first, end, part in gaps:
                 if part is not None:
-                    work.check(part.path, part.first, part.end)
+                    work.check(part.path, part.first, part.end, part.stamp)
                 elif on is None:
                     work.run(first, end)
                 else:
@@ -231,11 +244,14 @@ class _Work:
         self._only: Run | None = None
         self._late: list[FailedSample] = []  # of workers, after the last answer of a task
 
-    def check(self, answered_in: Place, first: int, end: int) -> None:
+    def check(self, answered_in: Place, first: int, end: int, stamp: str | None = None) -> None:
         """Raise UsageError where a sample at these places is not what it was when it was answered
-        in that Run."""
+        in that Run. Where their files have that `stamp` still, those without an answer are read."""
         run = Run.open(answered_in)
         others = {one.id for one in run.failed}
+        if stamp is not None and stamp == self._stamp(first, end):
+            self._check_bad({info.id for info in run.samples} | others, first, end)
+            return
         answered = iter(run.samples)
         expected = next(answered, None)
         with closing(self._data.placed(first, end)) as samples:
@@ -248,9 +264,28 @@ class _Work:
                         _refuse(self._out, [f"sample '{sample.id}' is not what it was"])
                     expected = next(answered, None)
                 elif sample.id not in others:
-                    _refuse(self._out, [f"sample '{sample.id}' had no answer, and can be read now"])
+                    _refuse(self._out, [_CAN_BE_READ.format(sample.id)])
         if expected is not None:
             _refuse(self._out, [f"sample '{expected.id}' cannot be read any more"])
+
+    def _check_bad(self, known: set[str], first: int, end: int) -> None:
+        """Read those of the samples at these places that are not known, for what is wrong with
+        them. Raises UsageError where one can be read."""
+        for number, id_ in enumerate(self._data.cut(first, end).ids, first):
+            if id_ not in known:
+                with closing(self._data.placed(number, number + 1)) as samples:
+                    if any(True for _ in samples):
+                        _refuse(self._out, [_CAN_BE_READ.format(id_)])
+        self._watch.step("checking what is answered", end, len(self._data))
+        if self._watch.enough():
+            raise self._stopped()
+
+    def _stamp(self, first: int, end: int, *, before_s: float | None = None) -> str | None:
+        """What is known of the files of samples, and of what makes tensors of them."""
+        files = self._data.stamp(first, end, before_s=before_s)
+        if files is None:
+            return None
+        return hashlib.sha256(f"{versions()} {files}".encode()).hexdigest()
 
     def run(self, first: int, end: int) -> None:
         """Have the samples at these places answered, and kept."""
@@ -259,6 +294,7 @@ class _Work:
             self._watch.step(what, first + done, len(self._data))
 
         watch = replace(self._watch, step=step)
+        before_s = time.time() - _CLOCK_S
         done = first
         with closing(answered(self._job, self._data, first, end, watch=watch)) as made:
             for run, begun, done in made:
@@ -269,7 +305,8 @@ class _Work:
                     engine = {"engine version": run.engine_version, "machine": run.machine}
                     # What is read line by line is joined so, too.
                     write = partial(run.write, most_inline=0)
-                    self._keep(write, engine, (begun, done, len(run.samples)))
+                    stamp = self._stamp(begun, done, before_s=before_s)
+                    self._keep(write, engine, Places(begun, done, len(run.samples), stamp))
         if done < end and self._watch.enough():
             raise self._stopped()
 
@@ -281,7 +318,7 @@ class _Work:
         ):
             for result in results:
                 for piece in result.pieces:
-                    places = piece.first, piece.end, piece.samples
+                    places = Places(piece.first, piece.end, piece.samples)
                     self._keep(piece.write, piece.engine, places)
                 self._late += result.failed
         if self._watch.enough():
@@ -291,7 +328,7 @@ class _Work:
         self,
         write: Callable[[Path], object],
         engine: dict[str, str],
-        places: tuple[int, int, int],
+        places: Places,
     ) -> None:
         """Add a part. Raises UsageError where `engine` is not the one that began."""
         if self.way is None:

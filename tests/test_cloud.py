@@ -35,7 +35,7 @@ from py_runner.files import url as urls
 from py_runner.files.npy import FarArray
 from py_runner.files.url import Ranges, Url, place, shown
 from py_runner.formats.bundle import Bundle
-from py_runner.formats.parts import UnderWay
+from py_runner.formats.parts import Places, UnderWay
 from py_runner.formats.run import Run
 from py_runner.inference import run
 from py_runner.job import Job
@@ -499,9 +499,9 @@ def test_two_processes_do_not_work_at_one_run(
     with pytest.raises(StoppedError):
         evaluate(job, data, memory, command=COMMAND, watch=Watch(enough=after(5)))
     with UnderWay(memory) as mine, UnderWay(memory) as theirs:
-        theirs.add(lambda folder: (folder / "x").touch(), (20, 21, 1))
+        theirs.add(lambda folder: (folder / "x").touch(), Places(20, 21, 1))
         with pytest.raises(UsageError, match="another process is at work"):
-            mine.add(lambda folder: (folder / "x").touch(), (22, 23, 1))
+            mine.add(lambda folder: (folder / "x").touch(), Places(22, 23, 1))
     with UnderWay(memory) as found:
         assert [part.first for part in found.parts] == [*range(6), 20]
 

@@ -60,7 +60,8 @@ def array_items(path: Place, wanted: Wanted) -> Sequence[Item] | None:
 
     def item(row: int) -> Item:
         label = None if labels is None else labels[row]
-        return Item(f"{path.name}[{row}]", label, _Row(stacks, path, tuple(wanted.inputs), row))
+        make = _Row(stacks, path, tuple(wanted.inputs), row)
+        return Item(f"{path.name}[{row}]", label, make, None if isinstance(path, Url) else path)
 
     return Lazy(range(lengths[wanted.inputs[0].name]), item)
 

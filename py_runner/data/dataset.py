@@ -110,6 +110,23 @@ class Dataset:
             digest.update(f"{json.dumps(item.id)} {item.label}\n".encode())
         return digest.hexdigest()
 
+    def stamp(self, first: int, end: int, *, before_s: float | None = None) -> str | None:
+        """What the system says of the files of the samples at these places, as a checksum, without
+        reading them: who changes or replaces one changes this. None where they are not of files
+        here, or where one was changed at `before_s` (of time.time) or later."""
+        digest = hashlib.sha256()
+        for number in range(first, end):
+            file = self._items[number].file
+            try:
+                about = None if file is None else file.stat()
+            except OSError:
+                about = None
+            if about is None or (before_s is not None and about.st_ctime >= before_s):
+                return None
+            known = about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+            digest.update(f"{known}\n".encode())
+        return digest.hexdigest()
+
     def select(self, indices: Iterable[int]) -> Dataset:
         """The data set of the samples at these places, in this order."""
         return self._of([self._items[index] for index in indices])

@@ -63,7 +63,8 @@ def image_items(path: Place, wanted: Wanted) -> Sequence[Item] | None:
     root = path if path.is_dir() else path.parent
 
     def item(of: _Listed) -> Item:
-        return Item(of.id, of.label, partial(_made, root, of.name, target, spec, wanted.inputs))
+        make = partial(_made, root, of.name, target, spec, wanted.inputs)
+        return Item(of.id, of.label, make, None if isinstance(root, Url) else root / of.name)
 
     return Lazy(listed, item)
 

@@ -24,9 +24,9 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Optional, TypeVar, cast
 
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
@@ -36,7 +36,17 @@ from py_runner.files.folder import get_folder, put_folder, temporary_folder, who
 from py_runner.files.regular import open_regular, read_bytes, to_disk
 from py_runner.files.url import Place, Url, place
 
-__all__ = ["BEGUN", "Begun", "Part", "UnderWay", "changed", "in_words", "is_under_way", "locked"]
+__all__ = [
+    "BEGUN",
+    "Begun",
+    "Part",
+    "Places",
+    "UnderWay",
+    "changed",
+    "in_words",
+    "is_under_way",
+    "locked",
+]
 
 BEGUN = "begun.json"
 _FORMAT = 1
@@ -70,11 +80,24 @@ class Begun:
 
 @dataclass(frozen=True)
 class Part:
-    """A whole part: the samples at the places from `first` to `end`, `end` not included."""
+    """A whole part: the samples at the places from `first` to `end`, `end` not included; `stamp` is
+    what whoever added it said of their files."""
 
     path: Path
     first: int
     end: int
+    stamp: str | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a part has answered: the places from `first` to `end`, how many samples of these, and
+    what is known of their files, for whoever goes on."""
+
+    first: int
+    end: int
+    samples: int
+    stamp: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +107,7 @@ class _Manifest:
     end: int
     samples: int
     sha256: str
+    stamp: Optional[str] = None  # noqa: UP045  evaluated when a manifest is read, by CPython 3.9 too
 
 
 def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -165,7 +189,7 @@ class UnderWay:
         path: Place,
         begun: Begun,
         write: Callable[[Path], object],
-        places: tuple[int, int, int],
+        places: Places,
         *,
         force: bool,
     ) -> UnderWay:
@@ -184,10 +208,9 @@ class UnderWay:
             to_disk(path.absolute().parent)
         return cls(path)
 
-    def add(self, write: Callable[[Path], object], places: tuple[int, int, int]) -> None:
-        """Add the part that `write` writes into a folder; `places` are its first, its end, and how
-        many samples were answered. Raises UsageError where it cannot be written."""
-        first, end, _ = places
+    def add(self, write: Callable[[Path], object], places: Places) -> None:
+        """Add the part that `write` writes into a folder. Raises UsageError where it cannot be
+        written."""
         try:
             self.check_alone()
             here = isinstance(self.path, Path)
@@ -199,7 +222,8 @@ class UnderWay:
                 f"{self.path}: cannot be written: {reason(error)}; what was answered before is "
                 f"kept, go on with: {self.begun.go_on}"
             ) from error
-        self.parts = sorted([*self.parts, Part(part, first, end)], key=lambda one: one.first)
+        new = Part(part, places.first, places.end, places.stamp)
+        self.parts = sorted([*self.parts, new], key=lambda one: one.first)
 
     def check_alone(self) -> None:
         """Raise UsageError where somebody else works at the same Run at a Url."""
@@ -240,7 +264,7 @@ class UnderWay:
                 if isinstance(self.path, Url):
                     _remove(self.path / _PARTS / folder.name)
                 continue
-            self.parts.append(Part(folder, about.first, about.end))
+            self.parts.append(Part(folder, about.first, about.end, about.stamp))
             place = about.end
         for hidden in self._parts.glob(".*"):  # of a process that was killed
             shutil.rmtree(hidden)
@@ -301,18 +325,17 @@ def _name(first: int) -> str:
 def _write_part(
     parts: Path,
     write: Callable[[Path], object],
-    places: tuple[int, int, int],
+    places: Places,
     *,
     durable: bool = True,
 ) -> Path:
-    first, end, samples = places
-    target = parts / _name(first)
+    target = parts / _name(places.first)
     with temporary_folder(f".{target.name}.partial-", parts) as folder:
         folder.chmod(parts.stat().st_mode & 0o777)
         write(folder)
-        about = _Manifest(_FORMAT, first, end, samples, "")
-        checksum = _checksum(folder, about)
-        manifest.write(folder / _PART, {**asdict(about), "sha256": checksum})
+        about = _Manifest(_FORMAT, places.first, places.end, places.samples, "", places.stamp)
+        about = replace(about, sha256=_checksum(folder, about))
+        manifest.write(folder / _PART, asdict(about))
         if durable:
             to_disk(*folder.rglob("*"), folder)
         folder.rename(target)

@@ -411,6 +411,41 @@ def test_a_run_at_a_url_is_the_run(either: Url, undisturbed: Run) -> None:
     assert same(Run.open(either), few)
 
 
+def test_what_says_that_a_run_is_whole_comes_last(
+    memory: Url, edge: Model, bundle: Path, pictures: Path, undisturbed: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    done: list[str] = []
+
+    def put(self: Url, file: Path, real: Callable[..., None] = Url.put) -> None:
+        done.append(f"+{str(self).removeprefix(f'{memory}/')}")
+        real(self, file)
+
+    def remove(
+        self: Url, names: list[str] | None = None, real: Callable[..., None] = Url.remove
+    ) -> None:
+        done.extend(f"-{name}" for name in names or ())
+        real(self, names)
+
+    undisturbed.save(memory)
+    monkeypatch.setattr(Url, "put", put)
+    monkeypatch.setattr(Url, "remove", remove)
+    undisturbed.first(2).save(memory, force=True)
+    assert done[0] == "-run.json" and done[-1] == "+run.json"
+    assert sorted(done[1:-1]) == ["+latency.csv", "+output_0.npy"]
+    done.clear()
+    job, data = Job(edge, "lite", part_s=1e-9), data_of(bundle, pictures)
+    evaluate(job, data, memory, command=COMMAND, force=True)
+    assert done[0] == "+begun.json" and done[-1].startswith("-parts/")
+    parts = [done.index(f"+parts/{number:08d}/part.json") for number in range(COUNT)]
+    for at, number in zip(parts, range(COUNT)):
+        of_it = [n for n, name in enumerate(done) if name.startswith(f"+parts/{number:08d}/")]
+        assert at == of_it[-1] and len(of_it) >= 5
+    complete = done.index("+run.json")
+    assert complete > max(done.index("+output_0.npy"), *parts)
+    assert done[complete + 1] == "-begun.json" and "-run.json" not in done
+
+
 def test_a_run_of_many_samples_is_read_in_places(memory: Url, undisturbed: Run) -> None:
     runs = [undisturbed.select(range(n, COUNT, 2)) for n in (0, 1)]
     for number, one in enumerate(runs):
@@ -719,6 +754,12 @@ def test_a_password_is_nowhere(
     assert code == 0
     code, *more = call(*words)
     assert code == 2 and "exists already" in more[1]
+    (secret / "data/picture_9.png").put(PAGE)
+    words = (*words[:-1], (secret / "other.run")._text)
+    code, *half = call(*words, "--keep-every", "1e-9", "--debug")
+    assert code == 3 and "go on with: paddle-edge run" in half[1] and "memory://top/" in half[1]
+    said += [*half, (secret / "other.run/begun.json").read().decode()]
+    said += call("inspect", bundle, out._text, f"--{out._text}")[1:]
     assert all(SECRET not in text for text in [*texts, *said, *more])
     assert "memory://top/" in more[1]
 

@@ -32,7 +32,7 @@ __all__ = [
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
-_FIRST, _LAST = "begun.json", "run.json"
+_FIRST, _LAST, _LAST_OF_PART = "begun.json", "run.json", "part.json"
 _AT_ONCE = 8  # files that are put somewhere side by side
 # What bundles, runs, pipelines, their runs, latencies, drawn pictures and the demo's results
 # hold: only such folders are ever replaced.
@@ -188,10 +188,10 @@ def get_folder(url: Url, folder: Path) -> None:
 
 
 def _rank(name: str) -> int:
-    """When a file is put: a part is whole once it has its part.json."""
-    if name in (_FIRST, _LAST):
-        return 0 if name == _FIRST else 3
-    return 2 if Path(name).name == "part.json" else 1
+    """When a file is put."""
+    if Path(name).name == _LAST_OF_PART:
+        return 3
+    return {_FIRST: 0, _LAST: 2}.get(name, 1)
 
 
 @contextmanager

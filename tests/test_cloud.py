@@ -17,7 +17,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ _NUMBERS = count(1)
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of a server of S3's protocol, moto's, with a bucket; its credentials are set."""
-    need(bool(shutil.which(sys.executable)) and _has("moto", "s3fs", "flask"), "moto and s3fs")
+    need(all(map(find_spec, ("moto", "s3fs", "flask", "flask_cors"))), "moto and s3fs")
     port = _free_port()
     words = [sys.executable, "-m", "moto.server", "-p", str(port)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -81,12 +83,6 @@ def server() -> Iterator[str]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _has(*modules: str) -> bool:
-    from importlib.util import find_spec
-
-    return all(find_spec(module) for module in modules)
 
 
 def _free_port() -> int:
@@ -456,8 +452,6 @@ def test_a_run_of_many_samples_is_read_in_places(memory: Url, undisturbed: Run) 
 
 
 def test_answers_of_shapes_that_vary(memory: Url, undisturbed: Run) -> None:
-    from dataclasses import replace
-
     ragged = [np.arange(n % 5, dtype=np.float32) for n in range(COUNT)]
     made = replace(undisturbed, outputs={"boxes": ragged})
     made.save(memory)
@@ -548,7 +542,7 @@ def test_run_merge_compare_and_inspect(
     bundle: Path, far: Url, there: Url, pictures: Path, tmp_path: Path, call: Called
 ) -> None:
     here = tmp_path / "here.run"
-    assert call("run", bundle, "--data", pictures, "-o", here)[0] == 0
+    assert call("run", bundle, "--data", f"file://{pictures}", "-o", f"file://{here}")[0] == 0
     shards = [there / f"{number}.run" for number in (1, 2)]
     words = [sys.executable, "-m", "lite_opt.cli.main", "run", str(bundle), "--data", str(far)]
     beside = [

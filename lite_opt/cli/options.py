@@ -237,12 +237,13 @@ class Command(click.Command):
 
 
 def again(options: Sequence[str], without: Collection[str]) -> str:
-    """The command line that is running, with these options added and those left out."""
-    return shlex.join(["paddle-edge", *again_words(without), *options])
+    """The command line that is running, with these options added and those left out, and without
+    credentials."""
+    return shlex.join(["paddle-edge", *map(shown, again_words(without)), *options])
 
 
 def again_words(without: Collection[str]) -> list[str]:
-    """The words of the command that is running, without those options, nor credentials."""
+    """The words of the command that is running, without those options."""
     ctx = click.get_current_context()
     flags = {
         name
@@ -258,7 +259,7 @@ def again_words(without: Collection[str]) -> list[str]:
             kept.append(word)
         elif not equals and name not in flags:
             next(words, None)
-    return [ctx.command.name or "", *map(shown, kept)]
+    return [ctx.command.name or "", *kept]
 
 
 _Shapes = Sequence[tuple[str, tuple[int, ...]]]

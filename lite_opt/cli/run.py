@@ -23,7 +23,7 @@ from lite_opt.views.pictures import annotated, check_drawable, save_pictures
 from py_runner.errors import PaddleEdgeError, UsageError
 from py_runner.evaluation import check_place, evaluate
 from py_runner.files.folder import check_free
-from py_runner.files.url import Url
+from py_runner.files.url import Url, shown
 from py_runner.formats.pipeline import is_pipeline
 from py_runner.formats.run import Run
 from py_runner.job import Job
@@ -186,7 +186,13 @@ def command(
     if on is not None and on.startswith("ray") and isinstance(data, str):
         data = str(Path(data).absolute())  # nodes work in folders of their own
     workers = workers_for(on, devices, data, spread=spread, threads=options["threads"])
-    _check_here(model, out, data, {"--draw": draw, "--against": against}, several=len(devices) > 1)
+    _check_here(
+        model,
+        out,
+        data,
+        {"--draw": draw, "--against": against},
+        several=len(devices) > 1 and not spread,
+    )
     if len(devices) > 1 and not spread:
         beside_one = {"--draw": draw, "--against": against, "--server": servers or None}
         return _on_each(
@@ -230,11 +236,12 @@ def command(
         raise UsageError("--against feeds the pictures of another run: give --data")
     other = Run.open(against) if against else None
     warnings: list[str] = []
+    again = opt.again_words(("--force", "--resume"))
     with opened(model, engine=engine, device=device, **beside) as subject:
         if draw:
             inputs = [spec.name for spec in subject.model.inputs]
-            shown = None if data is None else str(data)
-            check_drawable(shown, subject.image, name_of(subject.model.task), inputs)
+            pictures = None if data is None else str(data)
+            check_drawable(pictures, subject.image, name_of(subject.model.task), inputs)
         samples = subject.samples(data, shapes=check_shape, limit=limit, skip_bad=skip_bad)
         of_all = None
         if shard:
@@ -274,7 +281,7 @@ def command(
                 job,
                 samples,
                 out,
-                command=("paddle-edge", *opt.again_words(("--force", "--resume")), "--resume"),
+                command=("paddle-edge", *map(shown, again), "--resume"),
                 shard=of_all,
                 resume=resume,
                 force=force,

@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import pytest
 from far import HOSTILE, answered, nothing_left, once_at_work, same, samples, x86_model
 from test_cli import Command, command  # noqa: F401
 
-from py_runner.devices import adb, sensors
+from py_runner.devices import adb, connection, sensors
 from py_runner.devices.facts import _facts, built_for
 from py_runner.devices.install import check, install
 from py_runner.engines.native import LIBRARY_VARIABLE
@@ -131,7 +133,12 @@ def test_a_connection_that_is_cut_is_resumed(
     told: list[int] = []
     said: list[str] = []
     given = samples(40)
-    watch = Watch(say=said.append, step=lambda what, done, _: told.append(done))
+
+    def step(what: str, done: int, _: int | None) -> None:
+        if not what.startswith("sending"):  # the bundle, unless a test before has had it sent
+            told.append(done)
+
+    watch = Watch(say=said.append, step=step)
     with once_at_work(home, phone.cut):
         far = answered(device, bundle, given, repeat=3000, watch=watch)
     assert len(said) == 1 and said[0].endswith("the connection was lost: trying again")
@@ -153,6 +160,34 @@ def test_nothing_is_left_running_there(
     ):
         process.communicate(timeout=60)
     assert nothing_left(home) and not (tmp_path / "out.run").exists()
+
+
+@pytest.mark.parametrize("tools", [adbd.android_programs, adbd.busybox_programs])
+@pytest.mark.parametrize("how", ["nobody listens", "all are signalled"])
+def test_what_is_made_there_goes(tools: Callable[[Path], Path], how: str, tmp_path: Path) -> None:
+    """However a connection ends: whoever speaks into it dies, or everybody is sent a signal."""
+    programs = tools(tmp_path / "programs")
+    script = "fleeting $PWD/made; mkdir made; echo ready; read -r _; echo spoken; read -r _"
+    argv = [programs / "sh", "-c", f"{connection._ENTER}{script}", "sh", tmp_path / "there"]
+    for _ in range(1 if how == "nobody listens" else 25):
+        with subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PATH": str(programs)},
+            start_new_session=True,
+        ) as process:
+            assert process.stdin and process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            assert (tmp_path / "there" / "made").exists()
+            if how == "nobody listens":
+                process.stdout.close()
+                process.stdin.write(b"\n")
+            else:
+                process.stdin.close()
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGHUP)
+        assert not (tmp_path / "there" / "made").exists()
 
 
 def test_hostile_names_stay_names(device: str, home: Path, bundle: Path, tmp_path: Path) -> None:

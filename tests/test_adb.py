@@ -19,7 +19,17 @@ from typing import Any
 import adbd
 import numpy as np
 import pytest
-from far import HOSTILE, answered, nothing_left, once_at_work, same, samples, x86_model
+from far import (
+    HOSTILE,
+    answered,
+    bit_equal_by_command,
+    nothing_left,
+    once_at_work,
+    put_there,
+    same,
+    samples,
+    x86_model,
+)
 from test_cli import Command, command  # noqa: F401
 
 from py_runner.devices import adb, connection, sensors
@@ -85,28 +95,13 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     assert found["cores"] == os.cpu_count() and found["page_bytes"] == os.sysconf("SC_PAGESIZE")
     assert found["free_disk_bytes"] > 0 and 0 < found["free_memory_bytes"] < found["memory_bytes"]
 
-    data = tmp_path / "data.npy"
-    draw = np.random.default_rng(1)
-    np.save(data, draw.standard_normal((200, 3, 16, 16)).astype("float32"))
-    local, far = tmp_path / "local.run", tmp_path / "far.run"
-    line = ("run", bundle, "--data", data, "--json")
-    code, text, error = command(*line, "--engine", "native", "-o", local)
-    assert code == 0, error
-    code, text, error = command(*line, "--device", device, "-o", far)
-    assert code == 0, error
-    document = json.loads(text)
-    assert (document["engine"], document["device"]) == ("native", device)
-    assert document["latency"]["count"] == 200 and document["warnings"] == []
-    assert same(Run.open(local), Run.open(far))
-    code, text, error = command("compare", local, far)
-    assert code == 0, error
+    bit_equal_by_command(command, device, bundle, tmp_path)
     line = ("bench", bundle, "--device", device, "--threads", "1,2", "--repeat", 7, "--json")
     code, text, error = command(*line)
     assert code == 0, error
     counts = [(r["threads"], r["latency"]["count"]) for r in json.loads(text)["runs"]]
     assert counts == [(1, 7), (2, 7)]
-    (there,) = (home / "bundles").iterdir()
-    assert sorted(p.name for p in there.iterdir()) == ["bundle.json", "model.x86.nb"]
+    put_there(home)
     assert nothing_left(home) and home.stat().st_mode & 0o777 == 0o700
     assert not [p for place in (home, Path.cwd()) for p in place.rglob("pwned")]
 

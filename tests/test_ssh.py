@@ -26,8 +26,10 @@ from far import (
     HOSTILE,
     answered,
     at_work,
+    bit_equal_by_command,
     nothing_left,
     once_at_work,
+    put_there,
     same,
     samples,
     x86_model,
@@ -101,24 +103,9 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     tmp_path: Path,
 ) -> None:
     """200 samples, by the command; a second time nothing of the bundle is sent."""
-    data = tmp_path / "data.npy"
-    draw = np.random.default_rng(1)
-    np.save(data, draw.standard_normal((200, 3, 16, 16)).astype("float32"))
-    local, far = tmp_path / "local.run", tmp_path / "far.run"
-    line = ("run", bundle, "--data", data, "--json")
-    code, text, error = command(*line, "--engine", "native", "-o", local)
-    assert code == 0, error
-    code, text, error = command(*line, "--device", device, "-o", far)
-    assert code == 0, error
-    document = json.loads(text)
-    assert (document["engine"], document["device"]) == ("native", device)
-    assert document["latency"]["count"] == 200 and document["warnings"] == []
+    document = bit_equal_by_command(command, device, bundle, tmp_path)
     assert document["sensors"]["throttled"] == []
-    assert same(Run.open(local), Run.open(far))
-    code, text, error = command("compare", local, far)
-    assert code == 0, error
-    (there,) = (home / "bundles").iterdir()
-    assert sorted(p.name for p in there.iterdir()) == ["bundle.json", "model.x86.nb"]
+    there = put_there(home)
     before = there.stat().st_ino
     assert same(
         answered(device, bundle, samples(3)), run(x86_model(bundle), samples(3), engine="native")

@@ -536,6 +536,9 @@ def test_a_fleet(
     assert code == 3 and "fleet.json: damaged" in error
     code, _, error = command(*line, "-o", out, *each)
     assert code == 2 and "exists already" in error
+    (out / "letters").mkdir()
+    code, _, error = command(*line, "-o", out, *each, "--force")
+    assert code == 2 and "holds other things than runs" in error
     code, _, error = command(*line, "-o", tmp_path / "x", "--device", device, "--device", device)
     assert code == 2 and "given twice" in error and not (tmp_path / "x").exists()
 

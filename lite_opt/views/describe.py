@@ -38,6 +38,12 @@ Opened = Union[Program, Bundle, Run, Pipeline, Pages, NbFile]
 # the cheaper one.
 _MOSTLY, _HARDLY = 0.75, 0.2
 _DEAREST = 5  # operators that are named
+# Folders that hold several of what is described here, by the file that tells them.
+_SEVERAL = {
+    "fleet.json": "is of several devices, with a run of each",
+    "trial.json": "is a trial, with a bundle and runs of each recipe",
+    "matrix.json": "is a matrix, with a trial of each model",
+}
 
 
 def describe(
@@ -55,7 +61,8 @@ def describe(
 
 
 def opened(path: str | Path, *, params: str | Path | None = None) -> Opened:
-    """What a path holds. Raises ModelError where that is nothing of these, or damaged."""
+    """What a path holds. Raises ModelError where that is nothing of these, or damaged, and
+    UsageError where it is several of them."""
     path = Path(path)
     if (path / "bundle.json").exists():
         return Bundle.open(path)
@@ -67,6 +74,9 @@ def opened(path: str | Path, *, params: str | Path | None = None) -> Opened:
         return Pages.open(path)
     if path.suffix == ".nb":
         return read_nb(path)
+    for manifest, words in _SEVERAL.items():
+        if (path / manifest).is_file():
+            raise UsageError(f"{path}: {words}: name one of what is in it")
     return load(path, params=params)
 
 

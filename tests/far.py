@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from lite_opt.judge.layers import bundle_layers, first_difference
+from lite_opt.model.load import load
+from lite_opt.passes.repair import repair
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.inference import run
@@ -124,3 +127,16 @@ def put_there(home: Path) -> Path:
     (there,) = (home / "bundles").iterdir()
     assert sorted(p.name for p in there.iterdir()) == ["bundle.json", "model.x86.nb"]
     return there
+
+
+def find_planted_fault(device: str, model: Path, bundle: Path) -> None:
+    """`layers` there: of the bundle nothing, and the layer whose weight is another in the model
+    that the device gets."""
+    given = samples(2)
+    assert bundle_layers(model, bundle, samples=given, engine="native", device=device)
+    wrong = load(model)
+    repair(wrong)
+    assert isinstance(wrong.params, dict)
+    wrong.params["conv.w"] = wrong.params["conv.w"] * np.float32(1.5)
+    found = first_difference(load(model), wrong, given, engine="native", device=device, taps=None)
+    assert not found and found.divergence is not None and found.divergence.op == "conv2d"

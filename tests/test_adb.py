@@ -23,6 +23,7 @@ from far import (
     HOSTILE,
     answered,
     bit_equal_by_command,
+    find_planted_fault,
     nothing_left,
     once_at_work,
     put_there,
@@ -155,6 +156,10 @@ def test_nothing_is_left_running_there(
     ):
         process.communicate(timeout=60)
     assert nothing_left(home) and not (tmp_path / "out.run").exists()
+
+
+def test_layers_are_looked_at_there(device: str, model: Path, bundle: Path) -> None:
+    find_planted_fault(device, model, bundle)
 
 
 @pytest.mark.parametrize("tools", [adbd.android_programs, adbd.busybox_programs])

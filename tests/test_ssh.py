@@ -27,6 +27,7 @@ from far import (
     answered,
     at_work,
     bit_equal_by_command,
+    find_planted_fault,
     nothing_left,
     once_at_work,
     put_there,
@@ -39,9 +40,6 @@ from test_cli import Command, command  # noqa: F401
 
 from lite_opt import fleet
 from lite_opt.conversion.convert import convert
-from lite_opt.judge.layers import bundle_layers, first_difference
-from lite_opt.model.load import load
-from lite_opt.passes.repair import repair
 from py_runner.devices import BOARDS, remote, sensors
 from py_runner.devices.facts import _facts, built_for
 from py_runner.devices.install import check, install
@@ -729,14 +727,7 @@ def test_only_an_arm_judges_a_file_for_arm(device: str, model: Path, tmp_path: P
 
 def test_layers_are_looked_at_there(device: str, model: Path, bundle: Path) -> None:
     """A planted fault, in the model that the device gets, is found at its layer."""
-    given = samples(2)
-    assert bundle_layers(model, bundle, samples=given, engine="native", device=device)
-    wrong = load(model)
-    repair(wrong)
-    assert isinstance(wrong.params, dict)
-    wrong.params["conv.w"] = wrong.params["conv.w"] * np.float32(1.5)
-    found = first_difference(load(model), wrong, given, engine="native", device=device, taps=None)
-    assert not found and found.divergence is not None and found.divergence.op == "conv2d"
+    find_planted_fault(device, model, bundle)
 
 
 def test_an_arm_board_far_away_judges(

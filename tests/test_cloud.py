@@ -534,6 +534,14 @@ def test_two_processes_do_not_work_at_one_run(
     with UnderWay(memory) as found:
         assert [part.first for part in found.parts] == [*range(6), 20]
 
+    def intrudes(done: Run) -> Run:
+        (memory / "parts/00000099/part.json").put(bundle / "bundle.json")
+        return done
+
+    with pytest.raises(UsageError, match=r"another process is at work .* all answers are kept"):
+        evaluate(job, data, memory, command=COMMAND, force=True, finish=intrudes)
+    assert "run.json" not in memory.names()
+
 
 # --- the command ---------------------------------------------------------------------------------
 
@@ -567,13 +575,17 @@ def test_run_merge_compare_and_inspect(
 def test_limits_of_a_bundle_at_a_url(
     bundle: Path, there: Url, tmp_path: Path, call: Called
 ) -> None:
-    copied(bundle, there / "cat.bundle")
+    mine = shutil.copytree(bundle, tmp_path / "cat.bundle")
+    document = json.loads((mine / "bundle.json").read_text())
+    document["recipe"] = {**document["recipe"], "limits": {"cosine": 0.123}}
+    (mine / "bundle.json").write_text(json.dumps(document))
+    copied(mine, there / "cat.bundle")
     assert call("run", bundle, "-o", tmp_path / "edge.run")[0] == 0
     judged = []
-    for reference in (bundle / "reference", there / "cat.bundle/reference"):
+    for reference in (mine / "reference", there / "cat.bundle/reference"):
         code, out, _ = call("compare", reference, tmp_path / "edge.run", "--json")
         judged.append((code, json.loads(out)))
-    assert judged[0] == judged[1]
+    assert judged[0] == judged[1] and "0.123" in json.dumps(judged[1][1])
 
 
 def test_the_commands_of_the_page(

@@ -248,6 +248,7 @@ def test_a_folder_is_listed_read_and_removed(either: Url, tmp_path: Path) -> Non
         file.write_text(name)
         (either / name).put(file)
     assert either.names() == ["b.txt", "sub/a.txt", "sub/deep/c d#1.txt"]
+    assert sorted(either.walked()) == either.names()
     assert sorted(one.name for one in either.iterdir()) == ["b.txt", "sub"]
     assert either.folders() == {"sub"}
     assert either.is_dir() and not either.is_file() and (either / "b.txt").is_file()

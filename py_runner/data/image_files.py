@@ -235,7 +235,7 @@ def _class_names(root: Place, filled: set[str]) -> list[str]:
 def _images_below(root: Place) -> list[str]:
     """Paths, relative to `root` and with "/", of the images at any depth, sorted."""
     if isinstance(root, Url):
-        return [name for name in root.names() if _is_image(name)]
+        return sorted(filter(_is_image, root.walked()))
     found = []
     above: dict[str, set[tuple[int, int]]] = {}
     for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):

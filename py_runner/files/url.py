@@ -217,6 +217,18 @@ class Url:
         below = (name.strip("/")[len(root) + 1 :] for name in found if not name.endswith("/"))
         return sorted(filter(None, below))
 
+    def walked(self) -> Iterator[str]:
+        """The same, one folder asked for after another, in no order: of many files, which each take
+        a kilobyte as fsspec has them, those of a folder are in memory at a time."""
+        waiting = [""]
+        while waiting:
+            above = waiting.pop()
+            for name, is_folder in (self / above)._listed():
+                if is_folder:
+                    waiting.append(f"{above}{name}/")
+                else:
+                    yield f"{above}{name}"
+
     def read(self, start: int | None = None, end: int | None = None) -> bytes:
         """The bytes of a file between two places."""
         return bytes(self._asked(lambda fs, path: fs.cat_file(path, start=start, end=end)))

@@ -26,14 +26,12 @@ from py_runner.errors import (
     ChangedError,
     DataError,
     EngineError,
-    PaddleEdgeError,
     RefusedError,
     StoppedError,
     UsageError,
 )
-from py_runner.files.faults import reason
 from py_runner.files.folder import check_free
-from py_runner.files.url import Place, place
+from py_runner.files.url import Place, UnreachedError, place
 from py_runner.formats.parts import (
     Begun,
     Part,
@@ -140,10 +138,10 @@ def evaluate(
         if work.way is None:
             done.save(out, force=force)
             return
+        work.way.check_alone()
         try:
-            work.way.check_alone()
             done.save(out, force=True)
-        except (UsageError, ConnectionError) as error:
+        except (UsageError, UnreachedError) as error:
             raise UsageError(
                 f"{error}; all answers are kept, go on with: {work.way.begun.go_on}"
             ) from None
@@ -154,13 +152,9 @@ def _kept(work: _Work) -> Iterator[None]:
     """An error in the block says how to go on, where something was answered."""
     try:
         yield
-    except (DataError, EngineError, ConnectionError) as error:
-        kind: type[PaddleEdgeError] = DataError
+    except (DataError, EngineError, UnreachedError) as error:
+        kind = DataError if isinstance(error, UnreachedError) else type(error)
         told = str(error)
-        if isinstance(error, ConnectionError):
-            told = f"{error.filename}: {reason(error)}"
-        else:
-            kind = type(error)
         if work.way is not None:
             told += f"; what was answered is kept, go on with: {work.way.begun.go_on}"
         raise kind(told) from None

@@ -539,7 +539,7 @@ def test_two_processes_do_not_work_at_one_run(
         (memory / "parts/00000099/part.json").put(bundle / "bundle.json")
         return done
 
-    with pytest.raises(UsageError, match=r"another process is at work .* all answers are kept"):
+    with pytest.raises(UsageError, match=r"another process is at work .* go on with: paddle-edge"):
         evaluate(job, data, memory, command=COMMAND, force=True, finish=intrudes)
     assert "run.json" not in memory.names()
 

@@ -44,7 +44,7 @@ from py_runner.data.image_files import image_items
 from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Made, Wanted
 from py_runner.errors import DataError, UsageError
 from py_runner.files.faults import reason
-from py_runner.files.url import Place, Url, place
+from py_runner.files.url import Place, UnreachedError, Url, place
 from py_runner.tensors import Sample, TensorSpec
 
 __all__ = ["Dataset", "dataset"]
@@ -260,7 +260,7 @@ def dataset(
         items = _items(path, Wanted(inputs, image, labels))
         if not items:
             raise DataError(f"{path}: holds no samples: {_looked_for(path)}")
-    except ConnectionError as error:
+    except UnreachedError as error:
         raise DataError(f"{path}: {reason(error)}") from None
     for item in items:
         if not _is_utf8(item.id):

@@ -2,8 +2,8 @@
 
 A Url is used as a Path is: `/`, `name`, `parent`, `exists()`. What is read from it is read through
 `files/regular.py` and `files/placed.py`, as files are; folders are written by `files/folder.py`.
-Errors are those of files, OSError: FileNotFoundError, PermissionError, and ConnectionError where
-the other end is not reached, or says something else. No text of ours holds what a URL has of
+Errors are those of files, OSError: FileNotFoundError, PermissionError, and UnreachedError where the
+other end is not reached, or says something else. No text of ours holds what a URL has of
 credentials.
 """
 
@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from py_runner.errors import UsageError
 
-__all__ = ["Place", "Ranges", "Url", "is_url", "place", "shown"]
+__all__ = ["Place", "Ranges", "UnreachedError", "Url", "is_url", "place", "shown"]
 
 _T = TypeVar("_T")
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -42,6 +42,13 @@ def is_url(text: object) -> bool:
 def shown(text: str) -> str:
     """A text as people may see it: URLs in it without user and password, and what is signed."""
     return _QUERY.sub(r"\1?...", _USER.sub(r"\1", text))
+
+
+class UnreachedError(OSError):
+    """What is at a URL could not be asked for: `strerror` says why, `filename` is the URL."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
 
 
 class Url:
@@ -147,7 +154,7 @@ class Url:
             except Exception as error:  # each file system has its own
                 if pause_s is None or "credentials" in str(error).lower():
                     told = _line(error)
-                    raise ConnectionError(errno.EIO, told, str(self)) from None
+                    raise UnreachedError(errno.EIO, told, str(self)) from None
             time.sleep(pause_s)
         raise AssertionError("the last attempt has no pause")
 

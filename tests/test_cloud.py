@@ -35,7 +35,8 @@ from py_runner.errors import DataError, ModelError, StoppedError, UsageError
 from py_runner.evaluation import evaluate
 from py_runner.files import url as urls
 from py_runner.files.npy import FarArray
-from py_runner.files.url import Ranges, Url, place, shown
+from py_runner.files.ranges import Ranges
+from py_runner.files.url import Url, place, shown
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.parts import Places, UnderWay
 from py_runner.formats.run import Run

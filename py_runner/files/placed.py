@@ -13,8 +13,9 @@ from collections import OrderedDict
 from typing import BinaryIO
 
 from py_runner.errors import ModelError
+from py_runner.files.ranges import Ranges
 from py_runner.files.regular import open_regular
-from py_runner.files.url import Place, Ranges, Url
+from py_runner.files.url import Place, Url
 
 __all__ = ["PlacedFile"]
 

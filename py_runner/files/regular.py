@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from py_runner.files.url import Ranges, Url
+from py_runner.files.ranges import Ranges
+from py_runner.files.url import Url
 
 __all__ = ["load_array", "open_regular", "read_bytes", "read_text", "save_array", "to_disk"]
 

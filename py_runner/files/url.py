@@ -10,7 +10,6 @@ credentials.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 import time
@@ -21,13 +20,12 @@ from urllib.parse import unquote, urlsplit
 
 from py_runner.errors import UsageError
 
-__all__ = ["Place", "Ranges", "UnreachedError", "Url", "is_url", "place", "shown"]
+__all__ = ["Place", "UnreachedError", "Url", "is_url", "place", "shown"]
 
 _T = TypeVar("_T")
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _USER = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s]*:[^/\s]*@")
 _QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s'\"]*")  # which may be signed
-_AHEAD = 1 << 20  # bytes that are fetched where a file is read from front to back
 _PAUSES_S = (0.5, 2.0)  # between attempts; s3fs and gcsfs have their own besides
 _LONGEST = 300  # characters of what the other end says
 _READ_ONLY = ("http", "https")
@@ -278,45 +276,6 @@ def place(value: str | os.PathLike[str] | Url) -> Place:
             raise UsageError(f"{shown(value)}: names a host: file:///folder is a path here")
         return Path(unquote(named.path))
     return Url(value)
-
-
-class Ranges(io.RawIOBase):
-    """A file at a URL that is read in places, and ahead of whoever goes through it; also a stream
-    of its bytes. Raises OSError."""
-
-    def __init__(self, url: Url) -> None:
-        self.url, self.size = url, url.size()
-        self._start, self._held, self._at = 0, b"", 0
-
-    def read_at(self, start: int, count: int) -> bytes:
-        """So many bytes from a place on, fewer at its end."""
-        end = max(start, min(start + count, self.size))
-        held_to = self._start + len(self._held)
-        if end > start and not (self._start <= start and end <= held_to):
-            on = self._start <= start <= held_to
-            self._held = self.url.read(start, min(self.size, max(end, start + on * _AHEAD)))
-            self._start = start
-        return self._held[start - self._start : end - self._start] if end > start else b""
-
-    def forget(self) -> None:
-        """Let go of what was read ahead."""
-        self._start, self._held = 0, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self.size)[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read_at(self._at, len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 def _line(error: BaseException) -> str:

@@ -2,12 +2,13 @@
 
     python benchmarks/cluster.py BUNDLE --data PICTURES --work FOLDER [--limit 400]
 
-Answers the samples with one engine alone, on local[1] and on local[2], and with two runs of a half
-each at the same time, which is what the CPUs have to give; then on Ray clusters of one
-and of two nodes with one CPU each, which are processes of this machine. Rates are of what a run of
-all samples takes more than one of the first few: engines and nodes are there by then. Measure on a
-machine that has two CPUs to spare: what others take, two workers lack and one does not. Then what a
-part costs who keeps it is measured by itself. Writes its tables into docs/scale.md.
+Answers the samples, by turns, with one engine alone, and so with all its processes on one CPU; on
+local[1] and on local[2]; with two runs of a half each at the same time, which is what the CPUs have
+to give; and on Ray clusters of one and of two nodes with one CPU each, which are processes of this
+machine. Rates are of what a run of all samples takes more than one of the first few: engines and
+nodes are there by then. Measure on a machine that has two CPUs to spare: what others take, two
+workers lack and one does not. Then what a part costs who keeps it is measured by itself. Writes its
+tables into docs/scale.md.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from ray_cluster import Cluster
 
 from py_runner.cluster.processes import local
 from py_runner.cluster.ray_nodes import ray_at
@@ -43,6 +43,7 @@ from py_runner.watch import Watch
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scale.md"
 BEGIN, END = "<!-- benchmarks/cluster.py writes from here -->", "<!-- to here, cluster -->"
+ALONE, PINNED = "one engine alone", "one engine alone, on one CPU"
 APART = "two runs of a half, at once"
 PART_S = 2.0  # of a short benchmark
 FEW = 4  # a run of the first few: of one in so many
@@ -118,45 +119,34 @@ def main() -> None:
     job = Job(bundle.model(bundle_target("lite")), "lite", part_s=PART_S)
     image = image_spec(asked.image)
     data = dataset(asked.data.absolute(), inputs=bundle.inputs, image=image, limit=asked.limit)
-    ways: dict[str, Open | None] = {
-        "one engine alone": None, "`local[1]`": local(1), "`local[2]`": local(2),
-    }  # fmt: skip
     found: dict[str, list[tuple[float, int]]] = {}
-
-    def measure(several: dict[str, Open | None]) -> None:
-        for name, on in several.items():
-            found.setdefault(name, []).append(rate(job, data, asked.work / "edge.run", on))
-            print(name, found[name][-1], flush=True)
-
     asked.work.mkdir(parents=True, exist_ok=True)
-    for _ in range(asked.turns):
-        measure(ways)
-        found.setdefault(APART, []).append(apart(job, data, asked.work))
-        print(APART, found[APART][-1], flush=True)
-    measure_on_ray(measure, asked.turns)
+
+    def measure(name: str, on: Open | None) -> None:
+        found.setdefault(name, []).append(rate(job, data, asked.work / "edge.run", on))
+        print(name, found[name][-1], flush=True)
+
+    cpus = os.sched_getaffinity(0)
+    # As this process, for Ray has its workers yield to all others.
+    with Cluster(niceness=os.getpriority(os.PRIO_PROCESS, 0)) as cluster:
+        os.environ["RAY_ADDRESS"] = cluster.address
+        for _ in range(asked.turns):
+            measure(ALONE, None)
+            os.sched_setaffinity(0, {max(cpus)})
+            measure(PINNED, None)
+            os.sched_setaffinity(0, cpus)
+            measure("`local[1]`", local(1))
+            measure("`local[2]`", local(2))
+            found.setdefault(APART, []).append(apart(job, data, asked.work))
+            print(APART, found[APART][-1], flush=True)
+            cluster.have(1)
+            measure("Ray, 1 node", ray_at("ray"))
+            cluster.have(2)
+            measure("Ray, 2 nodes", ray_at("ray"))
+            cluster.have(0)
     costs = keeping(Run.open(asked.work / "edge.run"), asked.work)
     print(costs)
     write(bundle.name, asked.limit, found, costs)
-
-
-def measure_on_ray(measure: Callable[[dict[str, Open | None]], None], turns: int) -> None:
-    """On clusters of one and of two nodes."""
-    from ray.cluster_utils import Cluster
-
-    small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    # Ray has its workers yield to all others; what is measured here does not.
-    nice = os.getpriority(os.PRIO_PROCESS, 0)
-    os.environ["RAY_worker_niceness"] = str(nice)  # noqa: SIM112
-    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-    os.environ["RAY_ADDRESS"] = cluster.address
-    try:
-        for _ in range(turns):
-            measure({"Ray, 1 node": ray_at("ray")})
-            second = cluster.add_node(**small)
-            measure({"Ray, 2 nodes": ray_at("ray")})
-            cluster.remove_node(second)
-    finally:
-        cluster.shutdown()
 
 
 def write(
@@ -167,17 +157,17 @@ def write(
 ) -> None:
     """The tables of docs/scale.md."""
     middle = {way: statistics.median(one[0] for one in several) for way, several in found.items()}
-    header = f"| {name}, {limit} pictures | a second | of linear | of two at once | parts |"
+    header = f"| {name}, {limit} pictures | a second | of linear | of two CPUs | of two at once |"
     lines = [header, "|---|---|---|---|---|"]
     linear = {
-        APART: 2 * middle["one engine alone"],
+        APART: 2 * middle[ALONE],
         "`local[2]`": 2 * middle["`local[1]`"],
         "Ray, 2 nodes": 2 * middle["Ray, 1 node"],
     }
-    for way, several in found.items():
-        of = f"{middle[way] / linear[way]:.2f}" if way in linear else "-"
-        beside = f"{middle[way] / middle[APART]:.2f}" if way in linear else "-"
-        lines.append(f"| {way} | {middle[way]:.2f} | {of} | {beside} | {several[-1][1]} |")
+    for way, per_s in middle.items():
+        of = [linear[way], 2 * middle[PINNED], middle[APART]] if way in linear else []
+        shares = " | ".join(f"{per_s / one:.2f}" for one in of) or "- | - | -"
+        lines.append(f"| {way} | {per_s:.2f} | {shares} |")
     lines += ["", "| a part, 1,000 classes | on its way | to keep it |", "|---|---|---|"]
     for samples in (16, 256, 4096):
         size, took = costs[f"{samples} bytes"], costs[f"{samples}"]

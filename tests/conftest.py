@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import make_model
 import numpy as np
@@ -21,11 +21,18 @@ from lite_opt.model.load import load
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.mixed import Quantized
 from lite_opt.recipes import Calibration
+from py_runner.data.dataset import Dataset, dataset
 from py_runner.engines import lite
 from py_runner.errors import EngineError
+from py_runner.formats.bundle import Bundle
+from py_runner.formats.run import Run
+from py_runner.inference import run
+from py_runner.tensors import Model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+COUNT = 40  # pictures of a longer run
 
 
 def need(condition: bool, what: str) -> None:
@@ -80,6 +87,45 @@ def bundle(
     out = tmp_path_factory.mktemp("bundle") / "tiny.bundle"
     assert convert(model, out, image=image_spec, samples=photos)
     return out
+
+
+@pytest.fixture(scope="session")
+def edge(bundle: Path) -> Model:
+    """What that bundle has for x86."""
+    return Bundle.open(bundle).model("x86")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of `COUNT` small pictures."""
+    return make_model.pictures(tmp_path_factory.mktemp("many") / "pictures", COUNT)
+
+
+def data_of(bundle: Path, path: Path, **options: Any) -> Dataset:
+    """What is at a path, as the bundle takes it."""
+    opened = Bundle.open(bundle)
+    return dataset(path, inputs=opened.inputs, image=opened.image, **options)
+
+
+@pytest.fixture(scope="session")
+def data(bundle: Path, pictures: Path) -> Dataset:
+    """Those pictures."""
+    return data_of(bundle, pictures)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(edge: Model, data: Dataset) -> Run:
+    """What one engine answers to them."""
+    return run(edge, data)
+
+
+def same(a: Run, b: Run) -> bool:
+    """Whether ids, order and answers are bit by bit the same."""
+    return list(a.samples) == list(b.samples) and all(
+        x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
+        for name in a.outputs
+        for x, y in zip(a.outputs[name], b.outputs[name])
+    )
 
 
 @pytest.fixture(scope="session")

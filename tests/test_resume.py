@@ -20,13 +20,14 @@ from typing import Any
 import make_model
 import numpy as np
 import pytest
+from conftest import COUNT, data_of, same
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import kills
 
 from py_runner import evaluation
 from py_runner.data import image_files
-from py_runner.data.dataset import Dataset, dataset
+from py_runner.data.dataset import Dataset
 from py_runner.data.decode import open_image
 from py_runner.devices import BOARDS
 from py_runner.devices.qemu import Emulated
@@ -41,42 +42,16 @@ from py_runner.errors import (
 )
 from py_runner.evaluation import evaluate
 from py_runner.formats import parts as under_way
-from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.inference import parts, run
 from py_runner.job import Job
 from py_runner.tensors import Model, Sample, TensorSpec
 from py_runner.watch import Watch
 
-COUNT, DONE = 40, 25
+DONE = 25
 COMMAND = ("paddle-edge", "run", "my bundle", "--resume")
 EACH = 1e-9  # seconds of a part: each sample is one
 PATIENCE_S = 60
-
-
-@pytest.fixture(scope="module")
-def edge(bundle: Path) -> Model:
-    return Bundle.open(bundle).model("x86")
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model.pictures(tmp_path_factory.mktemp("many") / "pictures", COUNT)
-
-
-def data_of(bundle: Path, pictures: Path, **options: Any) -> Dataset:
-    opened = Bundle.open(bundle)
-    return dataset(pictures, inputs=opened.inputs, image=opened.image, **options)
-
-
-@pytest.fixture(scope="module")
-def data(bundle: Path, pictures: Path) -> Dataset:
-    return data_of(bundle, pictures)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(edge: Model, data: Dataset) -> Run:
-    return run(edge, data)
 
 
 def after(count: int) -> Callable[[], bool]:
@@ -110,15 +85,6 @@ def going_on(edge: Model, data: Dataset, out: Path, **options: Any) -> tuple[Run
     watch = Watch(say=said.append)
     evaluate(job, data, out, command=COMMAND, resume=True, watch=watch, **options)
     return Run.open(out), said
-
-
-def same(a: Run, b: Run) -> bool:
-    """Whether ids, order and answers are bit by bit the same."""
-    return list(a.samples) == list(b.samples) and all(
-        x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
-        for name in a.outputs
-        for x, y in zip(a.outputs[name], b.outputs[name])
-    )
 
 
 def test_parts_are_the_run(edge: Model, data: Dataset, undisturbed: Run) -> None:

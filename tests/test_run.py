@@ -27,11 +27,6 @@ from py_runner.watch import Watch
 
 
 @pytest.fixture(scope="module")
-def edge(bundle: Path) -> Model:
-    return Bundle.open(bundle).model("x86")
-
-
-@pytest.fixture(scope="module")
 def server(model: Path) -> Iterator[Model]:
     with tempfile.TemporaryDirectory() as folder:
         yield Source.of(load(model)).model(Path(folder))

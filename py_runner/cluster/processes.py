@@ -25,12 +25,12 @@ from py_runner.cluster.task import Orders, Result, Runner, Task
 from py_runner.errors import EngineError
 from py_runner.files.process import Child, how_it_ended, last_words
 
-__all__ = ["Processes", "each", "local", "serve"]
+__all__ = ["Processes", "begun", "each", "leave_signals_to_the_parent", "local", "serve"]
 
 # Isolated: a folder that a command is called in is no place to import from.
 _SERVE = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from py_runner.cluster.processes import serve; serve(int(sys.argv[1]))"
+    "import importlib, json, sys; sys.path[:] = json.loads(sys.argv[3]); "
+    "importlib.import_module(sys.argv[1]).serve(int(sys.argv[2]))"
 )
 _STOP = "stop"
 _TO_END_S = 5.0
@@ -79,16 +79,8 @@ class Processes:
             worker.child.close()
 
     def _start(self, orders: Orders) -> None:
-        here, there = Pipe()
-        descriptor = there.fileno()
-        argv = [sys.executable, "-I", "-c", _SERVE, str(descriptor), json.dumps(sys.path)]
-        try:
-            child = Child(argv, pass_fds=[descriptor])
-        finally:
-            there.close()
-        self._children[f"worker {next(self._numbers)}"] = _Worker(child, here, orders)
-        with suppress(OSError):  # it is gone already, which `wait` tells
-            here.send(orders)
+        child, pipe = begun(__name__, orders)
+        self._children[f"worker {next(self._numbers)}"] = _Worker(child, pipe, orders)
 
     def names(self) -> list[str]:
         """See `schedule.Workers`."""
@@ -146,11 +138,30 @@ class _Worker:
     orders: Orders
 
 
-def serve(descriptor: int) -> None:
-    """Be a worker, in the child, until the parent closes its end."""
-    # Ctrl-C and systemd tell every process: the parent is told, too, and has parts to wait for.
+def begun(module: str, told: object) -> tuple[Child, Connection[Any, Any]]:
+    """A child that calls `serve` of a module with its end of a pipe, in which it is told that; and
+    the other end."""
+    here, there = Pipe()
+    descriptor = there.fileno()
+    argv = [sys.executable, "-I", "-c", _SERVE, module, str(descriptor), json.dumps(sys.path)]
+    try:
+        child = Child(argv, pass_fds=[descriptor])
+    finally:
+        there.close()
+    with suppress(OSError):  # it is gone already, which whoever reads sees
+        here.send(told)
+    return child, here
+
+
+def leave_signals_to_the_parent() -> None:
+    """Ctrl-C and systemd tell every process: the parent is told, too, and has parts to wait for."""
     for told in (signal.SIGINT, signal.SIGTERM):
         signal.signal(told, signal.SIG_IGN)
+
+
+def serve(descriptor: int) -> None:
+    """Be a worker, in the child, until the parent closes its end."""
+    leave_signals_to_the_parent()
     pipe = Connection(descriptor)
     runner = Runner(pipe.recv())
     tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()

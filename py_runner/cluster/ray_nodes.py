@@ -1,37 +1,31 @@
-"""Workers on the nodes of a Ray cluster: actors, each with an engine that stays open.
+"""Workers on the nodes of a Ray cluster, by a driver that is a process of its own.
 
-The model is put into the object store once, and unpacked once a node. Pictures and arrays are read
-by the workers from where they are: on storage that all nodes share, or at a URL.
+Ray waits for ever for a head that hangs, and ends the whole process sixty seconds after a head that
+died. Neither may happen to whoever has the answers: `ray_driver` is the driver, and what it has not
+said in time, or died of, is told here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
-import signal
-import socket
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from importlib.util import find_spec
 
-from py_runner.cluster.node_files import NodeFiles
+from py_runner.cluster.processes import begun
+from py_runner.cluster.ray_driver import News, Opening
 from py_runner.cluster.schedule import Open
-from py_runner.cluster.task import Orders, Result, Runner, Task, pack, versions
-from py_runner.errors import DataError, EngineError, UsageError
-from py_runner.files.url import Place, place
+from py_runner.cluster.task import Orders, Result, Task, versions
+from py_runner.errors import EngineError, PaddleEdgeError
+from py_runner.files.process import how_it_ended, last_words
+from py_runner.files.url import Place
 
-__all__ = ["Actor", "RayWorkers", "ray_at"]
+__all__ = ["RayWorkers", "ray_at"]
 
-_CONNECT_S = 10.0
-_LOOK_EVERY_S = 2.0  # for nodes that come and go
-_MOST_DEATHS = 3  # of each worker, before anything came of a task
-_TO_END_S = 10.0
-_LONGEST = 300  # characters of what Ray says
-_LEFT_OUT = ("samples", "reference")
+_START_S = 120.0  # for Ray to answer, and then for the first worker to take part
+_SILENT_S = 60.0  # without a word, from Ray or a worker: both say something all the time
+_MORE_S = 10.0  # the driver knows more: its words come first
+_TO_END_S = 20.0
 
 
 def ray_at(address: str, data: str | Place | None = None) -> Open:
@@ -40,7 +34,10 @@ def ray_at(address: str, data: str | Place | None = None) -> Open:
 
     Raises EngineError where Ray is not installed.
     """
-    _ray()
+    if not _is_there("ray"):
+        raise EngineError(
+            "a cluster needs Ray: pip install 'paddle-edge[ray]', here and on every node"
+        )
     where = os.environ.get("RAY_ADDRESS", "auto") if address == "ray" else address
     return lambda job, shard: RayWorkers(Orders(job, shard, None), where, data)
 
@@ -50,227 +47,81 @@ class RayWorkers:
     them. Where a node comes there are more, and where one dies others take over."""
 
     def __init__(self, orders: Orders, address: str, data: str | Place | None) -> None:
-        self._orders, self._address, self._data = orders, address, data
-        self._ray = _ray()
-        self._actors: dict[str, Any] = {}  # by names, those that are ready
-        self._starting: dict[Any, Any] = {}  # by what they are to say, actors
-        self._tasks: dict[Any, str] = {}  # by what they will come to, names
-        self._number = 0
-        self._deaths = 0
-        self._looked_s = 0.0
-        self._stopped = False
+        self._address = address
+        self._opening = Opening(orders, address, data, versions(), _START_S, _SILENT_S)
+        self._news = News((), 0)
+        self._error: PaddleEdgeError | None = None
+        self._heard_s = 0.0
+        self._patience_s = _START_S
 
     def __enter__(self) -> RayWorkers:
-        _connect(self._ray, self._address)
-        try:
-            model = self._orders.job.model
-            folder, files = _files(model.files)
-            packed = pack(folder, files)
-            names = [file.relative_to(folder).as_posix() for file in model.files]
-            digest = hashlib.sha256(packed).hexdigest()
-            self._sent = self._ray.put(packed), digest, names
-            self._orders = replace(self._orders, side_by_side=self._most_on_a_node())
-            self._look()
-        except BaseException:
-            self.__exit__()
-            raise
+        self._child, self._pipe = begun("py_runner.cluster.ray_driver", self._opening)
+        self._heard_s = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
-        actors = list(self._actors.values())
-        with suppress(Exception):  # what does not answer any more is killed
-            closed = [actor.close.remote() for actor in actors]
-            self._ray.wait(closed, num_returns=len(closed), timeout=_TO_END_S)
-        for actor in (*actors, *self._starting.values()):
-            with suppress(Exception):
-                self._ray.kill(actor)
-        with suppress(Exception):
-            self._ray.shutdown()
+        self._pipe.close()  # which it ends at
+        self._child.wait(_TO_END_S)
+        self._child.close()
 
     def names(self) -> list[str]:
         """See `schedule.Workers`."""
-        return list(self._actors)
+        return list(self._news.names)
 
     def count(self) -> int:
         """See `schedule.Workers`."""
-        return len(self._actors) + len(self._starting)
+        return self._news.count
 
     def give(self, name: str, task: Task) -> None:
         """See `schedule.Workers`."""
-        self._tasks[self._actors[name].do.remote(task)] = name
-
-    def wait(self, limit_s: float) -> list[tuple[str, Result | str]]:
-        """See `schedule.Workers`. Raises EngineError where they die and die, or the cluster is
-        gone, UsageError for a node with other versions, DataError for one that does not see the
-        data."""
-        self._look()
-        found: list[tuple[str, Result | str]] = []
-        awaited = [*self._tasks, *self._starting]
-        if not awaited:  # which Ray does not wait for
-            time.sleep(limit_s)
-            return found
-        ready, _ = self._ray.wait(awaited, timeout=limit_s)
-        for reference in ready:
-            actor = self._starting.pop(reference, None)
-            name = self._tasks.pop(reference, "")
-            try:
-                said = self._ray.get(reference)
-            except self._ray.exceptions.RayError as error:
-                self._bury(name, _words(error))
-                if name:
-                    found.append((name, _words(error)))
-                continue
-            if actor is not None:
-                self._welcome(actor, said)
-            else:
-                self._deaths = 0
-                found.append((name, said))
-        return found
+        self._tell((name, task))
 
     def stop(self) -> None:
         """See `schedule.Workers`."""
-        self._stopped = True
-        for actor in self._actors.values():
-            actor.stop.remote()
+        self._tell(None)
 
-    def _welcome(self, actor: Any, said: _Hello) -> None:
-        """Take a worker that is ready, unless it would make something else of the samples."""
-        here = versions()
-        other = [f"{n} {said.versions.get(n)}, not {v}" for n, v in here.items()
-                 if said.versions.get(n) != v]  # fmt: skip
-        if other:
-            raise UsageError(f"node {said.node} has {', '.join(other)} as here: install the same")
-        if not said.sees_data:
-            raise DataError(
-                f"node {said.node} does not see {self._data}: put the data on storage that all "
-                "nodes have at the same path"
-            )
-        self._number += 1
-        self._actors[f"worker {self._number} on {said.node}"] = actor
-        if self._stopped:
-            actor.stop.remote()
-
-    def _bury(self, name: str, words: str) -> None:
-        self._actors.pop(name, None)
-        self._looked_s = 0.0
-        self._deaths += 1
-        if self._deaths >= _MOST_DEATHS * max(1, self._most()):
-            raise EngineError(f"{self._address}: workers die before they answer: the last {words}")
-
-    def _look(self) -> None:
-        """Have as many workers as there are CPUs for."""
-        if time.monotonic() - self._looked_s < _LOOK_EVERY_S:
-            return
-        self._looked_s = time.monotonic()
-        most = self._most()
-        if not most and not self._actors:
-            raise EngineError(
-                f"{self._address}: no node of the cluster has {self._orders.job.threads} CPUs"
-            )
-        while self.count() < most and not self._stopped:
-            options = {"num_cpus": self._orders.job.threads, "max_concurrency": 2}
-            new = self._ray.remote(**options)(Actor)
-            actor = new.remote(self._orders, *self._sent)
-            self._starting[actor.hello.remote(self._data)] = actor
-        while self.count() > most and self._starting:
-            self._ray.kill(self._starting.popitem()[1])
-
-    def _nodes(self) -> list[int]:
-        """How many workers each node has room for."""
-        threads = self._orders.job.threads
-        alive = [node for node in self._ray.nodes() if node["Alive"]]
-        return [int(node["Resources"].get("CPU", 0)) // threads for node in alive]
-
-    def _most(self) -> int:
-        return sum(self._nodes())
-
-    def _most_on_a_node(self) -> int | None:
-        most = max(self._nodes(), default=0)
-        return most if most > 1 else None
-
-
-@dataclass(frozen=True)
-class _Hello:
-    """What an actor says of itself."""
-
-    node: str
-    versions: dict[str, str]
-    sees_data: bool
-
-
-class Actor:
-    """A worker, on its node."""
-
-    def __init__(self, orders: Orders, packed: bytes, digest: str, names: Sequence[str]) -> None:
-        self._files = NodeFiles(packed, digest)
-        files = tuple(self._files.folder / name for name in names)
-        job = replace(orders.job, model=replace(orders.job.model, files=files))
-        self._runner = Runner(replace(orders, job=job))
-
-    def hello(self, data: str | Place | None) -> _Hello:
-        """Say which node this is, and what is there."""
-        node = str(_ray().util.get_node_ip_address())
-        return _Hello(node, versions(), data is None or place(data).exists())
-
-    def do(self, task: Task) -> Result:
-        """See `Runner.do`."""
-        return self._runner.do(task)
-
-    def stop(self) -> None:
-        """See `Runner.stop`; while `do` is at work."""
-        self._runner.stop()
-
-    def close(self) -> None:
-        """End the engine, and let go of the model."""
-        self._runner.close()
-        self._files.close()
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise EngineError(
-            "a cluster needs Ray: pip install 'paddle-edge[ray]', here and on every node"
-        ) from None
-    return ray
-
-
-def _connect(ray: Any, address: str) -> None:
-    """Be a driver of the cluster at that address. Raises EngineError, in a line, where there is
-    none."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon:
+    def wait(self, limit_s: float) -> list[tuple[str, Result | str]]:
+        """See `schedule.Workers`. Raises EngineError where no worker takes part, they die and die,
+        or Ray is gone or says nothing, UsageError for a node with other versions, DataError for
+        one that does not see the data."""
+        if self._error is not None:
+            raise self._error
+        came: list[tuple[str, Result | str]] = []
         try:
-            socket.create_connection((host, int(port)), _CONNECT_S).close()
-        except (OSError, OverflowError) as error:
-            raise EngineError(f"{address}: no Ray cluster is reached there: {error}") from None
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            while self._pipe.poll(0 if came else limit_s):
+                self._news = news = self._pipe.recv()
+                self._heard_s, self._patience_s = time.monotonic(), _SILENT_S
+                came += news.came
+                limit_s = 0
+                if news.error is not None:
+                    self._error = news.error
+                    break
+        except (EOFError, OSError):
+            self._error = EngineError(f"{self._address}: {self._ended()}")
+        silent_s = time.monotonic() - self._heard_s
+        if self._error is None and silent_s > self._patience_s + _MORE_S:
+            self._child.kill()
+            self._error = EngineError(
+                f"{self._address}: Ray has said nothing for {silent_s:.0f} s: does the head of the "
+                "cluster hang?"
+            )
+        if self._error is not None and not came:
+            raise self._error
+        return came
+
+    def _tell(self, what: object) -> None:
+        with suppress(OSError):  # it is gone, which `wait` tells
+            self._pipe.send(what)
+
+    def _ended(self) -> str:
+        """How the driver ended, in words."""
+        code = self._child.wait(_TO_END_S)
+        words = last_words(self._child.log())
+        return f"the driver of Ray {how_it_ended(code or 0)}: {words}"
+
+
+def _is_there(package: str) -> bool:
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray has many: of gRPC, of versions, its own
-        advice = "" if colon else ": set RAY_ADDRESS, or --on ray://HEAD:PORT"
-        line = " ".join(str(error).split())[:_LONGEST]
-        raise EngineError(f"{address}: no Ray cluster is there: {line}{advice}") from None
-    finally:
-        for number, handler in handlers.items():  # Ray has its own for SIGTERM
-            signal.signal(number, handler)
-
-
-def _files(files: Sequence[Path]) -> tuple[Path, list[Path]]:
-    """What an engine needs of a model: its folder, and there the files; of a bundle all but its
-    samples and what the server answered to them."""
-    folder = Path(os.path.commonpath([file.absolute().parent for file in files]))
-    if not (folder / "bundle.json").exists():
-        return folder, [file.absolute() for file in files]
-    inside = sorted(folder.rglob("*"))
-    return folder, [f for f in inside if f.relative_to(folder).parts[0] not in _LEFT_OUT]
-
-
-def _words(error: Exception) -> str:
-    """How an actor died, in a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = " ".join(lines)
-    if "node" in told and any(word in told for word in ("terminated", "died", "dead", "preempted")):
-        return "its node is gone"
-    return f"died: {lines[-1][:_LONGEST] if lines else type(error).__name__}"
+        return find_spec(package) is not None
+    except ValueError:  # sys.modules says that there is none
+        return False

@@ -32,14 +32,18 @@ from py_runner.watch import Watch
 pytestmark = pytest.mark.slow
 
 NODES, MANY, LEAST = 3, 5000, 1000
-LIMIT_S = 600  # for all of this: a cluster that hangs costs no more, and says what it was at
+LIMIT_S = 900  # for all of this: a cluster that hangs costs no more, and says what it was at
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head without CPUs, and nothing else."""
     need(find_spec("ray") is not None, "ray")
-    with Cluster() as made:
+    try:
+        made = Cluster()
+    except RuntimeError as error:  # nothing of ours is at work yet
+        pytest.skip(f"Ray's own processes do not work here: {error}")
+    with made:
         yield made
 
 

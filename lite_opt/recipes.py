@@ -40,8 +40,13 @@ class Calibration:
         max_drop: keep the fewest multiply-adds in float such that the loss on samples held out is
             at most this many percentage points of top-1 accuracy (without labels: of agreement).
         max_float: keep at most this percentage of the multiply-adds in float, where it helps most.
+            Where neither this nor `max_drop` is given and no layer is named, the few layers stay in
+            float that lose most and have next to nothing of the multiply-adds and of the weights
+            (lite_opt/judge/spare.py); 0 keeps none.
         equalise: bring the channels of activations to like magnitudes beforehand, where that takes
             no further operator.
+        centre: move activations that are never negative to where all steps of int8 are used, where
+            that is exact and next to free.
         correct_bias: take the mean error from the channels of each layer afterwards, by its bias.
         effort: one of EFFORTS.
         float_layers: layers that stay in float, by their names.
@@ -54,6 +59,7 @@ class Calibration:
     max_drop: float | None = None
     max_float: float | None = None
     equalise: bool = True
+    centre: bool = True
     correct_bias: bool = True
     effort: str = "fast"
     float_layers: tuple[str, ...] = ()

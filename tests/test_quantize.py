@@ -79,7 +79,7 @@ def test_an_int8_bundle_says_what_it_is_and_who_judged_it(int8: Path) -> None:
     bundle = Bundle.open(int8 / "int8.bundle")
     assert bundle.recipe["calibration"] == {
         "algorithm": "hist", "per_channel": True, "samples": 8, "seed": 0, "max_drop": None,
-        "max_float": None, "equalise": True, "correct_bias": True,
+        "max_float": None, "equalise": True, "centre": True, "correct_bias": True,
         "effort": "fast", "float_layers": [],
     }  # fmt: skip
     assert bundle.recipe["limits"] == asdict(LIMITS["int8"])

@@ -66,7 +66,8 @@ class _Release(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--max-float",
     type=float,
-    help="Keep at most this percentage of the multiply-adds in float, where it helps most.",
+    help="Keep at most this percentage of the multiply-adds in float, where it helps most "
+    "(default: a few small layers that lose most; 0: none).",
 )
 @click.option(
     "--float-layer",

@@ -415,6 +415,11 @@ CALIBRATION = _as_one(
         default=None,
         help="Bring channels to like magnitudes before calibration.  [default: equalise]",
     ),
+    centre=click.option(
+        "--centre/--no-centre",
+        default=None,
+        help="Move what is never negative to where all steps are used.  [default: centre]",
+    ),
     correct_bias=click.option(
         "--correct-bias/--no-correct-bias",
         default=None,

@@ -12,6 +12,7 @@ from lite_opt.conversion.steps import Models
 from lite_opt.judge.layers.graph import Graph, Layer
 from lite_opt.lite.part import part
 from lite_opt.model.program import Op, Program
+from lite_opt.quant.centre import lowered
 from lite_opt.recipes import RECIPES
 from py_runner.devices import BOARDS
 from py_runner.errors import ConvertError, EngineError, UsageError
@@ -41,7 +42,7 @@ def family_costs(
         return {}
     programs = {
         "fp32": (models.program, RECIPES["fp32"]),
-        "int8": (models.mixed.program, models.recipe),
+        "int8": (lowered(models.mixed.program), models.recipe),
         "mixed": (models.quantized, models.recipe),
     }
     costs: dict[str, dict[str, int]] = {name: {} for name in boards}

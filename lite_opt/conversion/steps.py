@@ -14,6 +14,7 @@ from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.metric import Metric
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
+from lite_opt.judge.spare import spared_layers
 from lite_opt.lite.optimizer import NoKernelError, Optimizer
 from lite_opt.lite.part import target_of
 from lite_opt.lite.refusals import advice_for
@@ -21,6 +22,7 @@ from lite_opt.lite.targets import cannot
 from lite_opt.model.load import save, stage
 from lite_opt.model.program import ModelFiles, Program
 from lite_opt.quant.calibrate import calibrate
+from lite_opt.quant.centre import centred, lowered
 from lite_opt.quant.correct import corrected
 from lite_opt.quant.equalise import Equalised, equalise, write_equalised
 from lite_opt.quant.mixed import Quantized
@@ -77,7 +79,7 @@ def make_models(
     if recipe.calibration is not None:
         mixed, recipe, found = _quantize(program, recipe, data, source.metric(plan.truth), watch)
         assert recipe.calibration is not None
-        quantized = mixed.with_float(set(recipe.calibration.float_layers))
+        quantized = lowered(mixed.with_float(set(recipe.calibration.float_layers)))
         _save_quantized(quantized, mixed.equalised, source, plan)
         return Models(program, quantized, recipe, mixed), found
     if recipe.fp16 and plan.save_quantized is not None:
@@ -109,6 +111,9 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
         most = _OBSERVED[settings.effort]
         quantized, rounded = reconstructed(quantized, data.calibration, most=most, watch=watch)
         watch.say(f"rounded the weights of {rounded} layers for what they put out")
+    if settings.centre:
+        quantized, count = centred(quantized)
+        watch.say(f"centred {count} activations")
     if settings.correct_bias:
         quantized = corrected(quantized, data.calibration)
         watch.say(f"corrected the biases of {len(quantized.biases)} layers")
@@ -138,6 +143,10 @@ def _quantize(
             metric=metric,
             watch=watch,
         )
+    elif not settings.float_layers:
+        watch.say("looking for the few small layers that are better left in float")
+        found = spared_layers(quantized, data.calibration, watch=watch)
+    if found is not None:
         settings = replace(settings, float_layers=found.layers)
     floats = set(settings.float_layers)
     if floats >= {layer.layer for layer in quantized.layers}:

@@ -32,7 +32,8 @@ _INSTEAD = {
 # What goes with the calibration of int8, and what another recipe has limits of its own for.
 _OF_INT8 = (
     *("--calibration", "--calibration-samples", "--algorithm", "--per-tensor", "--seed"),
-    *("--equalise", "--no-equalise", "--correct-bias", "--no-correct-bias"),
+    *("--equalise", "--no-equalise", "--centre", "--no-centre"),
+    *("--correct-bias", "--no-correct-bias"),
     "--effort",
     *("--max-drop", "--max-float", "--float-layer", "--save-quantized"),
 )

@@ -13,13 +13,22 @@ from dataclasses import asdict, dataclass
 from lite_opt.judge.compare import Report
 from lite_opt.judge.limits import Limits
 from lite_opt.judge.metric import Loss, Metric
+from lite_opt.judge.numbers import noise_of
 from lite_opt.judge.variants import Variants
 from lite_opt.quant.mixed import Quantized
 from py_runner.errors import DataError
 from py_runner.tensors import Sample
 from py_runner.watch import QUIET, Watch
 
-__all__ = ["FloatLayers", "LayerLoss", "choose_float_layers", "layers_within", "sensitivity"]
+__all__ = [
+    "FloatLayers",
+    "LayerLoss",
+    "choose_float_layers",
+    "float_share",
+    "layers_within",
+    "sensitivity",
+    "shares_of",
+]
 
 
 _PLAIN = Metric()
@@ -48,7 +57,7 @@ class LayerLoss:
     @property
     def noise(self) -> float:
         """The energy of the difference as a part of that of the scores: of layers it adds up."""
-        return 10 ** (-self.sqnr_db / 10) if math.isfinite(self.sqnr_db) else 0.0
+        return noise_of(self.sqnr_db) if math.isfinite(self.sqnr_db) else 0.0
 
 
 def sensitivity(
@@ -75,7 +84,7 @@ def _sensitivity(
 ) -> tuple[LayerLoss, ...]:
     every = {layer.layer for layer in quantized.layers}
     reference = variants.reference()
-    shares = _shares(variants)
+    shares = shares_of(variants)
     losses, by_task = [], False
     for done, layer in enumerate(quantized.layers, start=1):
         report = metric.report(reference, variants.run(every - {layer.layer}))
@@ -98,7 +107,7 @@ def _sensitivity(
     return tuple(sorted(losses, key=lambda loss: loss.sqnr_db))
 
 
-def _shares(variants: Variants) -> dict[str, float]:
+def shares_of(variants: Variants) -> dict[str, float]:
     """Of each layer its share of the multiply-adds."""
     counts = variants.multiply_adds()
     total = max(1, sum(counts.values()))
@@ -160,7 +169,7 @@ def choose_float_layers(
     """
     fixed = set(always)
     with Variants(quantized, samples) as variants:
-        reference, shares = variants.reference(), _shares(variants)
+        reference, shares = variants.reference(), shares_of(variants)
         measured: dict[frozenset[str], Report] = {}
 
         def report(layers: Collection[str]) -> Report:
@@ -178,7 +187,7 @@ def choose_float_layers(
                 losses = _sensitivity(few, quantized, metric, watch)
             ranked = _by_multiply_add(losses, fixed, by_task=report(()).scores is not None)
             if max_float is not None:
-                budget = max_float / 100 - _float_share(quantized, shares, fixed)
+                budget = max_float / 100 - float_share(quantized, shares, fixed)
                 ranked = _paid(ranked, budget, all_of_it=max_drop is not None)
             kept = [loss.layer for loss in ranked]
             if max_drop is not None and kept:
@@ -188,7 +197,7 @@ def choose_float_layers(
         lost, lost_int8 = (_loss(metric, each) for each in (found, alone))
         return FloatLayers(
             layers=(*always, *kept),
-            share=_float_share(quantized, shares, fixed.union(kept)),
+            share=float_share(quantized, shares, fixed.union(kept)),
             drop=lost.points if lost else None,
             drop_int8=lost_int8.points if lost_int8 else None,
             sqnr_db=found.outputs[0].sqnr_db,
@@ -212,7 +221,7 @@ def _by_multiply_add(
     return sorted((loss for loss in losses if loss.layer not in fixed), key=worth, reverse=True)
 
 
-def _float_share(
+def float_share(
     quantized: Quantized, shares: Mapping[str, float], layers: Collection[str]
 ) -> float:
     """The share of multiply-adds in float, with these layers in float."""
@@ -264,7 +273,7 @@ def layers_within(
 
         if not ranked or not report(ranked):
             return None
-        kept = _fewest(ranked, lambda layers: bool(report(layers)), _shares(variants))
+        kept = _fewest(ranked, lambda layers: bool(report(layers)), shares_of(variants))
         return tuple(kept), report(kept)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lite_opt.quant.mixed import Quantized
+from lite_opt.quant.mixed import CENTRED, Quantized
 from lite_opt.quant.observe import Probes
 from lite_opt.quant.operators import LAYERS
 from py_runner.tensors import DTYPE_NUMBERS
@@ -46,7 +46,10 @@ def beside(
         op = producers[layer]
         (dequantize,) = consumers[layer]
         names = {name: other for name, other in as_float.items() if other != layer} | others
-        for copied in (producers[op.inputs[LAYERS[op.type].input][0]], op, dequantize):
+        quantize = producers[op.inputs[LAYERS[op.type].input][0]]
+        x = quantize.inputs["X"][0]
+        moved = [producers[x]] if x.endswith(CENTRED) else []
+        for copied in (*moved, quantize, op, dequantize):
             probes.copied(copied, quantized.program, names)
         off = probes.op("elementwise_sub", {"X": layer, "Y": names[numbers[layer]]}, axis=-1)
         errors[layer] = probes.like(off, layer)

@@ -23,7 +23,7 @@ from lite_opt.quant.mixed import CORRECTED, Quantized, QuantizedLayer
 from lite_opt.quant.operators import LAYERS
 from py_runner.tensors import Sample
 
-__all__ = ["corrected"]
+__all__ = ["BIASES", "corrected", "corrected_bias", "targets"]
 
 _Array = npt.NDArray[Any]
 
@@ -34,44 +34,54 @@ _SAMPLES = 32
 def corrected(quantized: Quantized, samples: Sequence[Sample]) -> Quantized:
     """The same with corrected biases, of the layers that are followed by one of their own."""
     numbers = outputs(quantized)
-    targets = _targets(quantized, numbers)
-    if not targets:
+    behind = targets(quantized, numbers)
+    if not behind:
         return quantized
-    probes, errors = beside(quantized, targets)
+    probes, errors = beside(quantized, behind)
     for layer, error in errors.items():
         probes.answer(probes.reduce("reduce_mean", error, channel_axis(quantized, layer)))
     with Executor(quantized.palette(), samples[:_SAMPLES]) as executor:
         answers = executor.run(probes.done()).outputs
     program = quantized.program.copy()
     consumers = program.consumers()
-    biases = {}
-    for (layer, target), answer in zip(targets.items(), answers):
+    biases = dict(quantized.biases)
+    for layer, answer in zip(behind, answers):
         error = np.mean(np.asarray(answer, np.float64), axis=0)
-        if not np.isfinite(error).all():
-            continue
-        slot = _BIASES[target.type]
-        bias = target.inputs[slot][0]
-        program.set_param(f"{bias}{CORRECTED}", _moved(program, target, error))
-        consumers[numbers[layer]][0].inputs[slot] = [f"{bias}{CORRECTED}"]
-        biases[layer] = bias
+        if np.isfinite(error).all():
+            op = consumers[numbers[layer]][0]
+            biases[layer] = corrected_bias(quantized.source, program, op, error)
     program.remove_unused()
     return replace(quantized, program=program, biases=biases)
 
 
+def corrected_bias(source: Program, program: Program, op: Op, error: _Array) -> str:
+    """Have an operator add to its constant, as it is in the float `source`, what its input is below
+    what it should be, [channels]; the name of that constant."""
+    slot = BIASES[op.type]
+    bias = op.inputs[slot][0].removesuffix(CORRECTED)
+    value = source.params[bias].astype(np.float64)
+    if op.type == "batch_norm":
+        scale, variance = (program.params[op.inputs[s][0]] for s in ("Scale", "Variance"))
+        error = error * scale / np.sqrt(variance.astype(np.float64) + op.get("epsilon", 1e-5))
+    program.set_param(f"{bias}{CORRECTED}", np.asarray(value + error, np.float32))
+    op.inputs[slot] = [f"{bias}{CORRECTED}"]
+    return bias
+
+
 # Operators that add a constant to each channel, and where they have it.
-_BIASES = {"batch_norm": "Bias", "elementwise_add": "Y"}
+BIASES = {"batch_norm": "Bias", "elementwise_add": "Y"}
 
 
-def _targets(quantized: Quantized, numbers: Mapping[str, str]) -> dict[str, Op]:
+def targets(quantized: Quantized, numbers: Mapping[str, str]) -> dict[str, Op]:
     """Layer -> the operator behind it that adds a constant to each channel."""
     program = quantized.program
     consumers = program.consumers()
 
     def target(layer: QuantizedLayer) -> Op | None:
         readers = consumers.get(numbers[layer.layer], [])
-        if len(readers) != 1 or readers[0].type not in _BIASES:
+        if len(readers) != 1 or readers[0].type not in BIASES:
             return None
-        name = readers[0].input(_BIASES[readers[0].type])
+        name = readers[0].input(BIASES[readers[0].type])
         if name is None or name not in program.params or len(consumers[name]) != 1:
             return None
         channels = program.params[layer.weight].shape[LAYERS[layer.op].channels]
@@ -79,12 +89,3 @@ def _targets(quantized: Quantized, numbers: Mapping[str, str]) -> dict[str, Op]:
 
     found = {layer.layer: target(layer) for layer in quantized.layers}
     return {layer: op for layer, op in found.items() if op is not None}
-
-
-def _moved(program: Program, op: Op, error: _Array) -> _Array:
-    """The constant of an operator whose output is to move by what its input is off."""
-    value = program.params[op.inputs[_BIASES[op.type]][0]].astype(np.float64)
-    if op.type == "batch_norm":
-        scale, variance = (program.params[op.inputs[s][0]] for s in ("Scale", "Variance"))
-        error = error * scale / np.sqrt(variance.astype(np.float64) + op.get("epsilon", 1e-5))
-    return np.asarray(value + error, np.float32)

@@ -17,9 +17,10 @@ from lite_opt.quant.equalise import Equalised
 from lite_opt.quant.operators import INT8, LAYERS, OPERATORS, QUANTIZE, stored_weight
 from py_runner.errors import UsageError
 
-__all__ = ["CORRECTED", "Quantized", "QuantizedLayer", "quantized_layers"]
+__all__ = ["CENTRED", "CORRECTED", "Quantized", "QuantizedLayer", "quantized_layers"]
 
 CORRECTED = ".corrected"  # ends the name of a bias that belongs to a layer in int8
+CENTRED = ".centred"  # ends the name of an activation that was moved for such a layer (centre.py)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Quantized:
             (dequantize,) = consumers[op.outputs[slots.output][0]]
             weight = op.inputs[slots.weight][0]
             program.set_param(_float_name(weight), self.floats[weight])
-            op.inputs[slots.input] = list(quantize.inputs["X"])
+            op.inputs[slots.input] = [quantize.inputs["X"][0].removesuffix(CENTRED)]
             op.inputs[slots.weight] = [_float_name(weight)]
             op.attrs = dict(attrs[op.layer])
             renamed = {dequantize.outputs["Out"][0]: op.outputs[slots.output][0]}
@@ -104,11 +105,15 @@ class Quantized:
             for reader in consumers[dequantize.outputs["Out"][0]]:
                 reader.rename_inputs(renamed)
             dropped.append(dequantize)
-        kept = [op for op in program.ops if not any(op is d for d in dropped)]
-        read = {name for op in kept for name in op.reads}
-        program.blocks[0].ops = [
-            op for op in kept if op.type not in QUANTIZE or op.outputs["Out"][0] in read
-        ]
+        kept: list[Op] = []
+        read: set[str] = set()
+        for op in reversed(program.ops):
+            unread = not read.intersection(op.writes)
+            if op in dropped or (unread and (op.type in QUANTIZE or op.layer.endswith(CENTRED))):
+                continue
+            kept.insert(0, op)
+            read.update(op.reads)
+        program.blocks[0].ops = kept
         program.remove_unused()
         return program
 

@@ -1,0 +1,158 @@
+"""Activations that are never negative, moved to where all 255 steps of int8 are used.
+
+What a ReLU puts out lies between 0 and some m, and Paddle Lite's integers between -127 and 127,
+with a scale that is the same on both sides of 0: half of them are never used. Moved by c = m / 2
+the same values lie between -c and c, on steps half as wide. The layer that reads them absorbs the
+move, exactly: to what it puts out for x - c belongs c times the sum of its (rounded) weights, which
+goes into the bias behind it. Where zeros are padded around the input that sum is another at the
+borders, so such layers are left alone.
+
+The move itself costs nothing. clip(y, 0, m) - c is clip(y - c, -c, c), and to saturate at -127 and
+127 is that clip: the activation is dropped, and c taken from the bias in front of it. Paddle Lite's
+kernels for ARM saturate so (lite/backends/arm/math: type_trans.cc, gemm_prepacked_int8.cc,
+conv_block_utils.h). Where values come out of a pooling to a single place, so that there are few,
+an operator moves them.
+
+There are two forms. While layers are still tried in int8 and in float the move is an operator in
+front of the quantization (`centred`); `lowered` takes out what costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lite_opt.model.padding import padding
+from lite_opt.model.program import Op, Program
+from lite_opt.quant.beside import outputs
+from lite_opt.quant.correct import BIASES, corrected_bias, targets
+from lite_opt.quant.mixed import CENTRED, Quantized
+from lite_opt.quant.operators import LAYERS, steps, stored_scales
+
+__all__ = ["centred", "lowered"]
+
+_CLIPS = ("relu", "relu6")
+# What leaves numbers that are not negative so, and a single place of a channel single.
+_KEEPS = ("flatten_contiguous_range", "reshape2", "squeeze2", "pool2d")
+
+
+def centred(quantized: Quantized) -> tuple[Quantized, int]:
+    """The same with activations moved where that is exact and next to free, and how many.
+
+    Comes before `corrected`, and after all that moves ranges or rounds weights."""
+    program = quantized.program.copy()
+    numbers = outputs(quantized)
+    behind = targets(quantized, numbers)
+    producers, consumers = program.producers(), program.consumers()
+    moved: dict[int, Op] = {}
+    biases = dict(quantized.biases)
+    for layer in quantized.layers:
+        op = producers[layer.layer]
+        quantize = producers[op.inputs[LAYERS[op.type].input][0]]
+        (x,) = quantize.inputs["X"]
+        if (
+            layer.layer not in behind
+            or consumers[x] != [quantize]
+            or consumers[quantize.outputs["Out"][0]] != [op]
+            or not _absorbs(program, op)
+            or not (_free(program, x, producers, consumers) or _is_few(program, x, producers))
+        ):
+            continue
+        (name,) = quantize.inputs["InScale"]
+        half = float(program.params[name].item()) / 2
+        (dequantize,) = consumers[layer.layer]
+        sums = half * _sums(program, op, dequantize)
+        # Each has its own: `name` may be that of a layer in float elsewhere.
+        program.set_param(f"{name}{CENTRED}", np.full(1, half, np.float32))
+        for reader in (quantize, dequantize):
+            reader.rename_inputs({name: f"{name}{CENTRED}"})
+        quantize.outputs["OutScale"] = [f"{name}{CENTRED}"]
+        program.vars[f"{x}{CENTRED}"] = replace(program.var(x), name=f"{x}{CENTRED}")
+        move = Op("scale", {"X": [x]}, {"Out": [f"{x}{CENTRED}"]})
+        for attr, value in (("scale", 1.0), ("bias", -half), ("bias_after_scale", True)):
+            move.set(attr, value)
+        quantize.inputs["X"] = [f"{x}{CENTRED}"]
+        moved[id(quantize)] = move
+        (target,) = consumers[numbers[layer.layer]]
+        biases[layer.layer] = corrected_bias(quantized.source, program, target, sums)
+    ops = [each for op in program.ops for each in (moved.get(id(op)), op) if each is not None]
+    program.blocks[0].ops = ops
+    program.remove_unused()
+    return replace(quantized, program=program, biases=biases), len(moved)
+
+
+def _absorbs(program: Program, op: Op) -> bool:
+    """Whether what is added to a layer's input adds the same to all places of its output."""
+    if op.type == "mul":
+        return program.params[op.inputs["Y"][0]].ndim == 2
+    if op.type not in ("conv2d", "depthwise_conv2d"):
+        return False
+    kernel = program.params[op.inputs["Filter"][0]].shape[2:]
+    if kernel == (1, 1) and op.get("padding_algorithm") == "SAME":
+        return True
+    return padding(op, program.var(op.inputs["Input"][0]).shape[2:], kernel) == (0, 0, 0, 0)
+
+
+def _sums(program: Program, op: Op, dequantize: Op) -> np.ndarray[Any, Any]:
+    """The sum of a layer's weights for each output channel, as numbers, [channels]."""
+    slots = LAYERS[op.type]
+    integers = program.params[op.inputs[slots.weight][0]].astype(np.float64)
+    others = tuple(axis for axis in range(integers.ndim) if axis != slots.channels)
+    scale = stored_scales(program, dequantize).astype(np.float64) / steps(8)
+    return np.asarray(integers.sum(axis=others) * scale)
+
+
+def _free(
+    program: Program, x: str, producers: Mapping[str, Op], consumers: Mapping[str, list[Op]]
+) -> bool:
+    """Whether an activation function writes x, behind a constant that can take the move."""
+    clip = producers.get(x)
+    if clip is None or clip.type not in _CLIPS:
+        return False
+    (y,) = clip.inputs["X"]
+    maker = producers.get(y)
+    if maker is None or maker.type not in BIASES or consumers[y] != [clip]:
+        return False
+    name = maker.inputs[BIASES[maker.type]][0]
+    return name in program.params and consumers[name] == [maker]
+
+
+def _is_few(program: Program, x: str, producers: Mapping[str, Op]) -> bool:
+    """Whether x has a single place for each channel, and nothing below 0."""
+    shape = program.var(x).shape
+    if not (len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1))):
+        return False
+    op = producers.get(x)
+    while op is not None and op.type in _KEEPS:
+        op = producers.get(op.inputs["X"][0])
+    return op is not None and op.type in _CLIPS
+
+
+def lowered(program: Program) -> Program:
+    """The quantized program with moves in the biases in front of them, and without the activations
+    that saturation makes up for. Variables that then have other values have other names."""
+    result = program.copy()
+    producers, consumers = result.producers(), result.consumers()
+    gone: list[Op] = []
+    for move in result.ops:
+        if move.type != "scale" or not move.layer.endswith(CENTRED):
+            continue
+        (x,) = move.inputs["X"]
+        if consumers[x] != [move] or not _free(result, x, producers, consumers):
+            continue
+        clip = producers[x]
+        maker = producers[clip.inputs["X"][0]]
+        slot = BIASES[maker.type]
+        bias = maker.inputs[slot][0]
+        made = result.params[bias].astype(np.float64) + move.get("bias")
+        result.set_param(f"{bias}{CENTRED}", made.astype(np.float32))
+        maker.inputs[slot] = [f"{bias}{CENTRED}"]
+        slot = "Y" if maker.type == "batch_norm" else "Out"
+        maker.outputs[slot] = [move.layer]
+        gone += [clip, move]
+    result.blocks[0].ops = [op for op in result.ops if not any(op is each for each in gone)]
+    result.remove_unused()
+    return result

@@ -47,41 +47,41 @@ def centred(quantized: Quantized) -> tuple[Quantized, int]:
     numbers = outputs(quantized)
     behind = targets(quantized, numbers)
     producers, consumers = program.producers(), program.consumers()
-    moved: dict[int, Op] = {}
-    biases = dict(quantized.biases)
+    found = []
     for layer in quantized.layers:
         op = producers[layer.layer]
         quantize = producers[op.inputs[LAYERS[op.type].input][0]]
         (x,) = quantize.inputs["X"]
         if (
-            layer.layer not in behind
-            or consumers[x] != [quantize]
-            or consumers[quantize.outputs["Out"][0]] != [op]
-            or not _absorbs(program, op)
-            or not (_free(program, x, producers, consumers) or _is_few(program, x, producers))
+            layer.layer in behind
+            and consumers[x] == [quantize]
+            and consumers[quantize.outputs["Out"][0]] == [op]
+            and _absorbs(program, op)
+            and (_free(program, x, producers, consumers) or _is_few(program, x, producers))
         ):
-            continue
-        (name,) = quantize.inputs["InScale"]
+            found.append((op, quantize))
+    moves: dict[int, Op] = {}
+    biases = dict(quantized.biases)
+    for op, quantize in found:
+        (x,), (name,) = quantize.inputs["X"], quantize.inputs["InScale"]
         half = float(program.params[name].item()) / 2
-        (dequantize,) = consumers[layer.layer]
+        (dequantize,) = consumers[op.layer]
+        (target,) = consumers[numbers[op.layer]]
         sums = half * _sums(program, op, dequantize)
-        # Each has its own: `name` may be that of a layer in float elsewhere.
+        biases[op.layer] = corrected_bias(quantized.source, program, target, sums)
         program.set_param(f"{name}{CENTRED}", np.full(1, half, np.float32))
         for reader in (quantize, dequantize):
-            reader.rename_inputs({name: f"{name}{CENTRED}"})
+            reader.rename_inputs({name: f"{name}{CENTRED}", x: f"{x}{CENTRED}"})
         quantize.outputs["OutScale"] = [f"{name}{CENTRED}"]
         program.vars[f"{x}{CENTRED}"] = replace(program.var(x), name=f"{x}{CENTRED}")
         move = Op("scale", {"X": [x]}, {"Out": [f"{x}{CENTRED}"]})
         for attr, value in (("scale", 1.0), ("bias", -half), ("bias_after_scale", True)):
             move.set(attr, value)
-        quantize.inputs["X"] = [f"{x}{CENTRED}"]
-        moved[id(quantize)] = move
-        (target,) = consumers[numbers[layer.layer]]
-        biases[layer.layer] = corrected_bias(quantized.source, program, target, sums)
-    ops = [each for op in program.ops for each in (moved.get(id(op)), op) if each is not None]
+        moves[id(quantize)] = move
+    ops = [each for op in program.ops for each in (moves.get(id(op)), op) if each is not None]
     program.blocks[0].ops = ops
     program.remove_unused()
-    return replace(quantized, program=program, biases=biases), len(moved)
+    return replace(quantized, program=program, biases=biases), len(found)
 
 
 def _absorbs(program: Program, op: Op) -> bool:

@@ -1,0 +1,79 @@
+"""The small layers that static int8 leaves in float by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import make_model
+import numpy as np
+from make_int8 import repaired, samples_of
+
+from lite_opt.conversion.convert import convert
+from lite_opt.judge.spare import SPARED, spared_layers
+from lite_opt.model.load import save
+from lite_opt.model.program import Program
+from lite_opt.quant.calibrate import calibrate
+from lite_opt.quant.mixed import Quantized
+from lite_opt.recipes import Calibration, recipe
+from py_runner.watch import Watch
+
+
+def differences() -> Program:
+    """Large values, of which a small depthwise layer takes differences; then two larger layers, and
+    a linear one, which has most of the weights."""
+    b = make_model.Builder(3)
+    x = b.input("x", (-1, 3, 8, 8))
+    x = b.conv2d(x, b.param("w0", (8, 3, 3, 3)), "first", (-1, 8, 8, 8))
+    b.param("b0", (8,))
+    x = b.op("elementwise_add", {"X": [x], "Y": ["b0"]}, "large", (-1, 8, 8, 8), axis=1)
+    x = b.op("relu", {"X": [x]}, "relu0", (-1, 8, 8, 8))
+    x = b.conv2d(x, b.param("w1", (8, 1, 3, 3)), "depthwise", (-1, 8, 6, 6), padding=0)
+    b.ops[-1].set("groups", 8)
+    x = b.conv2d(x, b.param("w2", (64, 8, 3, 3)), "wide", (-1, 64, 6, 6))
+    x = b.op("relu", {"X": [x]}, "relu1", (-1, 64, 6, 6))
+    x = b.conv2d(x, b.param("w3", (64, 64, 3, 3)), "wider", (-1, 64, 6, 6))
+    x = b.op(
+        "pool2d", {"X": [x]}, "pool", (-1, 64, 1, 1),
+        pooling_type="avg", global_pooling=True, ksize=[1, 1], strides=[1, 1], paddings=[0, 0],
+    )  # fmt: skip
+    x = b.op(
+        "flatten_contiguous_range", {"X": [x]}, "flat", (-1, 64), start_axis=1, stop_axis=3
+    )  # fmt: skip
+    weight = b.param("fc.w", (64, 400))
+    x = b.op("mul", {"X": [x], "Y": [weight]}, "fc", (-1, 400), x_num_col_dims=1, y_num_col_dims=1)
+    program = b.program(x)
+    program.set_param("b0", np.full(8, 20, np.float32))
+    weights = program.params["w1"]
+    program.set_param("w1", weights - weights.mean(axis=(2, 3), keepdims=True))
+    return repaired(program)
+
+
+def test_a_small_layer_that_loses_most_stays_in_float() -> None:
+    program = differences()
+    samples = samples_of(program, 16)
+    quantized = Quantized.of(calibrate(program, samples, Calibration()), program)
+    totals = set()
+    watch = Watch(step=lambda what, done, total: totals.add((what.split()[0], total)))
+    found = spared_layers(quantized, samples, watch=watch)
+    assert found is not None
+    assert found.layers == ("depthwise",)
+    assert found.sqnr_db > found.sqnr_db_int8 + 6
+    assert found.share <= SPARED / 100
+    # The linear layer has next to no multiply-adds, but weights; the wide ones have both.
+    assert totals == {("looking", 2)}
+
+
+def test_it_is_the_default_and_in_the_bundle(tmp_path: Path) -> None:
+    program = differences()
+    save(program, tmp_path)
+    data = np.concatenate([s.feeds["x"] for s in samples_of(program, 8)])
+    np.save(tmp_path / "data.npy", data)
+    kept = []
+    for settings in ({}, {"max_float": 0.0}):
+        done = convert(
+            tmp_path, tmp_path / "out", recipe=recipe("int8", **settings), target=("arm",),
+            calibration=tmp_path / "data.npy", check=False, force=True,
+        )  # fmt: skip
+        assert done.bundle is not None
+        kept.append(done.bundle.recipe["calibration"]["float_layers"])
+    assert kept == [["depthwise"], []]

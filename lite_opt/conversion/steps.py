@@ -32,7 +32,7 @@ from lite_opt.quant.rounding import round_weights
 from lite_opt.quant.simulate import dequantized, fake_fp16
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
 from py_runner.data.yml_steps import beside
-from py_runner.errors import ConvertError
+from py_runner.errors import ConvertError, DataError
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, Target
 from py_runner.formats.nb import NbFile
@@ -145,7 +145,10 @@ def _quantize(
         )
     elif not settings.float_layers:
         watch.say("looking for the few small layers that are better left in float")
-        found = spared_layers(quantized, data.calibration, watch=watch)
+        try:
+            found = spared_layers(quantized, data.calibration, watch=watch)
+        except DataError as error:  # boxes of another number, NaN: nothing is compared
+            watch.say(f"none is found: {error}")
     if found is not None:
         settings = replace(settings, float_layers=found.layers)
     floats = set(settings.float_layers)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import make_model
 import numpy as np
+import pytest
 from make_int8 import repaired, samples_of
 
 from lite_opt.conversion.convert import convert
-from lite_opt.judge.spare import SPARED, spared_layers
+from lite_opt.judge.spare import SPARED, faster_in_float, spared_layers
 from lite_opt.model.load import save
 from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibrate
@@ -18,9 +20,10 @@ from lite_opt.recipes import Calibration, recipe
 from py_runner.watch import Watch
 
 
-def differences() -> Program:
+def differences(*, uneven: bool = False) -> Program:
     """Large values, of which a small depthwise layer takes differences; then two larger layers, and
-    a linear one, which has most of the weights."""
+    a linear one, which has most of the weights. Or, `uneven`, values as large as others, and a
+    depthwise layer that pads on two sides."""
     b = make_model.Builder(3)
     x = b.input("x", (-1, 3, 8, 8))
     x = b.conv2d(x, b.param("w0", (8, 3, 3, 3)), "first", (-1, 8, 8, 8))
@@ -29,6 +32,8 @@ def differences() -> Program:
     x = b.op("relu", {"X": [x]}, "relu0", (-1, 8, 8, 8))
     x = b.conv2d(x, b.param("w1", (8, 1, 3, 3)), "depthwise", (-1, 8, 6, 6), padding=0)
     b.ops[-1].set("groups", 8)
+    if uneven:
+        b.ops[-1].set("paddings", [0, 1, 0, 1])
     x = b.conv2d(x, b.param("w2", (64, 8, 3, 3)), "wide", (-1, 64, 6, 6))
     x = b.op("relu", {"X": [x]}, "relu1", (-1, 64, 6, 6))
     x = b.conv2d(x, b.param("w3", (64, 64, 3, 3)), "wider", (-1, 64, 6, 6))
@@ -42,6 +47,8 @@ def differences() -> Program:
     weight = b.param("fc.w", (64, 400))
     x = b.op("mul", {"X": [x], "Y": [weight]}, "fc", (-1, 400), x_num_col_dims=1, y_num_col_dims=1)
     program = b.program(x)
+    if uneven:
+        return repaired(program)
     program.set_param("b0", np.full(8, 20, np.float32))
     weights = program.params["w1"]
     program.set_param("w1", weights - weights.mean(axis=(2, 3), keepdims=True))
@@ -61,6 +68,40 @@ def test_a_small_layer_that_loses_most_stays_in_float() -> None:
     assert found.share <= SPARED / 100
     # The linear layer has next to no multiply-adds, but weights; the wide ones have both.
     assert totals == {("looking", 2)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "faster"),
+    [
+        ({"paddings": [0, 1, 0, 1]}, True),
+        ({"paddings": [1, 2, 1, 2], "strides": [2, 2]}, True),
+        ({"paddings": [1, 1, 0, 0]}, True),
+        ({"paddings": [1, 1]}, False),
+        ({"paddings": [2, 2, 2, 2], "strides": [2, 2]}, False),
+        ({"paddings": [0, 1, 0, 1], "dilations": [2, 2]}, False),
+        ({"paddings": [0, 1, 0, 1], "groups": 1}, False),
+    ],
+)
+def test_depthwise_layers_that_pad_unevenly_have_no_kernel_in_int8(
+    settings: dict[str, Any], faster: bool
+) -> None:
+    b = make_model.Builder()
+    x = b.input("x", (-1, 8, 8, 8))
+    one = settings.get("groups", 8)
+    b.conv2d(x, b.param("w", (8, 8 // one, 3, 3)), "y", (-1, 8, -1, -1))
+    for name, value in ({"groups": 8} | settings).items():
+        b.ops[-1].set(name, value)
+    program = b.program("y")
+    (layer,) = [op for op in program.ops if op.layer == "y"]
+    assert faster_in_float(program, layer) is faster
+
+
+def test_they_stay_in_float_though_they_lose_little() -> None:
+    program = differences(uneven=True)
+    samples = samples_of(program, 8)
+    quantized = Quantized.of(calibrate(program, samples, Calibration()), program)
+    found = spared_layers(quantized, samples)
+    assert found is not None and "depthwise" in found.layers
 
 
 def test_it_is_the_default_and_in_the_bundle(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from lite_opt.quant.operators import is_quantized
 from lite_opt.quant.simulate import dequantized
 from lite_opt.recipes import RECIPES, Calibration, recipe
 from py_runner.errors import ConvertError, EngineError, UsageError
+from py_runner.files.folder import check_free
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.nb import read_nb
 from py_runner.inference import run
@@ -77,6 +78,7 @@ def test_every_recipe_makes_what_it_says(model: Path, int8: Path, tmp_path: Path
 
 def test_an_int8_bundle_says_what_it_is_and_who_judged_it(int8: Path) -> None:
     bundle = Bundle.open(int8 / "int8.bundle")
+    check_free(int8 / "quantized", force=True)  # may be written again
     assert bundle.recipe["calibration"] == {
         "algorithm": "hist", "per_channel": True, "samples": 8, "seed": 0, "max_drop": None,
         "max_float": None, "equalise": True, "centre": True, "correct_bias": True,

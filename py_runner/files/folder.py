@@ -34,10 +34,10 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 _FIRST, _LAST, _LAST_OF_PART = "begun.json", "run.json", "part.json"
 _AT_ONCE = 8  # files that are put somewhere side by side
-# What bundles, runs, pipelines, their runs, latencies, drawn pictures and the demo's results
-# hold: only such folders are ever replaced.
+# What bundles, runs, pipelines, their runs, latencies, drawn pictures, quantized models and the
+# demo's results hold: only such folders are ever replaced.
 _OURS = ("bundle.json", "run.json", "begun.json", "pipeline.json", "pages.json", "export.json",
-         "split.json", "bench.json", ".drawn", "text-direction")  # fmt: skip
+         "split.json", "bench.json", "equalised.json", ".drawn", "text-direction")  # fmt: skip
 
 
 def check_free(

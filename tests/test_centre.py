@@ -37,7 +37,15 @@ def network(tail: str, activation: str = "relu6") -> Program:
     x = b.op("elementwise_add", {"X": [x], "Y": [bias]}, "sum0", wide, axis=1)
     x = act = b.op(activation, {"X": [x]}, "act", wide)
     if tail == "concat":
-        x = b.op("concat", {"X": [x, x]}, "both", (-1, 2 * CHANNELS, 8, 8), axis=1)
+        y = b.conv2d("x", b.param("w9", (CHANNELS, 3, 3, 3), 3.0), "conv9", wide)
+        y = b.op("elementwise_add", {"X": [y], "Y": [b.param("b9", (CHANNELS,))]}, "sum9", wide)
+        b.ops[-1].set("axis", 1)
+        y = b.op("relu6", {"X": [y]}, "act9", wide)
+        x = b.op("concat", {"X": [x, y]}, "both", (-1, 2 * CHANNELS, 8, 8), axis=1)
+        x = b.op(
+            "pool2d", {"X": [x]}, "most", (-1, 2 * CHANNELS, 8, 8),
+            pooling_type="max", ksize=[1, 1], strides=[1, 1], paddings=[0, 0],
+        )  # fmt: skip
     if tail == "pooled":
         small = (-1, CHANNELS, 1, 1)
         x = b.op(
@@ -163,7 +171,24 @@ def test_a_bias_may_absorb_one_move_and_make_another(tmp_path: Path) -> None:
     assert np.mean(off > 1e-4 * np.abs(answers[0]).max()) < 0.02
 
 
-@pytest.mark.parametrize("tail", ["depthwise", "read in float", "concat"])
+def test_a_concat_and_a_max_pooling_pass_the_move_on(tmp_path: Path) -> None:
+    model = quantized(network("concat"))
+    moved, count = centred(model)
+    assert count == 1 and sqnr(moved) > sqnr(model) + 0.5
+    program = lowered(moved.program)
+    types = [op.type for op in program.ops]
+    assert "relu6" not in types and "scale" not in types and {"concat", "pool2d"} <= set(types)
+    assert not {"act", "act9", "both", "most"} & set(program.vars)  # as they were in float
+    samples = samples_of(model.source, 4, seed=3)
+    answers = [
+        np.concatenate(next(iter(on_server(each, samples, tmp_path / name).outputs.values())))
+        for name, each in (("moved", moved.program), ("lowered", program))
+    ]
+    off = np.abs(answers[0] - answers[1])
+    assert np.mean(off > 1e-4 * np.abs(answers[0]).max()) < 0.02
+
+
+@pytest.mark.parametrize("tail", ["depthwise", "read in float"])
 def test_what_would_cost_or_not_be_exact_is_left_alone(tail: str) -> None:
     model = quantized(network(tail))
     moved, count = centred(model)
@@ -183,7 +208,7 @@ def test_few_values_behind_a_pooling_are_moved_by_an_operator(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("device", ["qemu-aarch64:pi4", "qemu-aarch64:pi5"])
-@pytest.mark.parametrize("tail", ["pointwise", "pooled"])
+@pytest.mark.parametrize("tail", ["pointwise", "pooled", "concat"])
 def test_arm_saturates_as_the_simulation_does(device: str, tail: str, tmp_path: Path) -> None:
     if BOARDS[device].missing():
         pytest.skip(BOARDS[device].missing())

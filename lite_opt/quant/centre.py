@@ -10,8 +10,8 @@ borders, so such layers are left alone.
 The move itself costs nothing. clip(y, 0, m) - c is clip(y - c, -c, c), and to saturate at -127 and
 127 is that clip: the activation is dropped, and c taken from the bias in front of it. Paddle Lite's
 kernels for ARM saturate so (lite/backends/arm/math: type_trans.cc, gemm_prepacked_int8.cc,
-conv_block_utils.h). Where values come out of a pooling to a single place, so that there are few,
-an operator moves them.
+conv_block_utils.h). Concatenations and the largest of some pass a move on. Where values come out of
+a pooling to a single place, so that there are few, an operator moves them.
 
 There are two forms. While layers are still tried in int8 and in float the move is an operator in
 front of the quantization (`centred`); `lowered` takes out what costs nothing.
@@ -57,7 +57,7 @@ def centred(quantized: Quantized) -> tuple[Quantized, int]:
             and consumers[x] == [quantize]
             and consumers[quantize.outputs["Out"][0]] == [op]
             and _absorbs(program, op)
-            and (_free(program, x, producers, consumers) or _is_few(program, x, producers))
+            and (_way(program, x, producers, consumers) or _is_few(program, x, producers))
         ):
             found.append((op, quantize))
     moves: dict[int, Op] = {}
@@ -105,19 +105,41 @@ def _sums(program: Program, op: Op, dequantize: Op) -> np.ndarray[Any, Any]:
     return np.asarray(integers.sum(axis=others) * scale)
 
 
-def _free(
+def _way(
     program: Program, x: str, producers: Mapping[str, Op], consumers: Mapping[str, list[Op]]
-) -> bool:
-    """Whether an activation function writes x, behind a constant that can take the move."""
-    clip = producers.get(x)
-    if clip is None or clip.type not in _CLIPS:
-        return False
-    (y,) = clip.inputs["X"]
-    maker = producers.get(y)
-    if maker is None or maker.type not in BIASES or consumers[y] != [clip]:
-        return False
-    name = maker.inputs[BIASES[maker.type]][0]
-    return name in program.params and consumers[name] == [maker]
+) -> dict[str, Op]:
+    """What can be moved without cost, such that x is: x and the variables that it is made of, back
+    to activation functions behind a constant that can take the move; variable -> the operator that
+    writes it. Nothing where x does not come of such alone, or others read one of them.
+
+    The largest of moved values is the largest moved; only where nothing is padded is it known of
+    every engine that it compares no zeros with them.
+    """
+    op = producers.get(x)
+    if op is None:
+        return {}
+    if op.type in _CLIPS:
+        (y,) = op.inputs["X"]
+        maker = producers.get(y)
+        if maker is None or maker.type not in BIASES or consumers[y] != [op]:
+            return {}
+        name = maker.inputs[BIASES[maker.type]][0]
+        return {x: op} if name in program.params and consumers[name] == [maker] else {}
+    if op.type != "concat" and not (
+        op.type == "pool2d"
+        and op.get("pooling_type") == "max"
+        and not any(op.get("paddings", [0]))
+        and op.get("padding_algorithm", "EXPLICIT") != "SAME"
+        and not op.get("ceil_mode")
+    ):
+        return {}
+    found = {x: op}
+    for name in dict.fromkeys(op.reads):
+        way = _way(program, name, producers, consumers) if consumers[name] == [op] else {}
+        if not way:
+            return {}
+        found |= way
+    return found
 
 
 def _is_few(program: Program, x: str, producers: Mapping[str, Op]) -> bool:
@@ -137,22 +159,33 @@ def lowered(program: Program) -> Program:
     result = program.copy()
     producers, consumers = result.producers(), result.consumers()
     gone: list[Op] = []
+    renamed: dict[str, str] = {}
     for move in result.ops:
         if move.type != "scale" or not move.layer.endswith(CENTRED):
             continue
         (x,) = move.inputs["X"]
-        if consumers[x] != [move] or not _free(result, x, producers, consumers):
-            continue
-        clip = producers[x]
-        maker = producers[clip.inputs["X"][0]]
-        slot = BIASES[maker.type]
-        bias = maker.inputs[slot][0]
-        made = result.params[bias].astype(np.float64) + move.get("bias")
-        result.set_param(f"{bias}{CENTRED}", made.astype(np.float32))
-        maker.inputs[slot] = [f"{bias}{CENTRED}"]
-        slot = "Y" if maker.type == "batch_norm" else "Out"
-        maker.outputs[slot] = [move.layer]
-        gone += [clip, move]
+        way = _way(result, x, producers, consumers) if consumers[x] == [move] else {}
+        for name, op in way.items():
+            renamed[name] = f"{name}{CENTRED}"
+            result.vars[renamed[name]] = replace(result.var(name), name=renamed[name])
+            if op.type in _CLIPS:
+                _move(result, producers[op.inputs["X"][0]], move.get("bias"), renamed[name])
+                gone.append(op)
+            else:
+                op.outputs["Out"] = [renamed[name]]
+        gone += [move] if way else []
+    for op in result.ops:
+        op.rename_inputs(renamed)
     result.blocks[0].ops = [op for op in result.ops if not any(op is each for each in gone)]
     result.remove_unused()
     return result
+
+
+def _move(program: Program, maker: Op, by: float, name: str) -> None:
+    """Have an operator with a constant write what it wrote and `by`, to a variable of that name."""
+    slot = BIASES[maker.type]
+    bias = maker.inputs[slot][0]
+    moved = program.params[bias].astype(np.float64) + by
+    program.set_param(f"{bias}{CENTRED}", moved.astype(np.float32))
+    maker.inputs[slot] = [f"{bias}{CENTRED}"]
+    maker.outputs["Y" if maker.type == "batch_norm" else "Out"] = [name]

@@ -43,9 +43,11 @@ def network(tail: str, activation: str = "relu6") -> Program:
         y = b.op("relu6", {"X": [y]}, "act9", wide)
         x = b.op("concat", {"X": [x, y]}, "both", (-1, 2 * CHANNELS, 8, 8), axis=1)
         x = b.op(
-            "pool2d", {"X": [x]}, "most", (-1, 2 * CHANNELS, 8, 8),
-            pooling_type="max", ksize=[1, 1], strides=[1, 1], paddings=[0, 0],
+            "pool2d", {"X": [x]}, "most", (-1, 2 * CHANNELS, 4, 4),
+            pooling_type="max", ksize=[2, 2], strides=[2, 2], paddings=[0, 0],
+            global_pooling=False, exclusive=True, adaptive=False, ceil_mode=False,
         )  # fmt: skip
+        wide = (-1, CHANNELS, 4, 4)
     if tail == "pooled":
         small = (-1, CHANNELS, 1, 1)
         x = b.op(

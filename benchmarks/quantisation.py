@@ -400,7 +400,7 @@ def measure(task: Task, work: Path, board: int, *, known: bool) -> str:
         if found is None:
             continue
         fp32_bytes = fp32_bytes or found["bytes"]
-        int8_layers = max(int8_layers, found["layers"] or 0)
+        int8_layers = max(int8_layers, (found["layers"] or 0) + len(found["float"]))
         rows.append(
             [
                 title,

@@ -73,12 +73,13 @@ def join_scales(program: Program) -> Iterator[tuple[str, str]]:
         first = producers.get(op.input("X") or "") if op.type == "scale" else None
         if first is None or first.type != "scale" or len(readers[first.layer]) != 1:
             continue
-        if {"X"} != set(op.inputs) | set(first.inputs) or {first.layer, op.layer} & changing:
+        x = first.input("X")
+        if x is None or {"X"} != set(op.inputs) | set(first.inputs):
             continue
-        if program.var(first.inputs["X"][0]).dtype != "float32":
+        if {x, first.layer, op.layer} & changing or program.var(x).dtype != "float32":
             continue
         (a, b), (c, d) = _numbers(first), _numbers(op)
-        op.inputs["X"] = list(first.inputs["X"])
+        op.inputs["X"] = [x]
         for name, number in (("scale", a * c), ("bias", b * c + d)):
             op.set(name, number)
         op.set("bias_after_scale", True)

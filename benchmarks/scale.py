@@ -13,15 +13,12 @@ format that it reads, and the page says how the two compare.
 from __future__ import annotations
 
 import argparse
-import os
-import resource
 import shutil
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+from used import used
 
 from py_runner.formats.lazy import Made
 from py_runner.formats.run import Run, SampleInfo
@@ -30,16 +27,6 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scale.md"
 BEGIN, END = "<!-- benchmarks/scale.py writes from here -->", "<!-- to here -->"
 PARTS = 16
-_CHILD = """
-import sys
-from lite_opt.cli.main import main
-sys.argv = ["paddle-edge", *sys.argv[1:]]
-try:
-    main()
-finally:
-    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    print("peak", peak.split()[1], file=sys.stderr)
-"""
 
 
 def made(count: int, classes: int, *, candidate: bool) -> Run:
@@ -96,26 +83,6 @@ def runs(work: Path, count: int, classes: int) -> dict[str, Path]:
     return found
 
 
-def asked(arguments: list[str], checkout: Path = ROOT) -> tuple[float, float]:
-    """Seconds of the processor and MB of a command, in this checkout or another."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    start = _processor_s()
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD, *arguments],
-        env=environment, cwd=checkout, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    took = _processor_s() - start
-    if done.returncode not in (0, 1) or "peak" not in done.stderr:
-        sys.exit(f"{' '.join(arguments)}: {done.stderr}")
-    return took, int(done.stderr.split("peak ")[1].split()[0]) / 1024
-
-
-def _processor_s() -> float:
-    """Of all children that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def commands(found: dict[str, Path], out: Path) -> dict[str, list[str]]:
     """What is measured, by the name that it has in the table."""
     both = [str(found["server"]), str(found["edge"])]
@@ -153,10 +120,11 @@ def main() -> None:
         cells = []
         for count in counts:
             several = [
-                asked(commands(made_of[count], asked_for.work)[name])
+                used(ROOT, *commands(made_of[count], asked_for.work)[name])
                 for _ in range(asked_for.turns)
             ]
-            cells.append((statistics.median(s for s, _ in several), max(mb for _, mb in several)))
+            seconds = statistics.median(one.cpu_s for one in several)
+            cells.append((seconds, max(one.peak_mb for one in several)))
             print(name, count, cells[-1], flush=True)
         rows.append((name, cells))
     told = ""
@@ -172,12 +140,10 @@ def against(found: dict[str, Path], baseline: Path, turns: int, count: int) -> s
     new = ["compare", str(found["server"]), str(found["edge"]), "--json"]
     ratios, memory = [], []
     for turn in range(turns):
-        (before, before_mb), (now, now_mb) = asked(old, baseline), asked(new)
-        ratios.append(now / before)
-        memory.append(before_mb)
-        print(
-            f"turn {turn}: {before:.1f} s, {before_mb:.0f} MB before; {now:.1f} s, {now_mb:.0f} MB"
-        )
+        before, now = used(baseline, *old), used(ROOT, *new)
+        ratios.append(now.cpu_s / before.cpu_s)
+        memory.append(before.peak_mb)
+        print(f"turn {turn}: {before} before, {now} now")
     return (
         f"Before runs were read bit by bit, `compare` of {count:,} samples took {max(memory):.0f} "
         "MB, pages of its files mostly; it takes "

@@ -15,16 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
-import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from used import used
 
 from lite_opt.conversion.convert import convert
 
@@ -33,16 +31,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 import make_model  # noqa: E402
 
 SIDE = 20
-_CHILD = """
-import sys
-from lite_opt.cli.main import main
-sys.argv = ["paddle-edge", *sys.argv[1:]]
-try:
-    main()
-finally:
-    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    print("peak", peak.split()[1], file=sys.stderr)
-"""
 
 
 def pictures(work: Path, count: int) -> Path:
@@ -70,21 +58,9 @@ def bundle(work: Path) -> Path:
 
 def measured(work: Path, count: int, checkout: Path) -> dict[str, float]:
     """Seconds by the clock and of CPUs, and MB, of a run of so many samples."""
-    words = [bundle(work), "--data", pictures(work, count), "-o", work / "out.run", "--force"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD, "run", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
-        cwd=checkout, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    wall_s = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode or "peak" not in done.stderr:
-        sys.exit(done.stderr)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    peak_mb = int(done.stderr.split("peak ")[1].split()[0]) / 1024
-    return {"wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2), "peak_mb": round(peak_mb, 1)}
+    data = pictures(work, count)
+    found = used(checkout, "run", bundle(work), "--data", data, "-o", work / "out.run", "--force")
+    return {name: round(value, 2) for name, value in asdict(found).items()}
 
 
 def against(work: Path, count: int, baseline: Path, turns: int) -> None:

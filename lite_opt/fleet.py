@@ -45,15 +45,18 @@ def run_each(
     Writes FOLDER/<device>.run of each that succeeds, and FOLDER/fleet.json, which is what it
     returns: {"folder", "passed", "devices"}: of each device its "device", "run", "samples",
     "p50_ms", "lite_run", "error", "answers" (in words, against the run that most are bit by bit
-    like), "passed", and how it is "unlike" the others.
+    like), "passed", and how it is "unlike" the others. Raises UsageError for a folder that holds
+    other things.
     """
     twice = [device for device, count in Counter(devices).items() if count > 1]
     if twice:
         raise UsageError(f"device '{twice[0]}' is given twice")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(there.name != _MANIFEST and there.suffix != ".run" for there in folder.iterdir()):
+        raise UsageError(f"{folder}: holds other things than runs: choose another name")
     remote = [device for device in devices if is_remote(device)]
     found = [one for one in check_each(remote) if isinstance(one, Facts)]
     versions = {one.url: one.lite_run for one in found}
-    folder.mkdir(parents=True, exist_ok=True)
     places = dict(zip(devices, _places(devices, folder)))
     errors = _side_by_side(arguments, places, watch)
     runs = {device: Run.open(places[device]) for device in devices if device not in errors}

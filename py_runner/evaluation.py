@@ -303,8 +303,7 @@ class _Work:
             return replace(whole, failed=(*whole.failed, *failed))
         if failed:
             raise RefusedError(f"{self._out}: every sample fails: {failed[0].reason}")
-        bad = self._data.skipped
-        raise DataError(f"all {len(self._data)} images are bad; the first: {bad[0][1]}")
+        raise self._data.nothing_good()
 
     def _stopped(self) -> StoppedError:
         if self.way is not None:

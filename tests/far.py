@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from lite_opt.judge.layers import bundle_layers, first_difference
+from lite_opt.model.load import load
+from lite_opt.passes.repair import repair
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.inference import run
@@ -96,3 +100,43 @@ def x86_model(bundle: Path) -> Any:
 
 def answered(device: str, bundle: Path, given: list[Sample], **options: Any) -> Run:
     return run(x86_model(bundle), given, engine="native", device=device, **options)
+
+
+def bit_equal_by_command(command: Any, device: str, bundle: Path, folder: Path) -> Any:
+    """The JSON that `run` prints of 200 samples there, whose answers are those of this machine, to
+    the bit and by `compare`; the files of both are put into a folder."""
+    data, local, far = (folder / name for name in ("data.npy", "local.run", "far.run"))
+    draw = np.random.default_rng(1)
+    np.save(data, draw.standard_normal((200, 3, 16, 16)).astype("float32"))
+    line = ("run", bundle, "--data", data, "--json")
+    code, _, error = command(*line, "--engine", "native", "-o", local)
+    assert code == 0, error
+    code, text, error = command(*line, "--device", device, "-o", far)
+    assert code == 0, error
+    document = json.loads(text)
+    assert (document["engine"], document["device"]) == ("native", device)
+    assert document["latency"]["count"] == 200 and document["warnings"] == []
+    assert same(Run.open(local), Run.open(far))
+    code, _, error = command("compare", local, far)
+    assert code == 0, error
+    return document
+
+
+def put_there(home: Path) -> Path:
+    """The one bundle there, which holds what its engine reads and no more."""
+    (there,) = (home / "bundles").iterdir()
+    assert sorted(p.name for p in there.iterdir()) == ["bundle.json", "model.x86.nb"]
+    return there
+
+
+def find_planted_fault(device: str, model: Path, bundle: Path) -> None:
+    """`layers` there: of the bundle nothing, and the layer whose weight is another in the model
+    that the device gets."""
+    given = samples(2)
+    assert bundle_layers(model, bundle, samples=given, engine="native", device=device)
+    wrong = load(model)
+    repair(wrong)
+    assert isinstance(wrong.params, dict)
+    wrong.params["conv.w"] = wrong.params["conv.w"] * np.float32(1.5)
+    found = first_difference(load(model), wrong, given, engine="native", device=device, taps=None)
+    assert not found and found.divergence is not None and found.divergence.op == "conv2d"

@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,21 @@ from typing import Any
 import adbd
 import numpy as np
 import pytest
-from far import HOSTILE, answered, nothing_left, once_at_work, same, samples, x86_model
+from far import (
+    HOSTILE,
+    answered,
+    bit_equal_by_command,
+    find_planted_fault,
+    nothing_left,
+    once_at_work,
+    put_there,
+    same,
+    samples,
+    x86_model,
+)
 from test_cli import Command, command  # noqa: F401
 
-from py_runner.devices import adb, sensors
+from py_runner.devices import adb, connection, sensors
 from py_runner.devices.facts import _facts, built_for
 from py_runner.devices.install import check, install
 from py_runner.engines.native import LIBRARY_VARIABLE
@@ -83,28 +96,13 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     assert found["cores"] == os.cpu_count() and found["page_bytes"] == os.sysconf("SC_PAGESIZE")
     assert found["free_disk_bytes"] > 0 and 0 < found["free_memory_bytes"] < found["memory_bytes"]
 
-    data = tmp_path / "data.npy"
-    draw = np.random.default_rng(1)
-    np.save(data, draw.standard_normal((200, 3, 16, 16)).astype("float32"))
-    local, far = tmp_path / "local.run", tmp_path / "far.run"
-    line = ("run", bundle, "--data", data, "--json")
-    code, text, error = command(*line, "--engine", "native", "-o", local)
-    assert code == 0, error
-    code, text, error = command(*line, "--device", device, "-o", far)
-    assert code == 0, error
-    document = json.loads(text)
-    assert (document["engine"], document["device"]) == ("native", device)
-    assert document["latency"]["count"] == 200 and document["warnings"] == []
-    assert same(Run.open(local), Run.open(far))
-    code, text, error = command("compare", local, far)
-    assert code == 0, error
+    bit_equal_by_command(command, device, bundle, tmp_path)
     line = ("bench", bundle, "--device", device, "--threads", "1,2", "--repeat", 7, "--json")
     code, text, error = command(*line)
     assert code == 0, error
     counts = [(r["threads"], r["latency"]["count"]) for r in json.loads(text)["runs"]]
     assert counts == [(1, 7), (2, 7)]
-    (there,) = (home / "bundles").iterdir()
-    assert sorted(p.name for p in there.iterdir()) == ["bundle.json", "model.x86.nb"]
+    put_there(home)
     assert nothing_left(home) and home.stat().st_mode & 0o777 == 0o700
     assert not [p for place in (home, Path.cwd()) for p in place.rglob("pwned")]
 
@@ -131,7 +129,12 @@ def test_a_connection_that_is_cut_is_resumed(
     told: list[int] = []
     said: list[str] = []
     given = samples(40)
-    watch = Watch(say=said.append, step=lambda what, done, _: told.append(done))
+
+    def step(what: str, done: int, _: int | None) -> None:
+        if not what.startswith("sending"):  # the bundle, unless a test before has had it sent
+            told.append(done)
+
+    watch = Watch(say=said.append, step=step)
     with once_at_work(home, phone.cut):
         far = answered(device, bundle, given, repeat=3000, watch=watch)
     assert len(said) == 1 and said[0].endswith("the connection was lost: trying again")
@@ -153,6 +156,38 @@ def test_nothing_is_left_running_there(
     ):
         process.communicate(timeout=60)
     assert nothing_left(home) and not (tmp_path / "out.run").exists()
+
+
+def test_layers_are_looked_at_there(device: str, model: Path, bundle: Path) -> None:
+    find_planted_fault(device, model, bundle)
+
+
+@pytest.mark.parametrize("tools", [adbd.android_programs, adbd.busybox_programs])
+@pytest.mark.parametrize("how", ["nobody listens", "all are signalled"])
+def test_what_is_made_there_goes(tools: Callable[[Path], Path], how: str, tmp_path: Path) -> None:
+    """However a connection ends: whoever speaks into it dies, or everybody is sent a signal."""
+    programs = tools(tmp_path / "programs")
+    script = "fleeting $PWD/made; mkdir made; echo ready; read -r _; echo spoken; read -r _"
+    argv = [programs / "sh", "-c", f"{connection._ENTER}{script}", "sh", tmp_path / "there"]
+    for _ in range(1 if how == "nobody listens" else 25):
+        with subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PATH": str(programs)},
+            start_new_session=True,
+        ) as process:
+            assert process.stdin and process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            assert (tmp_path / "there" / "made").exists()
+            if how == "nobody listens":
+                process.stdout.close()
+                process.stdin.write(b"\n")
+            else:
+                process.stdin.close()
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGHUP)
+        assert not (tmp_path / "there" / "made").exists()
 
 
 def test_hostile_names_stay_names(device: str, home: Path, bundle: Path, tmp_path: Path) -> None:

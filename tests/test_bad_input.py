@@ -434,7 +434,7 @@ DATA_SETS: dict[str, Case] = {
     ),
     "all-images-bad": (
         both(*(text(f"pics/picture_{n}.png") for n in range(6))), f"{DATA} pics --skip-bad", 3,
-        "all 6 images are bad; the first: ",
+        "all 6 samples are bad; the first: ",
     ),
     "images-without-spec": (
         nothing, "run model --data pics -o new", 2, "pics: say how images become tensors: --image",

@@ -278,7 +278,7 @@ def test_too_small_and_missing_images_are_bad_ones(tmp_path: Path) -> None:
 
 def test_nothing_but_bad_images_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
-    with pytest.raises(DataError, match=r"all 1 images are bad.*a\.png"):
+    with pytest.raises(DataError, match=r"the only sample is bad: .*a\.png"):
         list(of_images(tmp_path, skip_bad=True))
 
 

@@ -342,7 +342,7 @@ def test_bad_images_stay_where_they_were(
             evaluate(job, data, out, command=COMMAND, resume=True, watch=watch)
     assert same(Run.open(out), run(edge, data))
     assert [id_ for id_, _ in data.skipped] == bad
-    with pytest.raises(DataError, match="all 2 images are bad"):
+    with pytest.raises(DataError, match="all 2 samples are bad"):
         evaluate(job, data.part(20, 20), tmp_path / "none", command=COMMAND)
 
 

@@ -26,8 +26,11 @@ from far import (
     HOSTILE,
     answered,
     at_work,
+    bit_equal_by_command,
+    find_planted_fault,
     nothing_left,
     once_at_work,
+    put_there,
     same,
     samples,
     x86_model,
@@ -37,9 +40,6 @@ from test_cli import Command, command  # noqa: F401
 
 from lite_opt import fleet
 from lite_opt.conversion.convert import convert
-from lite_opt.judge.layers import bundle_layers, first_difference
-from lite_opt.model.load import load
-from lite_opt.passes.repair import repair
 from py_runner.devices import BOARDS, remote, sensors
 from py_runner.devices.facts import _facts, built_for
 from py_runner.devices.install import check, install
@@ -101,24 +101,9 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     tmp_path: Path,
 ) -> None:
     """200 samples, by the command; a second time nothing of the bundle is sent."""
-    data = tmp_path / "data.npy"
-    draw = np.random.default_rng(1)
-    np.save(data, draw.standard_normal((200, 3, 16, 16)).astype("float32"))
-    local, far = tmp_path / "local.run", tmp_path / "far.run"
-    line = ("run", bundle, "--data", data, "--json")
-    code, text, error = command(*line, "--engine", "native", "-o", local)
-    assert code == 0, error
-    code, text, error = command(*line, "--device", device, "-o", far)
-    assert code == 0, error
-    document = json.loads(text)
-    assert (document["engine"], document["device"]) == ("native", device)
-    assert document["latency"]["count"] == 200 and document["warnings"] == []
+    document = bit_equal_by_command(command, device, bundle, tmp_path)
     assert document["sensors"]["throttled"] == []
-    assert same(Run.open(local), Run.open(far))
-    code, text, error = command("compare", local, far)
-    assert code == 0, error
-    (there,) = (home / "bundles").iterdir()
-    assert sorted(p.name for p in there.iterdir()) == ["bundle.json", "model.x86.nb"]
+    there = put_there(home)
     before = there.stat().st_ino
     assert same(
         answered(device, bundle, samples(3)), run(x86_model(bundle), samples(3), engine="native")
@@ -549,6 +534,9 @@ def test_a_fleet(
     assert code == 3 and "fleet.json: damaged" in error
     code, _, error = command(*line, "-o", out, *each)
     assert code == 2 and "exists already" in error
+    (out / "letters").mkdir()
+    code, _, error = command(*line, "-o", out, *each, "--force")
+    assert code == 2 and "holds other things than runs" in error
     code, _, error = command(*line, "-o", tmp_path / "x", "--device", device, "--device", device)
     assert code == 2 and "given twice" in error and not (tmp_path / "x").exists()
 
@@ -739,14 +727,7 @@ def test_only_an_arm_judges_a_file_for_arm(device: str, model: Path, tmp_path: P
 
 def test_layers_are_looked_at_there(device: str, model: Path, bundle: Path) -> None:
     """A planted fault, in the model that the device gets, is found at its layer."""
-    given = samples(2)
-    assert bundle_layers(model, bundle, samples=given, engine="native", device=device)
-    wrong = load(model)
-    repair(wrong)
-    assert isinstance(wrong.params, dict)
-    wrong.params["conv.w"] = wrong.params["conv.w"] * np.float32(1.5)
-    found = first_difference(load(model), wrong, given, engine="native", device=device, taps=None)
-    assert not found and found.divergence is not None and found.divergence.op == "conv2d"
+    find_planted_fault(device, model, bundle)
 
 
 def test_an_arm_board_far_away_judges(

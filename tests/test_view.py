@@ -160,3 +160,15 @@ def test_a_browser_shows_it_and_finds_rows(page: Page) -> None:
     assert all(abs(dot - row) <= 1 for dot, row in zip(middles[:5], middles[5:]))
     violations = Axe().run(page).response["violations"]
     assert [(rule["id"], rule["nodes"][0]["html"]) for rule in violations] == []
+
+
+@pytest.mark.parametrize("manifest", ["fleet.json", "trial.json", "matrix.json"])
+@pytest.mark.parametrize("asked", ["inspect", "view"])
+def test_a_folder_of_several_is_said_to_be_one(asked: str, manifest: str, tmp_path: Path) -> None:
+    (tmp_path / "several").mkdir()
+    (tmp_path / "several" / manifest).write_text("{}")
+    page = tmp_path / "page.html"
+    words = [asked, str(tmp_path / "several"), *(["-o", str(page)] if asked == "view" else [])]
+    done = CliRunner().invoke(paddle_edge, words)
+    assert isinstance(done.exception, UsageError) and not page.exists()
+    assert "name one of what is in it" in str(done.exception)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from lite_opt.lite.kernels import SINCE, WITH_EXTRA, supported_ops
 from lite_opt.lite.refusals import reasons
@@ -23,19 +23,27 @@ from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from py_runner.errors import UsageError
 from py_runner.formats.bundle import Bundle
-from py_runner.formats.nb import read_nb
+from py_runner.formats.nb import NbFile, read_nb
 from py_runner.formats.pages import Pages, is_pages
 from py_runner.formats.parts import is_under_way
 from py_runner.formats.pipeline import Pipeline, is_pipeline
 from py_runner.formats.run import Run
 from py_runner.tensors import TensorSpec
 
-__all__ = ["describe"]
+__all__ = ["Opened", "describe", "described", "opened"]
+
+Opened = Union[Program, Bundle, Run, Pipeline, Pages, NbFile]
 
 # In every network of docs/onnx.md with so large, or so small, a part in convolutions one engine was
 # the cheaper one.
 _MOSTLY, _HARDLY = 0.75, 0.2
 _DEAREST = 5  # operators that are named
+# Folders that hold several of what is described here, by the file that tells them.
+_SEVERAL = {
+    "fleet.json": "is of several devices, with a run of each",
+    "trial.json": "is a trial, with a bundle and runs of each recipe",
+    "matrix.json": "is a matrix, with a trial of each model",
+}
 
 
 def describe(
@@ -49,30 +57,52 @@ def describe(
     unknown, or asked of something that is not a model; EngineError where the optimizer, which
     knows what there are kernels for, is not installed.
     """
+    return described(opened(path, params=params), path, target=target)
+
+
+def opened(path: str | Path, *, params: str | Path | None = None) -> Opened:
+    """What a path holds. Raises ModelError where that is nothing of these, or damaged, and
+    UsageError where it is several of them."""
+    path = Path(path)
+    if (path / "bundle.json").exists():
+        return Bundle.open(path)
+    if (path / "run.json").exists() or is_under_way(path):
+        return Run.open(path)
+    if is_pipeline(path):
+        return Pipeline.open(path)
+    if is_pages(path):
+        return Pages.open(path)
+    if path.suffix == ".nb":
+        return read_nb(path)
+    for manifest, words in _SEVERAL.items():
+        if (path / manifest).is_file():
+            raise UsageError(f"{path}: {words}: name one of what is in it")
+    return load(path, params=params)
+
+
+def described(found: Opened, path: str | Path, *, target: str | None = None) -> dict[str, Any]:
+    """`describe` of what was opened from a path. With a target a program is repaired, in place."""
     if target is not None and target not in LITE:
         raise UsageError(f"unknown target '{target}': choose {' or '.join(LITE)}")
-    document = _describe(Path(path), params, target)
-    if target is not None and document["kind"] != "model":
+    if isinstance(found, Program):
+        document = _model(found)
+        return document if target is None else {**document, "target": _prospect(found, target)}
+    document = _without_target(found, Path(path))
+    if target is not None:
         raise UsageError(f"{path}: is a {document['kind']}: a target is asked of a model")
     return document
 
 
-def _describe(path: Path, params: str | Path | None, target: str | None) -> dict[str, Any]:
-    if (path / "bundle.json").exists():
-        return _bundle(Bundle.open(path))
-    if (path / "run.json").exists() or is_under_way(path):
-        return {"kind": "run", "path": str(path), **Run.open(path).summary()}
-    if is_pipeline(path):
-        return _pipeline(Pipeline.open(path))
-    if is_pages(path):
-        return _pages(path, Pages.open(path))
-    if path.suffix == ".nb":
-        return {"kind": "nb", **read_nb(path).to_json()}
-    program = load(path, params=params)
-    document = _model(program)
-    if target is not None:
-        document["target"] = _prospect(program, target)
-    return document
+def _without_target(found: Bundle | Run | Pipeline | Pages | NbFile, path: Path) -> dict[str, Any]:
+    if isinstance(found, Bundle):
+        return _bundle(found)
+    if isinstance(found, Run):
+        return {"kind": "run", "path": str(path), **found.summary()}
+    if isinstance(found, Pipeline):
+        return _pipeline(found)
+    if isinstance(found, Pages):
+        return _pages(path, found)
+    return {"kind": "nb", **found.to_json()}
 
 
 def _bundle(bundle: Bundle) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from lite_opt.judge.evidence import emulated
 from lite_opt.lite.kernels import supported_ops
-from lite_opt.model.load import load
+from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
 from lite_opt.views import answers, facts
-from lite_opt.views.describe import describe
+from lite_opt.views.describe import described, opened
 from lite_opt.views.graph import Counted, OpGraph, OpNode, counted_layers, of_model, of_nb
 from lite_opt.views.report import charts
 from lite_opt.views.table import Row
@@ -21,7 +21,7 @@ from lite_opt.views.templates import filled
 from py_runner.errors import DataError, PaddleEdgeError, UsageError
 from py_runner.files import regular
 from py_runner.formats.bundle import Bundle
-from py_runner.formats.nb import read_nb
+from py_runner.formats.nb import NbFile, read_nb
 from py_runner.formats.run import Run
 from py_runner.tasks import decode
 
@@ -53,7 +53,8 @@ def page_of(
     and DataError where `counts` is something else.
     """
     counted = None if counts is None else _counted(counts)
-    document = describe(path, params=params, target=target)
+    found = opened(path, params=params)
+    document = described(found, path, target=target)
     kind = document["kind"]
     if counted is not None and kind not in _GRAPHS:
         raise UsageError(f"{path}: is a {kind}: layers are counted of a model")
@@ -62,24 +63,17 @@ def page_of(
     }
     graphs: list[dict[str, Any]] = []
     drawn: list[Any] = []
-    if kind == "model":
-        program = load(path, params=params)
-        target = "arm" if counted is not None else target
-        if target is not None:
-            repair(program)
-        kernels = None if target is None else supported_ops(target)
-        title = "The model" if target is None else f"The model as repaired for {target}"
-        graphs.append(_laid_out(title, of_model(program, kernels=kernels, counted=counted)))
-    elif kind == "nb":
-        graphs.append(_laid_out(Path(path).name, of_nb(read_nb(path), counted=counted)))
-    elif kind == "bundle":
-        graphs += _of_bundle(Bundle.open(path), counted)
-    elif kind == "run":
-        run = Run.open(path)
-        tables = {**_answered(run), **tables}
-        times = [ms for repeats in run.latency_ms for ms in repeats]
-        if times and not emulated({"device": run.device}):
-            drawn.append(charts.ecdf({run.engine: times}))
+    if isinstance(found, Program):
+        graphs.append(_of_program(found, target, counted))
+    elif isinstance(found, NbFile):
+        graphs.append(_laid_out(Path(path).name, of_nb(found, counted=counted)))
+    elif isinstance(found, Bundle):
+        graphs += _of_bundle(found, counted)
+    elif isinstance(found, Run):
+        tables = {**_answered(found), **tables}
+        times = [ms for repeats in found.latency_ms for ms in repeats]
+        if times and not emulated({"device": found.device}):
+            drawn.append(charts.ecdf({found.engine: times}))
     return filled(
         "view.html",
         title=f"{document.get('name') or Path(path).name}: {kind}",
@@ -104,6 +98,16 @@ def _short(document: Mapping[str, Any]) -> dict[str, Any]:
     samples = document.get("samples", ())
     counted = {} if isinstance(samples, int) else {"samples": len(samples)}
     return {name: value for name, value in document.items() if name != "kind"} | counted
+
+
+def _of_program(program: Program, target: str | None, counted: Counted | None) -> dict[str, Any]:
+    """The graph of a program, which is repaired already where there is a target."""
+    if counted is not None and target is None:
+        repair(program)
+    target = "arm" if counted is not None else target
+    kernels = None if target is None else supported_ops(target)
+    title = "The model" if target is None else f"The model as repaired for {target}"
+    return _laid_out(title, of_model(program, kernels=kernels, counted=counted))
 
 
 def _of_bundle(bundle: Bundle, counted: Counted | None) -> list[dict[str, Any]]:

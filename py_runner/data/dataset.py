@@ -142,7 +142,14 @@ class Dataset:
                 good += 1
                 yield sample
         if not good:
-            raise DataError(f"all {len(self)} images are bad; the first: {self.skipped[0][1]}")
+            raise self.nothing_good()
+
+    def nothing_good(self) -> DataError:
+        """What to raise once all samples were skipped."""
+        first = self.skipped[0][1]
+        if len(self) == 1:
+            return DataError(f"the only sample is bad: {first}")
+        return DataError(f"all {len(self)} samples are bad; the first: {first}")
 
     def placed(self, first: int, end: int) -> Generator[tuple[int, Sample], None, None]:
         """The samples at these places, `end` not included, each with its place; those that are

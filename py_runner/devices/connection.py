@@ -29,7 +29,7 @@ __all__ = ["Address", "Begun", "Connection", "DroppedError", "archive"]
 
 _AFTERWORD = "tar: Exiting with failure status"  # after the line that says why
 _DISK_FULL = ("No space left", "Wrote only", "short write")  # of GNU's and busybox's tar
-# What every script begins with: our folder, which nobody else may look into.
+# What every script begins with: our folder, which nobody else may look into, and a function.
 _ENTER = r"""
 umask 077; LC_ALL=C; export LC_ALL
 [ -d "$1" ] || mkdir -p -m 700 -- "$1" || exit 70
@@ -41,6 +41,15 @@ case $(ls -ldn -- "$1") in
 esac
 cd -- "$1" || exit 70
 shift
+# Have a folder removed in the end, however that comes. Where a connection is lost, whoever says
+# something dies of it without a word, and all processes may be sent a signal: `rm` too, and a shell
+# that is about to call it.
+fleeting() {
+  fleeting=$1
+  trap removed EXIT
+  trap 'removed; exit 143' HUP INT PIPE TERM
+}
+removed() { trap '' HUP INT PIPE TERM; rm -rf "$fleeting"; }
 """
 _PIECE = 1 << 20
 _LOOK_EVERY_S = 0.01

@@ -50,9 +50,8 @@ read -r current <current && "runners/$current/bin/lite_run" --version || exit 75
 # build that is used now: each line is a checksum and a name.
 _PUT = r"""
 new=$PWD/partial/$$
+fleeting "$new"
 rm -rf "$new"; mkdir -p runners "$new" || exit 74
-trap 'rm -rf "$new"' EXIT
-trap 'exit 143' HUP INT TERM
 head -c "$2" | tar -xof - -C "$new" || exit 74
 current=; [ ! -r current ] || read -r current <current
 while read -r name; do

@@ -57,9 +57,8 @@ _CHECKSUMS = r"""
 # $1 checksum, $2 bytes of the archive
 _PUT = r"""
 new=partial/$$
+fleeting "$new"
 rm -rf "$new"; mkdir -p bundles "$new" || exit 74
-trap 'rm -rf "$new"' EXIT
-trap 'exit 143' HUP INT TERM
 head -c "$2" | tar -xof - -C "$new" || exit 74
 rm -rf "bundles/$1"
 # Where another was quicker, this one is inside it now.
@@ -77,9 +76,8 @@ current=; [ ! -r current ] || read -r current <current
 mkdir -p jobs; job=$PWD/jobs/$$.$asks
 free=$(df -Pk . | sed -n '$s/.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*/\1/p')
 [ "${free:-$room}" -ge "$room" ] || { echo 'No space left for a batch ahead' >&2; exit 74; }
+fleeting "$job"
 rm -rf "$job"; mkdir "$job" || exit 74
-trap 'rm -rf "$job"' EXIT
-trap 'exit 143' HUP INT TERM
 cd "$job" || exit 74
 exec 3<&0
 head -c "$bytes" <&3 | tar -xof - || exit 74

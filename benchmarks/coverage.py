@@ -347,10 +347,9 @@ def _of_operators(results: list[dict[str, Any]]) -> list[str]:
         "optimizer leaves without",
         f"passes, and {of_export:.3f} of what the exports have. In {len(fewer)} networks, where it "
         f"is {mean(fewer):.3f}, there was",
-        f"something to take out. In {len(results) - len(fewer) - len(more)}, most of them of "
-        "convolutions alone, the optimizer's own fusions",
-        f"left as many as with passes; and in {len(more)} several that are cheap took the place of "
-        "one.",
+        f"something to take out; in {len(results) - len(fewer) - len(more)} the optimizer's own "
+        "fusions left as many as with passes; in",
+        f"{len(more)} several that are cheap took the place of one.",
     ]
 
 

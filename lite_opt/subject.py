@@ -19,6 +19,7 @@ from py_runner.data.task_spec import task_spec
 from py_runner.devices import is_remote
 from py_runner.errors import UsageError
 from py_runner.files.folder import temporary_folder
+from py_runner.files.url import Place
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.pipeline import Pipeline
 from py_runner.inference import bundle_target
@@ -46,7 +47,7 @@ class Subject:
 
     def samples(
         self,
-        data: str | Path | None = None,
+        data: str | Place | None = None,
         *,
         shapes: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
         limit: int | None = None,

@@ -9,8 +9,10 @@ they become one Run. A run that ends within its first part is written at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from py_runner.cluster.schedule import Open, spread
-from py_runner.cluster.task import answered
+from py_runner.cluster.task import answered, versions
 from py_runner.data.dataset import Dataset
 from py_runner.errors import (
     ChangedError,
@@ -29,7 +31,17 @@ from py_runner.errors import (
     UsageError,
 )
 from py_runner.files.folder import check_free
-from py_runner.formats.parts import Begun, Part, UnderWay, changed, in_words, is_under_way, locked
+from py_runner.files.url import Place, UnreachedError, place
+from py_runner.formats.parts import (
+    Begun,
+    Part,
+    Places,
+    UnderWay,
+    changed,
+    in_words,
+    is_under_way,
+    locked,
+)
 from py_runner.formats.run import FailedSample, Run
 from py_runner.job import Job
 from py_runner.tensors import sample_hash
@@ -39,9 +51,11 @@ __all__ = ["check_place", "evaluate"]
 
 _FORMAT = 1
 _DIGITS = 16  # of checksums that a person reads
+_CLOCK_S = 0.1  # by which clocks of files are late
+_CAN_BE_READ = "sample '{}' had no answer, and can be read now"
 
 
-def check_place(out: str | Path, *, resume: bool = False, force: bool = False) -> None:
+def check_place(out: str | Place, *, resume: bool = False, force: bool = False) -> None:
     """Raise UsageError where `evaluate` would: call it before long work."""
     if resume and force:
         raise UsageError("--resume goes on, and --force begins anew: give one of them")
@@ -55,7 +69,7 @@ def check_place(out: str | Path, *, resume: bool = False, force: bool = False) -
 def evaluate(
     job: Job,
     data: Dataset,
-    out: str | Path,
+    out: str | Place,
     *,
     command: Sequence[str],
     shard: dict[str, int] | None = None,
@@ -73,9 +87,9 @@ def evaluate(
         command: the words that go on with it, for people.
         shard: which part of a larger data set `data` is, as a Run has it.
         resume: go on with what is there, if the model, the engine, the options that matter for
-            answers and the data are the same: samples that were answered are read again and
-            compared by their checksums, not run again; those of damaged parts are. What is
-            complete is compared too, and stays as it is.
+            answers and the data are the same: samples that were answered, and whose files have
+            changed by what the system says, are read again and compared by their checksums, not run
+            again; those of damaged parts are. What is complete is compared too, and stays as it is.
         force: replace what is there; it is in `out`/before until the new Run is complete.
         finish: makes the Run that is written of the one of all samples, whose files are no more
             where they are then; it is not asked where a Run is complete already.
@@ -87,7 +101,7 @@ def evaluate(
     it is to go on with is not the same, naming what; StoppedError where `watch` had enough; else as
     `inference.run`. What is on disk by then can be gone on with.
     """
-    out = Path(out)
+    out = place(out)
     check_place(out, resume=resume, force=force)
     job = replace(job, failed=None if job.failed is None else [])
     same = _same(job, data, shard)
@@ -106,37 +120,52 @@ def evaluate(
             gaps = list(way.gaps())
         elif resume and _is_run(out):
             _check_complete(Run.open(out), out, job, data, shard)
-            work.check(Part(out, 0, len(data)))
+            work.check(out, 0, len(data))
             watch.say(f"{out}: is complete")
             return
-        left = []
-        for first, end, part in gaps:
-            if part is not None:
-                work.check(part)
-            elif on is None:
-                work.run(first, end)
-            else:
-                left.append((first, end))
-        if on is not None and left:
-            work.spread(left, on)
-        done = finish(work.whole())
+        with _kept(work):
+            left = []
+            for first, end, part in gaps:
+                if part is not None:
+                    work.check(part.path, part.first, part.end, part.stamp)
+                elif on is None:
+                    work.run(first, end)
+                else:
+                    left.append((first, end))
+            if on is not None and left:
+                work.spread(left, on)
+            done = finish(work.whole())
         if work.way is None:
             done.save(out, force=force)
             return
+        work.way.check_alone()
         try:
             done.save(out, force=True)
-        except UsageError as error:
+        except (UsageError, UnreachedError) as error:
             raise UsageError(
                 f"{error}; all answers are kept, go on with: {work.way.begun.go_on}"
             ) from None
+
+
+@contextmanager
+def _kept(work: _Work) -> Iterator[None]:
+    """An error in the block says how to go on, where something was answered."""
+    try:
+        yield
+    except (DataError, EngineError, UnreachedError) as error:
+        kind = DataError if isinstance(error, UnreachedError) else type(error)
+        told = str(error)
+        if work.way is not None:
+            told += f"; what was answered is kept, go on with: {work.way.begun.go_on}"
+        raise kind(told) from None
 
 
 def _program() -> str:
     return f"paddle-edge {version('paddle-edge')}"
 
 
-def _is_run(out: str | Path) -> bool:
-    return Path(out, "run.json").exists()
+def _is_run(out: str | Place) -> bool:
+    return (place(out) / "run.json").exists()
 
 
 def _same(job: Job, data: Dataset, shard: dict[str, int] | None) -> dict[str, Any]:
@@ -162,7 +191,7 @@ def _same(job: Job, data: Dataset, shard: dict[str, int] | None) -> dict[str, An
     }
 
 
-def _refuse(out: Path, differ: Sequence[str]) -> None:
+def _refuse(out: Place, differ: Sequence[str]) -> None:
     if differ:
         raise ChangedError(
             f"{out}: cannot be gone on with: {'; '.join(differ)}: give the same, or begin anew "
@@ -171,7 +200,7 @@ def _refuse(out: Path, differ: Sequence[str]) -> None:
 
 
 def _check_complete(
-    run: Run, out: Path, job: Job, data: Dataset, shard: dict[str, int] | None
+    run: Run, out: Place, job: Job, data: Dataset, shard: dict[str, int] | None
 ) -> None:
     """Raise UsageError where a Run that is complete is another one."""
     now = {
@@ -202,20 +231,24 @@ class _Work:
     force = False
 
     def __init__(
-        self, job: Job, data: Dataset, out: Path, begun: Begun, watch: Watch, stack: ExitStack
+        self, job: Job, data: Dataset, out: Place, begun: Begun, watch: Watch, stack: ExitStack
     ) -> None:
         self._job, self._data, self._out, self._begun = job, data, out, begun
         self._watch, self._stack = watch, stack
         self._only: Run | None = None
         self._late: list[FailedSample] = []  # of workers, after the last answer of a task
 
-    def check(self, part: Part) -> None:
-        """Raise UsageError where a sample that was answered is not what it was."""
-        run = Run.open(part.path)
+    def check(self, answered_in: Place, first: int, end: int, stamp: str | None = None) -> None:
+        """Raise UsageError where a sample at these places is not what it was when it was answered
+        in that Run. Where their files have that `stamp` still, those without an answer are read."""
+        run = Run.open(answered_in)
         others = {one.id for one in run.failed}
+        if stamp is not None and stamp == self._stamp(first, end):
+            self._check_bad({info.id for info in run.samples} | others, first, end)
+            return
         answered = iter(run.samples)
         expected = next(answered, None)
-        with closing(self._data.placed(part.first, part.end)) as samples:
+        with closing(self._data.placed(first, end)) as samples:
             for place, sample in samples:
                 self._watch.step("checking what is answered", place + 1, len(self._data))
                 if self._watch.enough():
@@ -225,9 +258,28 @@ class _Work:
                         _refuse(self._out, [f"sample '{sample.id}' is not what it was"])
                     expected = next(answered, None)
                 elif sample.id not in others:
-                    _refuse(self._out, [f"sample '{sample.id}' had no answer, and can be read now"])
+                    _refuse(self._out, [_CAN_BE_READ.format(sample.id)])
         if expected is not None:
             _refuse(self._out, [f"sample '{expected.id}' cannot be read any more"])
+
+    def _check_bad(self, known: set[str], first: int, end: int) -> None:
+        """Read those of the samples at these places that are not known, for what is wrong with
+        them. Raises UsageError where one can be read."""
+        for number, id_ in enumerate(self._data.cut(first, end).ids, first):
+            if id_ not in known:
+                with closing(self._data.placed(number, number + 1)) as samples:
+                    if any(True for _ in samples):
+                        _refuse(self._out, [_CAN_BE_READ.format(id_)])
+        self._watch.step("checking what is answered", end, len(self._data))
+        if self._watch.enough():
+            raise self._stopped()
+
+    def _stamp(self, first: int, end: int, *, before_s: float | None = None) -> str | None:
+        """What is known of the files of samples, and of what makes tensors of them."""
+        files = self._data.stamp(first, end, before_s=before_s)
+        if files is None:
+            return None
+        return hashlib.sha256(f"{versions()} {files}".encode()).hexdigest()
 
     def run(self, first: int, end: int) -> None:
         """Have the samples at these places answered, and kept."""
@@ -236,6 +288,7 @@ class _Work:
             self._watch.step(what, first + done, len(self._data))
 
         watch = replace(self._watch, step=step)
+        before_s = time.time() - _CLOCK_S
         done = first
         with closing(answered(self._job, self._data, first, end, watch=watch)) as made:
             for run, begun, done in made:
@@ -246,27 +299,22 @@ class _Work:
                     engine = {"engine version": run.engine_version, "machine": run.machine}
                     # What is read line by line is joined so, too.
                     write = partial(run.write, most_inline=0)
-                    self._keep(write, engine, (begun, done, len(run.samples)))
+                    stamp = self._stamp(begun, done, before_s=before_s)
+                    self._keep(write, engine, Places(begun, done, len(run.samples), stamp))
         if done < end and self._watch.enough():
             raise self._stopped()
 
     def spread(self, left: Sequence[tuple[int, int]], on: Open) -> None:
         """Have the samples at these places answered by workers, and kept."""
-        try:
-            with (
-                on(self._job, self.shard) as workers,
-                closing(spread(workers, left, self._data, self._job, self._watch)) as results,
-            ):
-                for result in results:
-                    for piece in result.pieces:
-                        places = piece.first, piece.end, piece.samples
-                        self._keep(piece.write, piece.engine, places)
-                    self._late += result.failed
-        except (DataError, EngineError) as error:
-            if self.way is None:
-                raise
-            go_on = f"what was answered is kept, go on with: {self.way.begun.go_on}"
-            raise type(error)(f"{error}; {go_on}") from None
+        with (
+            on(self._job, self.shard) as workers,
+            closing(spread(workers, left, self._data, self._job, self._watch)) as results,
+        ):
+            for result in results:
+                for piece in result.pieces:
+                    places = Places(piece.first, piece.end, piece.samples)
+                    self._keep(piece.write, piece.engine, places)
+                self._late += result.failed
         if self._watch.enough():
             raise self._stopped()
 
@@ -274,7 +322,7 @@ class _Work:
         self,
         write: Callable[[Path], object],
         engine: dict[str, str],
-        places: tuple[int, int, int],
+        places: Places,
     ) -> None:
         """Add a part. Raises UsageError where `engine` is not the one that began."""
         if self.way is None:

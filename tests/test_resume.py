@@ -24,7 +24,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import kills
 
+from py_runner import evaluation
+from py_runner.data import image_files
 from py_runner.data.dataset import Dataset, dataset
+from py_runner.data.decode import open_image
 from py_runner.devices import BOARDS
 from py_runner.devices.qemu import Emulated
 from py_runner.engines import ENGINES, Engine
@@ -210,6 +213,93 @@ def test_damaged_parts_are_told_and_run_again(
     told = [f"{begun}: part {telling}: its samples are run again"] if telling else []
     assert said == told
     assert same(done, undisturbed)
+
+
+def reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the pictures that are decoded from now on."""
+    opened: list[str] = []
+
+    def counted(file: Path, *rest: Any) -> Any:
+        opened.append(file.name)
+        return open_image(file, *rest)
+
+    monkeypatch.setattr(image_files, "open_image", counted)
+    return opened
+
+
+def stopped_at(count: int, edge: Model, data: Dataset, out: Path) -> list[str]:
+    """The samples of a run that was stopped after so many."""
+    job, stop = Job(edge, "lite", part_s=EACH), Watch(enough=after(count))
+    with pytest.raises(StoppedError):
+        evaluate(job, data, out, command=COMMAND, watch=stop)
+    return data.ids
+
+
+def test_pictures_that_are_what_they_were_are_not_read_again(
+    edge: Model, bundle: Path, pictures: Path, undisturbed: Run, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    mine, out = shutil.copytree(pictures, tmp_path / "mine"), tmp_path / "r"
+    time.sleep(0.2)  # younger than the run they would be read
+    ids = stopped_at(10, edge, data_of(bundle, mine), out)
+    opened = reading(monkeypatch)
+    os.utime(mine / ids[3])
+    job, stop = Job(edge, "lite", part_s=EACH), Watch(enough=after(20))
+    with pytest.raises(StoppedError):
+        evaluate(job, data_of(bundle, mine), out, command=COMMAND, resume=True, watch=stop)
+    assert set(opened) & set(ids[:10]) == {ids[3]}
+    before = (mine / ids[5]).stat()
+    data = bytearray((mine / ids[5]).read_bytes())
+    (mine / ids[5]).write_bytes((mine / ids[6]).read_bytes().ljust(len(data), b"\0")[: len(data)])
+    os.utime(mine / ids[5], ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(UsageError, match=f"'{ids[5]}' is not what it was|{ids[5]}: cannot decode"):
+        going_on(edge, data_of(bundle, mine), out)
+    (mine / ids[5]).write_bytes(data)
+    opened.clear()
+    done, _ = going_on(edge, data_of(bundle, mine), out)
+    assert same(done, undisturbed)
+    assert {ids[3], ids[5]} <= set(opened) and not set(opened) & {*ids[:3], *ids[6:10]}
+
+
+@pytest.mark.parametrize("what", ["pillow", "a copy", "a file changed meanwhile"])
+def test_pictures_are_read_again_where_nothing_says_that_they_are_the_same(
+    what: str, edge: Model, bundle: Path, pictures: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    mine, out = shutil.copytree(pictures, tmp_path / "mine"), tmp_path / "r"
+    if what != "a file changed meanwhile":
+        time.sleep(0.2)
+    ids = stopped_at(3, edge, data_of(bundle, mine), out)
+    if what == "pillow":
+        monkeypatch.setattr(evaluation, "versions", lambda: {"pillow": "1"})
+    if what == "a copy":
+        mine = shutil.copytree(mine, tmp_path / "other")
+    opened = reading(monkeypatch)
+    going_on(edge, data_of(bundle, mine), out)
+    assert set(ids[:3]) <= set(opened)
+
+
+def test_a_bad_picture_that_can_be_read_now_is_told(
+    edge: Model, bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, out = shutil.copytree(pictures, tmp_path / "mine"), tmp_path / "r"
+    ids = sorted(path.name for path in mine.iterdir())
+    (mine / ids[2]).write_bytes(b"no picture")
+    time.sleep(0.2)
+    data = data_of(bundle, mine, skip_bad=True)
+    stopped_at(9, edge, data, out)
+    again = data_of(bundle, mine, skip_bad=True)
+    opened = reading(monkeypatch)
+    going_on(edge, again, shutil.copytree(out, tmp_path / "other"))
+    assert [id_ for id_, _ in again.skipped] == [ids[2]] and opened.count(ids[2]) == 1
+    decodes = open_image
+    monkeypatch.setattr(
+        image_files,
+        "open_image",
+        lambda file, *rest: decodes(mine / ids[1] if file.name == ids[2] else file, *rest),
+    )
+    with pytest.raises(UsageError, match=f"'{ids[2]}' had no answer, and can be read now"):
+        going_on(edge, again, out)
 
 
 def test_several_gaps_and_a_torn_tail(

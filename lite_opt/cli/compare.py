@@ -26,7 +26,9 @@ from lite_opt.views.report.judged import Judged
 from lite_opt.views.report.page import html_page
 from lite_opt.views.side_by_side import drawn_side_by_side
 from py_runner.errors import UsageError
-from py_runner.files.folder import check_free
+from py_runner.files.folder import check_free, temporary_folder
+from py_runner.files.regular import read_bytes
+from py_runner.files.url import Url
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.pages import is_pages
 from py_runner.formats.run import Run
@@ -35,8 +37,14 @@ __all__ = ["command"]
 
 
 @click.command("compare", cls=opt.Command)
-@click.argument("reference", metavar="REFERENCE_RUN", type=opt.Reads())
-@click.argument("candidates", metavar="CANDIDATE_RUN...", nargs=-1, required=True, type=opt.Reads())
+@click.argument("reference", metavar="REFERENCE_RUN", type=opt.Reads(urls=True))
+@click.argument(
+    "candidates",
+    metavar="CANDIDATE_RUN...",
+    nargs=-1,
+    required=True,
+    type=opt.Reads(urls=True),
+)
 @opt.LIMITS
 @opt.TRUTH
 @opt.TASK_LIMITS
@@ -73,8 +81,8 @@ __all__ = ["command"]
 @opt.JSON
 @opt.DEBUG
 def command(
-    reference: str,
-    candidates: tuple[str, ...],
+    reference: str | Url,
+    candidates: tuple[str | Url, ...],
     common: bool,
     html: str | None,
     junit: str | None,
@@ -111,6 +119,7 @@ def command(
       paddle-edge compare cat.bundle/reference edge.run
       paddle-edge compare server.run onnx.run x86.run arm.run
       paddle-edge compare server.run fleet/
+      paddle-edge compare server.run s3://bucket/edge.run
       paddle-edge compare server.run edge.run --truth instances.json --task-limit map_drop=1
       paddle-edge compare server-pages.run edge-pages.run --truth Label.txt
       paddle-edge compare server.run edge.run --draw drawn/ --data photos/
@@ -142,12 +151,18 @@ def command(
             common=common, task_limits=dict(task_limits), truth=truth,
         )  # fmt: skip
     (candidate,) = candidates
-    if is_fleet(candidate):
+    names = [str(reference), str(candidate)]
+    if isinstance(candidate, str) and is_fleet(candidate):
         return _fleet(
             reference, candidate, of_two | no_pages | {"--junit": junit, "--markdown": markdown},
             as_json, limits, common=common, task_limits=dict(task_limits), truth=truth,
         )  # fmt: skip
-    if is_pages(reference) and is_pages(candidate):
+    if (
+        isinstance(reference, str)
+        and isinstance(candidate, str)
+        and is_pages(reference)
+        and is_pages(candidate)
+    ):
         pages.refuse(candidate, {f"--{name}": value for name, value in limits.items()} | no_pages)
         return pages.compare(
             reference,
@@ -160,7 +175,7 @@ def command(
             data=data,
             force=force,
             as_json=as_json,
-            gates=lambda outcome: _write_gates(outcome, [reference, candidate], xml, comment),
+            gates=lambda outcome: _write_gates(outcome, names, xml, comment),
         )
     edge = Run.open(candidate)
     kept, of_task = kept_limits(_recipe_of(reference), edge.precision)
@@ -175,15 +190,15 @@ def command(
         truth=truth,
         max_latency_regression=max_latency_regression,
     )
-    done = record(history, Judged(edge, report, candidate), gate)
+    done = record(history, Judged(edge, report, names[1]), gate)
     report = done.report
-    _write_gates(of_report(report, [reference, candidate]), [reference, candidate], xml, comment)
+    _write_gates(of_report(report, names), names, xml, comment)
     if page:
-        judged = Judged(edge, report, candidate)
+        judged = Judged(edge, report, names[1])
         write(
             page,
             html_page(
-                server, [judged], folder=reference, data=data, command=opt.again([], ["--debug"])
+                server, [judged], folder=names[0], data=data, command=opt.again([], ["--debug"])
             ),
         )
     if draw:
@@ -194,11 +209,17 @@ def command(
     return bool(report)
 
 
-def _recipe_of(reference: str) -> Mapping[str, Any]:
+def _recipe_of(reference: str | Url) -> Mapping[str, Any]:
     """The recipe of the bundle whose reference a run is; nothing where it is none's."""
-    folder = Path(reference).absolute()
-    inside = folder.name == "reference" and (folder.parent / "bundle.json").is_file()
-    return Bundle.open(folder.parent).recipe if inside else {}
+    folder = reference if isinstance(reference, Url) else Path(reference).absolute()
+    described = folder.parent / "bundle.json"
+    if folder.name != "reference" or not described.is_file():
+        return {}
+    if isinstance(described, Path):
+        return Bundle.open(described.parent).recipe
+    with temporary_folder() as here:
+        (here / described.name).write_bytes(read_bytes(described))
+        return Bundle.open(here).recipe
 
 
 def _write_gates(
@@ -212,7 +233,7 @@ def _write_gates(
 
 
 def _fleet(
-    reference: str,
+    reference: str | Url,
     folder: str,
     of_two: Mapping[str, Any],
     as_json: bool,
@@ -238,7 +259,7 @@ def _fleet(
 
 
 def _vote(
-    paths: Sequence[str],
+    paths: Sequence[str | Url],
     of_two: Mapping[str, Any],
     xml: Path | None,
     comment: Path | None,
@@ -249,10 +270,10 @@ def _vote(
     given = [name for name, value in of_two.items() if value is not None]
     if given:
         raise UsageError(f"{given[0]} is of two runs: leave it out of a vote")
-    pipelines = [path for path in paths if is_pages(path)]
+    pipelines = [path for path in paths if isinstance(path, str) and is_pages(path)]
     if pipelines:
         raise UsageError(f"{pipelines[0]}: is a run of a pipeline: those are compared by twos")
     found = vote([Run.open(path) for path in paths], **options)
-    _write_gates(of_vote(found), paths, xml, comment)
+    _write_gates(of_vote(found), [str(path) for path in paths], xml, comment)
     tell(found.to_json(), comparison.of_vote(found), as_json=as_json)
     return bool(found)

@@ -19,6 +19,7 @@ import click
 from lite_opt.cli.output import forget_reader, print_json, say
 from py_runner.errors import PaddleEdgeError, UsageError
 from py_runner.files.faults import reason
+from py_runner.files.url import shown
 
 __all__ = ["COMMANDS", "main", "paddle_edge"]
 
@@ -102,7 +103,7 @@ def _fail(text: str, code: int, *, as_json: bool, debug: bool = False) -> NoRetu
         traceback.print_exc()
     say(f"paddle-edge: {text}")
     if as_json:
-        print_json({"error": text, "exit_code": code})
+        print_json({"error": shown(text), "exit_code": code})
     sys.exit(code)
 
 

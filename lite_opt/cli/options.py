@@ -23,6 +23,7 @@ from py_runner.data.mentions import with_mentioned
 from py_runner.data.task_spec import OPTIONS
 from py_runner.devices import FORMS, board_words
 from py_runner.files.folder import check_kept
+from py_runner.files.url import Url, is_url, place, shown
 
 __all__ = [
     "CALIBRATION",
@@ -164,7 +165,24 @@ class StageModel(click.ParamType):  # type: ignore[type-arg]
         return stage.strip(), path
 
 
-class Reads(click.Path):
+class _Place(click.Path):
+    """A path. A file:// URL is the path that it names; another one is a Url where `urls` are taken,
+    else refused: nothing takes a name for a path that is none."""
+
+    def __init__(self, *, urls: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.urls = urls
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if not is_url(value):
+            return value if isinstance(value, Url) else super().convert(value, param, ctx)
+        if not self.urls and not value.lower().startswith("file:"):
+            self.fail(f"'{shown(value)}' is a URL, and a path here is what this takes", param, ctx)
+        found = place(value)
+        return found if isinstance(found, Url) else super().convert(str(found), param, ctx)
+
+
+class Reads(_Place):
     """A file or folder that the command reads."""
 
 
@@ -172,7 +190,7 @@ class MayRead(click.types.StringParamType):
     """A text that may name a file which the command reads."""
 
 
-class Writes(click.Path):
+class Writes(_Place):
     """A file or folder that the command makes, or replaces."""
 
 
@@ -193,7 +211,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         values = [(param.type, ctx.params.get(param.name or "")) for param in self.params]
         written = [value for type_, value in values if isinstance(type_, Writes) and value]
-        if any(map(os.path.exists, written)):
+        here = [value for value in written if not isinstance(value, Url)]
+        if len(here) < len(written) or any(map(os.path.exists, here)):
             read = [
                 path
                 for type_, value in values
@@ -218,8 +237,9 @@ class Command(click.Command):
 
 
 def again(options: Sequence[str], without: Collection[str]) -> str:
-    """The command line that is running, with these options added and those left out."""
-    return shlex.join(["paddle-edge", *again_words(without), *options])
+    """The command line that is running, with these options added and those left out, and without
+    credentials."""
+    return shlex.join(["paddle-edge", *map(shown, again_words(without)), *options])
 
 
 def again_words(without: Collection[str]) -> list[str]:

@@ -19,6 +19,7 @@ from lite_opt.views.table import Remark, Verbatim
 from lite_opt.views.text import one_line, visible
 from py_runner.errors import UsageError
 from py_runner.files.folder import whole_file
+from py_runner.files.url import shown
 from py_runner.watch import Watch
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def _plain(value: Any) -> Any:
 
 
 def say(text: str) -> None:
-    """Print a line to standard error."""
-    click.echo(one_line(text), err=True)
+    """Print a line to standard error, without credentials of URLs."""
+    click.echo(shown(one_line(text)), err=True)
 
 
 def forget_reader() -> None:

@@ -23,6 +23,7 @@ from lite_opt.views.pictures import annotated, check_drawable, save_pictures
 from py_runner.errors import PaddleEdgeError, UsageError
 from py_runner.evaluation import check_place, evaluate
 from py_runner.files.folder import check_free
+from py_runner.files.url import Url, shown
 from py_runner.formats.pipeline import is_pipeline
 from py_runner.formats.run import Run
 from py_runner.job import Job
@@ -34,11 +35,17 @@ __all__ = ["command"]
 
 @click.command("run", cls=opt.Command)
 @click.argument("model", metavar="BUNDLE|MODEL", type=opt.Reads())
-@click.option("-o", "--out", type=opt.Writes(), required=True, help="The run to write.")
+@click.option(
+    "-o",
+    "--out",
+    type=opt.Writes(urls=True),
+    required=True,
+    help="The run to write, a folder or a URL such as s3://bucket/edge.run.",
+)
 @click.option(
     "--data",
-    type=opt.Reads(),
-    help="Images, a list file `path label`, one folder a class, .npy or .npz. "
+    type=opt.Reads(urls=True),
+    help="Images, a list file `path label`, one folder a class, .npy or .npz, or a URL of such. "
     "Default: the bundle's samples, or random tensors for a model.",
 )
 @opt.ENGINE
@@ -124,8 +131,8 @@ __all__ = ["command"]
 @opt.DEBUG
 def command(
     model: str,
-    out: str,
-    data: str | None,
+    out: str | Url,
+    data: str | Url | None,
     engine: str | None,
     devices: tuple[str, ...],
     limit: int | None,
@@ -171,17 +178,25 @@ def command(
       paddle-edge run det.bundle --data photos/ -o edge.run --against server.run
       paddle-edge run cat.bundle --data imagenet/ -o edge.run --on local[4]
       paddle-edge run cat.bundle --data /shared/imagenet -o edge.run --on ray://head:10001
+      paddle-edge run cat.bundle --data s3://bucket/imagenet -o s3://bucket/edge.run --resume
       paddle-edge run cat.bundle --device ssh://pi4 --device ssh://pi5 -o fleet
       paddle-edge run cat.bundle --data imagenet/ -o edge.run --device ssh://pi4 \\
         --device ssh://pi5 --spread
     """
-    if on is not None and on.startswith("ray") and data is not None:
+    if on is not None and on.startswith("ray") and isinstance(data, str):
         data = str(Path(data).absolute())  # nodes work in folders of their own
     workers = workers_for(on, devices, data, spread=spread, threads=options["threads"])
+    _check_here(
+        model,
+        out,
+        data,
+        {"--draw": draw, "--against": against},
+        several=len(devices) > 1 and not spread,
+    )
     if len(devices) > 1 and not spread:
         beside_one = {"--draw": draw, "--against": against, "--server": servers or None}
         return _on_each(
-            model, devices, out, beside_one, force=force, resume=resume, as_json=as_json
+            model, devices, str(out), beside_one, force=force, resume=resume, as_json=as_json
         )
     device = devices[0]
     if draw:
@@ -200,8 +215,8 @@ def command(
         check_free(out, force=force)
         pages.run(
             model,
-            out,
-            data,
+            str(out),
+            None if data is None else str(data),
             engine=engine or "lite",
             device=device,
             servers=dict(servers),
@@ -221,10 +236,12 @@ def command(
         raise UsageError("--against feeds the pictures of another run: give --data")
     other = Run.open(against) if against else None
     warnings: list[str] = []
+    again = opt.again_words(("--force", "--resume"))
     with opened(model, engine=engine, device=device, **beside) as subject:
         if draw:
             inputs = [spec.name for spec in subject.model.inputs]
-            check_drawable(data, subject.image, name_of(subject.model.task), inputs)
+            pictures = None if data is None else str(data)
+            check_drawable(pictures, subject.image, name_of(subject.model.task), inputs)
         samples = subject.samples(data, shapes=check_shape, limit=limit, skip_bad=skip_bad)
         of_all = None
         if shard:
@@ -244,7 +261,7 @@ def command(
                 # A person is shown the first answers only: those of 50,000 take their time.
                 shown = done if as_json else done.first(answers.SHOWN)
                 return {
-                    "run": out,
+                    "run": str(out),
                     **done.summary(most_inline=sys.maxsize if as_json else 0),
                     "skipped": [{"id": id_, "reason": why} for id_, why in samples.skipped],
                     "predictions": _decoded(shown, subject, top, warnings),
@@ -264,7 +281,7 @@ def command(
                 job,
                 samples,
                 out,
-                command=("paddle-edge", *opt.again_words(("--force", "--resume")), "--resume"),
+                command=("paddle-edge", *map(shown, again), "--resume"),
                 shard=of_all,
                 resume=resume,
                 force=force,
@@ -277,6 +294,26 @@ def command(
         _draw(Run.open(out), subject, str(data), draw, force=force or resume)
     tell(told, answers.view(told), as_json=as_json)
     return True
+
+
+def _check_here(
+    model: str,
+    out: str | Url,
+    data: str | Url | None,
+    reading: Mapping[str, str | None],
+    *,
+    several: bool,
+) -> None:
+    """Raise UsageError for a URL where a folder here is needed; options that are `reading` the
+    pictures once more need those here, too."""
+    used = next((name for name, value in reading.items() if value is not None), None)
+    if isinstance(data, Url) and used:
+        raise UsageError(f"{data}: {used} needs the pictures on this machine")
+    for url in (one for one in (out, data) if isinstance(one, Url)):
+        if is_pipeline(model):
+            raise UsageError(f"{url}: a pipeline reads and writes folders of this machine")
+        if several and url is out:
+            raise UsageError(f"{url}: runs of several devices are written to a folder here")
 
 
 def _on_each(

@@ -9,12 +9,13 @@ from py_runner.cluster.processes import each, local
 from py_runner.cluster.ray_nodes import ray_at
 from py_runner.cluster.schedule import Open
 from py_runner.errors import UsageError
+from py_runner.files.url import Url
 
 __all__ = ["workers_for"]
 
 
 def workers_for(
-    on: str | None, devices: Sequence[str], data: str | None, *, spread: bool, threads: int
+    on: str | None, devices: Sequence[str], data: str | Url | None, *, spread: bool, threads: int
 ) -> Open | None:
     """What opens the workers that were asked for; None where one engine does it. Raises UsageError
     for options that do not fit each other, EngineError where Ray is missing."""

@@ -22,6 +22,7 @@ from lite_opt.model.load import load
 from lite_opt.model.program import Op, Program
 from lite_opt.passes.repair import repair
 from py_runner.errors import UsageError
+from py_runner.files.url import Place, Url, place
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.nb import NbFile, read_nb
 from py_runner.formats.pages import Pages, is_pages
@@ -47,7 +48,7 @@ _SEVERAL = {
 
 
 def describe(
-    path: str | Path, *, params: str | Path | None = None, target: str | None = None
+    path: str | Place, *, params: str | Path | None = None, target: str | None = None
 ) -> dict[str, Any]:
     """A summary that `json.dumps` takes; `kind` is "model", "nb", "bundle", "run", "pipeline"
     or "pipeline run".
@@ -60,10 +61,12 @@ def describe(
     return described(opened(path, params=params), path, target=target)
 
 
-def opened(path: str | Path, *, params: str | Path | None = None) -> Opened:
-    """What a path holds. Raises ModelError where that is nothing of these, or damaged, and
-    UsageError where it is several of them."""
-    path = Path(path)
+def opened(path: str | Place, *, params: str | Path | None = None) -> Opened:
+    """What a path holds; a URL holds a run. Raises ModelError where that is nothing of these, or
+    damaged, and UsageError where it is several of them."""
+    path = place(path)
+    if isinstance(path, Url):
+        return Run.open(path)
     if (path / "bundle.json").exists():
         return Bundle.open(path)
     if (path / "run.json").exists() or is_under_way(path):
@@ -80,20 +83,20 @@ def opened(path: str | Path, *, params: str | Path | None = None) -> Opened:
     return load(path, params=params)
 
 
-def described(found: Opened, path: str | Path, *, target: str | None = None) -> dict[str, Any]:
+def described(found: Opened, path: str | Place, *, target: str | None = None) -> dict[str, Any]:
     """`describe` of what was opened from a path. With a target a program is repaired, in place."""
     if target is not None and target not in LITE:
         raise UsageError(f"unknown target '{target}': choose {' or '.join(LITE)}")
     if isinstance(found, Program):
         document = _model(found)
         return document if target is None else {**document, "target": _prospect(found, target)}
-    document = _without_target(found, Path(path))
+    document = _without_target(found, place(path))
     if target is not None:
         raise UsageError(f"{path}: is a {document['kind']}: a target is asked of a model")
     return document
 
 
-def _without_target(found: Bundle | Run | Pipeline | Pages | NbFile, path: Path) -> dict[str, Any]:
+def _without_target(found: Bundle | Run | Pipeline | Pages | NbFile, path: Place) -> dict[str, Any]:
     if isinstance(found, Bundle):
         return _bundle(found)
     if isinstance(found, Run):
@@ -165,7 +168,7 @@ def _pipeline(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def _pages(path: Path, run: Pages) -> dict[str, Any]:
+def _pages(path: Place, run: Pages) -> dict[str, Any]:
     document = run.to_json()
     del document["pages"], document["fed"]
     return {

@@ -1,7 +1,7 @@
 """Workers on the nodes of a Ray cluster: actors, each with an engine that stays open.
 
 The model is put into the object store once, and unpacked once a node. Pictures and arrays are read
-by the workers from where they are: on storage that all nodes share.
+by the workers from where they are: on storage that all nodes share, or at a URL.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from py_runner.cluster.node_files import NodeFiles
 from py_runner.cluster.schedule import Open
 from py_runner.cluster.task import Orders, Result, Runner, Task, pack, versions
 from py_runner.errors import DataError, EngineError, UsageError
+from py_runner.files.url import Place, place
 
 __all__ = ["Actor", "RayWorkers", "ray_at"]
 
@@ -33,7 +34,7 @@ _LONGEST = 300  # characters of what Ray says
 _LEFT_OUT = ("samples", "reference")
 
 
-def ray_at(address: str, data: str | Path | None = None) -> Open:
+def ray_at(address: str, data: str | Place | None = None) -> Open:
     """What opens workers on the cluster at "ray://HEAD:PORT", or, for "ray", the one that
     RAY_ADDRESS names, or that this machine is a node of. `data` is the path that all read from.
 
@@ -48,7 +49,7 @@ class RayWorkers:
     """Workers on a Ray cluster, as many as its CPUs allow. Use as a context manager: leaving ends
     them. Where a node comes there are more, and where one dies others take over."""
 
-    def __init__(self, orders: Orders, address: str, data: str | Path | None) -> None:
+    def __init__(self, orders: Orders, address: str, data: str | Place | None) -> None:
         self._orders, self._address, self._data = orders, address, data
         self._ray = _ray()
         self._actors: dict[str, Any] = {}  # by names, those that are ready
@@ -206,10 +207,10 @@ class Actor:
         job = replace(orders.job, model=replace(orders.job.model, files=files))
         self._runner = Runner(replace(orders, job=job))
 
-    def hello(self, data: str | Path | None) -> _Hello:
+    def hello(self, data: str | Place | None) -> _Hello:
         """Say which node this is, and what is there."""
         node = str(_ray().util.get_node_ip_address())
-        return _Hello(node, versions(), data is None or Path(data).exists())
+        return _Hello(node, versions(), data is None or place(data).exists())
 
     def do(self, task: Task) -> Result:
         """See `Runner.do`."""

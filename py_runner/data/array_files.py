@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,9 @@ import numpy.typing as npt
 from py_runner.data.image_files import listed
 from py_runner.data.source import IMAGE_SUFFIXES, MANY, Item, Lazy, Made, Wanted, check_feed, some
 from py_runner.errors import DataError
+from py_runner.files.npy import FarArray
 from py_runner.files.regular import load_array, open_regular
+from py_runner.files.url import Place, Url
 from py_runner.tensors import TensorSpec
 
 __all__ = ["array_items"]
@@ -33,10 +35,11 @@ _OTHERS = IMAGE_SUFFIXES | {".json", ".nb"}
 
 _SUFFIXES = (".npy", ".npz")
 
-_Arrays = dict[str, npt.NDArray[Any]]
+_Array = Union["npt.NDArray[Any]", FarArray]
+_Arrays = dict[str, _Array]
 
 
-def array_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
+def array_items(path: Place, wanted: Wanted) -> Sequence[Item] | None:
     """The samples in a `.npy`, a `.npz`, a folder or a list of either; None for another path."""
     if path.is_dir():
         return _in_folder(path, wanted)
@@ -57,12 +60,13 @@ def array_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
 
     def item(row: int) -> Item:
         label = None if labels is None else labels[row]
-        return Item(f"{path.name}[{row}]", label, _Row(stacks, path, tuple(wanted.inputs), row))
+        make = _Row(stacks, path, tuple(wanted.inputs), row)
+        return Item(f"{path.name}[{row}]", label, make, None if isinstance(path, Url) else path)
 
     return Lazy(range(lengths[wanted.inputs[0].name]), item)
 
 
-def _stacks(path: Path, inputs: tuple[TensorSpec, ...]) -> tuple[_Arrays, list[int] | None]:
+def _stacks(path: Place, inputs: tuple[TensorSpec, ...]) -> tuple[_Arrays, list[int] | None]:
     """Of each input the samples, stacked, and their labels."""
     arrays, labels = (_read_npy if path.suffix.lower() == ".npy" else _read_npz)(path, inputs)
     if not all(array.ndim for array in arrays.values()):
@@ -78,7 +82,7 @@ class _Row:
     """Makes a sample of a row. Another process that is sent it opens the file itself."""
 
     def __init__(
-        self, stacks: _Arrays, path: Path, inputs: tuple[TensorSpec, ...], row: int
+        self, stacks: _Arrays, path: Place, inputs: tuple[TensorSpec, ...], row: int
     ) -> None:
         self._stacks, self._sent = stacks, (path, inputs, row)
 
@@ -91,11 +95,11 @@ class _Row:
         return {n: np.array(stack[row], order="C") for n, stack in self._stacks.items()}, None
 
 
-def _row_again(path: Path, inputs: tuple[TensorSpec, ...], row: int) -> _Row:
+def _row_again(path: Place, inputs: tuple[TensorSpec, ...], row: int) -> _Row:
     return _Row(_stacks_again(path, inputs)[0], path, inputs, row)
 
 
-def _in_folder(folder: Path, wanted: Wanted) -> list[Item] | None:
+def _in_folder(folder: Place, wanted: Wanted) -> list[Item] | None:
     """None where there are no arrays, or something that is data or a result of its own."""
     names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     files = [name for name in names if name.lower().endswith(".npy")]
@@ -107,7 +111,7 @@ def _in_folder(folder: Path, wanted: Wanted) -> list[Item] | None:
     if archives or len(wanted.inputs) == 1:
         files = files or archives
         return [item for name in files for item in array_items(folder / name, wanted) or ()]
-    samples: dict[str, dict[int, Path]] = {}
+    samples: dict[str, dict[int, Place]] = {}
     for name in files:
         named = re.fullmatch(r"(.+)\.([0-9]{1,4})\.npy", name, re.IGNORECASE)
         if named is None:
@@ -119,7 +123,7 @@ def _in_folder(folder: Path, wanted: Wanted) -> list[Item] | None:
     return [_item(folder, id_, of_input, wanted.inputs) for id_, of_input in samples.items()]
 
 
-def _in_list(path: Path, wanted: Wanted) -> list[Item] | None:
+def _in_list(path: Place, wanted: Wanted) -> list[Item] | None:
     """None where the list names no arrays. A label that it gives counts for all of a file."""
     files = listed(path)
     arrays = [name for name, _, file in files if file.suffix.lower() in _SUFFIXES]
@@ -139,7 +143,7 @@ def _in_list(path: Path, wanted: Wanted) -> list[Item] | None:
     return items
 
 
-def _item(folder: Path, id_: str, files: dict[int, Path], inputs: Sequence[TensorSpec]) -> Item:
+def _item(folder: Place, id_: str, files: dict[int, Place], inputs: Sequence[TensorSpec]) -> Item:
     if sorted(files) != list(range(len(inputs))):
         raise DataError(
             f"{folder}: sample {id_!r} has arrays for the inputs {sorted(files)}, and the model "
@@ -156,11 +160,11 @@ def _copied(arrays: _Arrays) -> Made:
     return {name: np.array(array, order="C") for name, array in arrays.items()}, None
 
 
-def _stacked(path: Path, spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _stacked(path: Place, spec: TensorSpec, array: _Array) -> _Array:
     """The array as [samples, *shape of a sample], still mapped if it was."""
     batch = spec.shape[0] if spec.shape and array.ndim else 1
     if batch <= 1 and array.ndim == len(spec.shape) - 1:
-        return array[np.newaxis, np.newaxis]
+        return array.reshape(1, 1, *array.shape)
     if batch > 1 and array.ndim == len(spec.shape) + 1:
         return array
     batch = max(batch, 1)
@@ -169,23 +173,24 @@ def _stacked(path: Path, spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArr
             f"{path}: the model takes {batch} rows of '{spec.name}' at once, and {len(array)} are "
             f"no multiple of that: export it with a free batch (None), or give full batches"
         )
-    return array.reshape(-1, batch, *array.shape[1:]) if array.size else array[:, np.newaxis]
+    rows = len(array) // batch
+    return array.reshape(rows, batch, *array.shape[1:])
 
 
-def _read_npy(path: Path, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[int] | None]:
+def _read_npy(path: Place, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[int] | None]:
     if len(inputs) != 1:
         raise DataError(
             f"{path}: one .npy feeds one input, but the model has {len(inputs)} "
             f"({some([spec.name for spec in inputs])}): use .npz with arrays by these names"
         )
     try:
-        array = load_array(path, mapped=True)
+        array = FarArray(path) if isinstance(path, Url) else load_array(path, mapped=True)
     except Exception as error:  # a damaged header can lead the parser anywhere
         raise DataError(f"{path}: not a readable .npy file: {_first_line(error)}") from error
     return {inputs[0].name: array}, None
 
 
-def _read_npz(path: Path, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[int] | None]:
+def _read_npz(path: Place, inputs: Sequence[TensorSpec]) -> tuple[_Arrays, list[int] | None]:
     try:
         with open_regular(path) as file:
             archive = np.load(file, allow_pickle=False)

@@ -34,7 +34,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -44,12 +43,15 @@ from py_runner.data.image import ImageSpec
 from py_runner.data.image_files import image_items
 from py_runner.data.source import IMAGE_SUFFIXES, BadItemError, Item, Made, Wanted
 from py_runner.errors import DataError, UsageError
+from py_runner.files.faults import reason
+from py_runner.files.url import Place, UnreachedError, Url, place
 from py_runner.tensors import Sample, TensorSpec
 
 __all__ = ["Dataset", "dataset"]
 
 # The kinds of data set: each gives the items at a path, or None where it is of another kind.
 _KINDS = (array_items, image_items)
+_FETCHERS = 8  # files that are fetched side by side
 
 
 class Dataset:
@@ -106,6 +108,23 @@ class Dataset:
         digest = hashlib.sha256()
         for item in self._items:
             digest.update(f"{json.dumps(item.id)} {item.label}\n".encode())
+        return digest.hexdigest()
+
+    def stamp(self, first: int, end: int, *, before_s: float | None = None) -> str | None:
+        """What the system says of the files of the samples at these places, as a checksum, without
+        reading them: who changes or replaces one changes this. None where they are not of files
+        here, or where one was changed at `before_s` (of time.time) or later."""
+        digest = hashlib.sha256()
+        for number in range(first, end):
+            file = self._items[number].file
+            try:
+                about = None if file is None else file.stat()
+            except OSError:
+                about = None
+            if about is None or (before_s is not None and about.st_ctime >= before_s):
+                return None
+            known = about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+            digest.update(f"{known}\n".encode())
         return digest.hexdigest()
 
     def select(self, indices: Iterable[int]) -> Dataset:
@@ -198,7 +217,7 @@ def _attempt(item: Item) -> Sample | BadItemError:
 
 
 def dataset(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Url,
     *,
     inputs: Sequence[TensorSpec],
     image: ImageSpec | None = None,
@@ -215,31 +234,34 @@ def dataset(
     skip_bad  pass over images that cannot be decoded or are too small, and list them in
               `.skipped`; otherwise they raise DataError when their turn comes
     limit     only the first `limit` samples, in order (of class folders: the first classes)
-    workers   threads that prepare samples ahead; None: one per CPU, at most 4; 0: none, so that
-              nothing else runs while a caller measures time
+    workers   threads that prepare samples ahead; None: one per CPU, at most 4, and 8 of what is
+              at a URL; 0: none, so that nothing else runs while a caller measures time
 
     Arrays of `.npy` are mapped, not read; those of `.npz` are read at once. Values are not
-    looked at: NaN is allowed.
+    looked at: NaN is allowed. A path may be a URL that fsspec knows, such as s3://bucket/photos:
+    each picture is fetched when its turn comes, rows of a `.npy` as well.
 
     Raises DataError where the data set is missing, empty or damaged, or where dtype or shape are
     not exactly the model's (nothing is converted: engines read a wrong dtype as garbage), and
     UsageError for arguments that do not fit each other.
     """
-    path = Path(path)
+    path = place(path)
     if not inputs:
         raise UsageError("a data set needs the model's inputs, and there are none")
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")
     if workers is None:
-        workers = min(4, os.cpu_count() or 1)
+        workers = _FETCHERS if isinstance(path, Url) else min(4, os.cpu_count() or 1)
     if workers < 0:
         raise UsageError(f"workers must be 0 or more, not {workers}")
-    if not path.exists():
-        raise DataError(f"{path}: no such data set")
-
-    items = _items(path, Wanted(inputs, image, labels))
-    if not items:
-        raise DataError(f"{path}: holds no samples: {_looked_for(path)}")
+    try:
+        if not path.exists():
+            raise DataError(f"{path}: no such data set")
+        items = _items(path, Wanted(inputs, image, labels))
+        if not items:
+            raise DataError(f"{path}: holds no samples: {_looked_for(path)}")
+    except UnreachedError as error:
+        raise DataError(f"{path}: {reason(error)}") from None
     for item in items:
         if not _is_utf8(item.id):
             raise DataError(f"{path}: the file name {item.id!a} is not UTF-8: rename it")
@@ -250,7 +272,7 @@ def dataset(
     return Dataset(items[:limit], workers=workers, skip_bad=skip_bad)
 
 
-def _items(path: Path, wanted: Wanted) -> Sequence[Item]:
+def _items(path: Place, wanted: Wanted) -> Sequence[Item]:
     for kind in _KINDS:
         if (items := kind(path, wanted)) is not None:
             return items
@@ -260,7 +282,7 @@ def _items(path: Path, wanted: Wanted) -> Sequence[Item]:
     )
 
 
-def _looked_for(path: Path) -> str:
+def _looked_for(path: Place) -> str:
     if not path.is_dir():
         return "the list is empty" if path.suffix in (".txt", ".csv") else "its arrays are empty"
     return (

@@ -10,8 +10,9 @@ import os
 import re
 from collections.abc import Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, BinaryIO, Callable, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,9 @@ from py_runner.data.source import (
     some,
 )
 from py_runner.errors import DataError, UsageError
+from py_runner.files.faults import reason
+from py_runner.files.regular import read_bytes
+from py_runner.files.url import Place, Url, is_url
 from py_runner.tensors import TensorSpec, digest
 
 __all__ = [
@@ -50,7 +54,7 @@ class _Listed(NamedTuple):
     name: str  # of the file, relative to the root
 
 
-def image_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
+def image_items(path: Place, wanted: Wanted) -> Sequence[Item] | None:
     """The images of a folder, of a list file, or one image; None for another path."""
     listed = _listed(path, wanted.labels)
     if listed is None:
@@ -59,7 +63,8 @@ def image_items(path: Path, wanted: Wanted) -> Sequence[Item] | None:
     root = path if path.is_dir() else path.parent
 
     def item(of: _Listed) -> Item:
-        return Item(of.id, of.label, partial(_made, root, of.name, target, spec, wanted.inputs))
+        make = partial(_made, root, of.name, target, spec, wanted.inputs)
+        return Item(of.id, of.label, make, None if isinstance(root, Url) else root / of.name)
 
     return Lazy(listed, item)
 
@@ -74,7 +79,7 @@ def listed_classes(path: Path) -> dict[str, int]:
     return classes
 
 
-def listed(path: Path) -> list[tuple[str, int | None, Path]]:
+def listed(path: Place) -> list[tuple[str, int | None, Place]]:
     """The id, label and file of each line of a list, .txt or .csv. Raises DataError for another
     text."""
     items = _in_list(path, _LISTS[path.suffix.lower()])
@@ -83,7 +88,7 @@ def listed(path: Path) -> list[tuple[str, int | None, Path]]:
 
 def listed_files(path: Path) -> list[Path]:
     """The files of a list, as `listed` has them."""
-    return [file for _, _, file in listed(path)]
+    return [path.parent / item.name for item in _in_list(path, _LISTS[path.suffix.lower()])]
 
 
 def pictures(path: Path) -> list[tuple[str, Path]]:
@@ -100,14 +105,26 @@ def pictures(path: Path) -> list[tuple[str, Path]]:
 
 
 def _made(
-    root: Path, name: str, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]
+    root: Place, name: str, target: TensorSpec, spec: ImageSpec, inputs: Sequence[TensorSpec]
 ) -> Made:
     file = root / name
+    source: Path | BinaryIO = _fetched(file) if isinstance(file, Url) else file
+    named: dict[str, Any] = {"name": str(file)} if source is not file else {}
     try:
-        pixels = np.asarray(open_image(file, spec))
+        pixels = np.asarray(open_image(source, spec, **named))
     except DataError as error:  # names the file already
         raise BadItemError(str(error)) from error
     return picture_feeds(str(file), pixels, target, spec, inputs), digest(pixels)
+
+
+def _fetched(file: Url) -> BinaryIO:
+    """Raises BadItemError where it is not there; where the network fails no picture is at fault."""
+    try:
+        return BytesIO(read_bytes(file))
+    except FileNotFoundError:
+        raise BadItemError(f"{file}: no such image file") from None
+    except OSError as error:
+        raise DataError(f"{file}: {reason(error)}") from None
 
 
 def picture_feeds(
@@ -138,7 +155,7 @@ def picture_feeds(
     return feeds
 
 
-def picture_target(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
+def picture_target(path: Place, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
     """The input that takes the pictures, and how they become its tensor.
 
     Raises DataError where no one input does, UsageError where nobody says how; both name `path`.
@@ -165,7 +182,7 @@ def picture_target(path: Path, wanted: Wanted) -> tuple[TensorSpec, ImageSpec]:
     return target, spec
 
 
-def _listed(path: Path, labels: Sequence[str] | None) -> Sequence[_Listed] | None:
+def _listed(path: Place, labels: Sequence[str] | None) -> Sequence[_Listed] | None:
     try:
         if path.is_dir():
             return _in_folder(path, labels)
@@ -179,7 +196,7 @@ def _listed(path: Path, labels: Sequence[str] | None) -> Sequence[_Listed] | Non
     return None
 
 
-def _in_folder(root: Path, labels: Sequence[str] | None) -> Sequence[_Listed]:
+def _in_folder(root: Place, labels: Sequence[str] | None) -> Sequence[_Listed]:
     images = _images_below(root)
     flat = [name for name in images if "/" not in name]
     if flat and len(flat) < len(images):
@@ -201,8 +218,11 @@ def _in_folder(root: Path, labels: Sequence[str] | None) -> Sequence[_Listed]:
     return Lazy(images, lambda name: _Listed(name, numbers[name.split("/", 1)[0]], name))
 
 
-def _class_names(root: Path, filled: set[str]) -> list[str]:
-    names = {entry.name for entry in root.iterdir() if entry.is_dir()}
+def _class_names(root: Place, filled: set[str]) -> list[str]:
+    if isinstance(root, Url):
+        names = root.folders()
+    else:
+        names = {entry.name for entry in root.iterdir() if entry.is_dir()}
     empty = sorted(name for name in names - filled if not name.startswith("."))
     if empty:
         raise DataError(
@@ -212,8 +232,10 @@ def _class_names(root: Path, filled: set[str]) -> list[str]:
     return sorted(filled)
 
 
-def _images_below(root: Path) -> list[str]:
+def _images_below(root: Place) -> list[str]:
     """Paths, relative to `root` and with "/", of the images at any depth, sorted."""
+    if isinstance(root, Url):
+        return sorted(filter(_is_image, root.walked()))
     found = []
     above: dict[str, set[tuple[int, int]]] = {}
     for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
@@ -237,11 +259,16 @@ def _images_below(root: Path) -> list[str]:
     return sorted(found)
 
 
+def _is_image(name: str) -> bool:
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not hidden
+
+
 def _raise(error: OSError) -> None:
     raise error
 
 
-def _in_list(path: Path, split: Callable[[str], tuple[str, str]]) -> list[_Listed]:
+def _in_list(path: Place, split: Callable[[str], tuple[str, str]]) -> list[_Listed]:
     items: dict[str, _Listed] = {}
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -251,6 +278,8 @@ def _in_list(path: Path, split: Callable[[str], tuple[str, str]]) -> list[_Liste
             raise DataError(f"{path}: line {number}: the label {label!r} is not an integer >= 0")
         if not name:
             raise DataError(f"{path}: line {number}: has no path")
+        if isinstance(path, Url) and (name.startswith("/") or is_url(name)):
+            raise DataError(f"{path}: line {number}: {name!r}: paths are relative to the list")
         item_id = Path(os.path.normpath(name)).as_posix()
         if item_id in items:
             raise DataError(f"{path}: line {number}: {name!r} stands in the list twice")

@@ -9,6 +9,7 @@ from typing import Any
 
 from py_runner.errors import DataError, UsageError
 from py_runner.files import regular
+from py_runner.files.url import Place
 from py_runner.tensors import TensorSpec
 
 __all__ = ["check_labels", "class_names", "read_labels", "read_text"]
@@ -77,7 +78,7 @@ def class_names(
     return labels if (task or {}).get("name", "classification") == "classification" else None
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Place) -> str:
     """A text file in UTF-8, with or without a byte order mark. Raises DataError for another."""
     try:
         text = regular.read_text(path, "utf-8-sig")

@@ -11,11 +11,12 @@ from py_runner.data.image_files import listed_files
 from py_runner.data.inference_yml import label_file
 from py_runner.data.yml_steps import beside
 from py_runner.errors import DataError
+from py_runner.files.url import Place, Url
 
 __all__ = ["with_mentioned"]
 
 
-def with_mentioned(paths: Iterable[str | Path | None]) -> list[Path]:
+def with_mentioned(paths: Iterable[str | Place | None]) -> list[Path]:
     """The paths, and what they mention: files of a list (.txt, .csv), the label file of an
     inference.yml or its like that is the path, is in it or beside it, and where links in a folder
     lead.
@@ -23,7 +24,7 @@ def with_mentioned(paths: Iterable[str | Path | None]) -> list[Path]:
     Nothing is checked: what is missing or damaged is for whoever reads it to say.
     """
     found: dict[Path, None] = {}
-    for path in (Path(p) for p in paths if p is not None):
+    for path in (Path(p) for p in paths if p is not None and not isinstance(p, Url)):
         found[path] = None
         with suppress(DataError, OSError, ValueError):  # also of a text that is no path
             found.update(dict.fromkeys(_mentioned(path)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, Generic, Optional, TypeVar, overload
 
 import numpy as np
@@ -50,12 +51,13 @@ class Item:
 
     `make` gives its tensors, by the names of the inputs, and of a picture the checksum of its
     pixels. It raises BadItemError where this item alone is at fault, another DataError where the
-    data set is.
+    data set is. `file` is what it is made of, where that is one file of this machine.
     """
 
     id: str
     label: int | None
     make: Callable[[], Made]
+    file: Path | None = None
 
 
 _K = TypeVar("_K")

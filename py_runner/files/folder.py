@@ -1,4 +1,7 @@
-"""Folders that are whole or not there."""
+"""Folders that are whole or not there.
+
+At a Url nothing is renamed: what says that a folder is whole is put there last.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,29 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from py_runner.errors import UsageError
 from py_runner.files.faults import reason
+from py_runner.files.url import Place, Url, place
 
-__all__ = ["check_free", "check_kept", "temporary_folder", "whole_file", "whole_folder"]
+__all__ = [
+    "check_free",
+    "check_kept",
+    "get_folder",
+    "put_folder",
+    "temporary_folder",
+    "whole_file",
+    "whole_folder",
+]
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
+_FIRST, _LAST, _LAST_OF_PART = "begun.json", "run.json", "part.json"
+_AT_ONCE = 8  # files that are put somewhere side by side
 # What bundles, runs, pipelines, their runs, latencies, drawn pictures and the demo's results
 # hold: only such folders are ever replaced.
 _OURS = ("bundle.json", "run.json", "begun.json", "pipeline.json", "pages.json", "export.json",
@@ -26,13 +41,13 @@ _OURS = ("bundle.json", "run.json", "begun.json", "pipeline.json", "pages.json",
 
 
 def check_free(
-    path: str | Path, *, force: bool = False, keep: Iterable[str | Path | None] = ()
+    path: str | Place, *, force: bool = False, keep: Iterable[str | Place | None] = ()
 ) -> None:
     """Raise UsageError where `whole_folder(path)` would: call it before long work, not after.
 
     `keep` names what is read: overwriting a folder that holds it is refused even with `force`.
     """
-    path = Path(path)
+    path = place(path)
     if (path.exists() or path.is_symlink()) and not force:
         raise UsageError(f"{path}: exists already; choose another name or pass --force")
     check_kept(path, keep)
@@ -40,6 +55,9 @@ def check_free(
         raise UsageError(f"{path}: is a file, and a folder is to be written there")
     if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in _OURS):
         raise UsageError(f"{path}: is not a folder that paddle-edge made: choose another name")
+    if isinstance(path, Url):
+        _check_bucket(path)
+        return
     parent = (path.resolve() if path.is_symlink() else path.absolute()).parent
     if not parent.is_dir():
         raise UsageError(f"{path}: there is no folder {parent}")
@@ -47,20 +65,35 @@ def check_free(
         raise UsageError(f"{path}: the folder {parent} cannot be written to")
 
 
-def check_kept(path: str | Path, keep: Iterable[str | Path | None]) -> None:
+def _check_bucket(url: Url) -> None:
+    """Raise UsageError where nothing can be put at a URL, as far as that is known before."""
+    if url.read_only:
+        raise UsageError(f"{url}: can be read, not written to")
+    with suppress(PermissionError):  # to look at it is another right than to write there
+        if url.bucket is not None and not url.bucket.exists():
+            raise UsageError(f"{url}: there is no bucket {url.bucket}")
+
+
+def check_kept(path: str | Place, keep: Iterable[str | Place | None]) -> None:
     """Raise UsageError where to overwrite `path` would lose something of `keep`, which is read:
     that is `path` or lies in it, or is a folder of which the file `path` is a part."""
-    path = Path(path)
+    path = place(path)
+    sources = [place(p) for p in keep if p is not None]
+    if isinstance(path, Url):
+        for source in sources:
+            if isinstance(source, Url) and path in (source, *source.parents):
+                raise UsageError(f"{path}: holds {source}, which is read; choose another name")
+        return
     if not path.exists():
         return
-    place = path.resolve()
-    for source in (Path(p) for p in keep if p is not None):
+    here = path.resolve()
+    for source in (one for one in sources if isinstance(one, Path)):
         if not _is_there(source):  # a preset, or what will be missed soon
             continue
         found = source.resolve()
-        if place in (found, *found.parents):
+        if here in (found, *found.parents):
             raise UsageError(f"{path}: holds {found}, which is read; choose another name")
-        if found in place.parents and place.is_file():
+        if found in here.parents and here.is_file():
             raise UsageError(f"{path}: lies in {source}, which is read; choose another name")
 
 
@@ -87,7 +120,7 @@ def temporary_folder(
 
 @contextmanager
 def whole_folder(
-    path: str | Path, *, force: bool = False, kept: tuple[str, str] | None = None
+    path: str | Place, *, force: bool = False, kept: tuple[str, str] | None = None
 ) -> Iterator[Path]:
     """A new empty folder beside `path` that takes its name when the block ends without an error.
 
@@ -96,22 +129,69 @@ def whole_folder(
     `.<name>.partial-...` may be, which no reader takes for a whole one. A link to a folder stays:
     what it leads to is replaced. `kept` is what of the old folder stays, and its name in the new
     one: (".", "before") is all of it. Raises UsageError where it cannot be written.
+
+    A folder at a Url is made here and then put there: see `put_folder`. With `kept` all that is
+    there stays where it is.
     """
-    path = Path(path)
+    path = place(path)
     check_free(path, force=force)
-    place = path.resolve() if path.is_symlink() else path
     try:
-        with temporary_folder(f".{place.name}.partial-", place.absolute().parent) as partial:
+        if isinstance(path, Url):
+            with temporary_folder() as made:
+                yield made
+                put_folder(made, path, replace=kept is None)
+            return
+        target = path.resolve() if path.is_symlink() else path
+        with temporary_folder(f".{target.name}.partial-", target.absolute().parent) as partial:
             partial.chmod(0o777 & ~_umask())  # a bundle is to be shared
             yield partial
-            if place.exists():
-                _swap(partial, place)  # what is old goes with the temporary folder
+            if target.exists():
+                _swap(partial, target)  # what is old goes with the temporary folder
                 if kept is not None and (partial / kept[0]).exists():
-                    (partial / kept[0]).rename(place / kept[1])
+                    (partial / kept[0]).rename(target / kept[1])
             else:
-                partial.rename(place)
+                partial.rename(target)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def put_folder(folder: Path, url: Url, *, replace: bool = False) -> None:
+    """Have the files of a folder at a URL. What says that something is under way comes first, and
+    what says that it is whole last; with `replace` other files there go. Raises OSError."""
+    new = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    old = set(url.names()) if replace else set()
+    if _FIRST not in old:  # which tells readers all the same
+        url.remove(sorted(old & {_LAST}))
+
+    def put(name: str) -> None:
+        (url / name).put(folder / name)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for rank in range(4):
+            list(pool.map(put, [name for name in new if _rank(name) == rank]))
+    left = old - set(new)
+    url.remove(sorted(left & {_FIRST}))
+    url.remove(sorted(left - {_FIRST}))
+
+
+def get_folder(url: Url, folder: Path) -> None:
+    """Have the files at a URL in a folder. Raises OSError."""
+
+    def get(name: str) -> None:
+        (url / name).get(folder / name)
+
+    names = url.names()
+    for parent in {(folder / name).parent for name in names}:
+        parent.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(get, names))
+
+
+def _rank(name: str) -> int:
+    """When a file is put."""
+    if Path(name).name == _LAST_OF_PART:
+        return 3
+    return {_FIRST: 0, _LAST: 2}.get(name, 1)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from py_runner.errors import ModelError
 from py_runner.files.regular import read_bytes
+from py_runner.files.url import Place
 
 __all__ = ["from_json", "read", "refuse", "write"]
 
@@ -24,7 +25,7 @@ _T = TypeVar("_T")
 
 
 def read(
-    path: Path, *, what: str, version: int | tuple[int, ...], advice: str
+    path: Place, *, what: str, version: int | tuple[int, ...], advice: str
 ) -> tuple[dict[str, Any], bytes]:
     """The document at `path`, whose "format" is `version`, or one of those, and its bytes.
 
@@ -54,7 +55,7 @@ def read(
     return document, data
 
 
-def refuse(path: Path, what: str) -> None:
+def refuse(path: Place, what: str) -> None:
     """Raise ModelError where the manifest of another thing lies there; `what` that is, in words, in
     which {0} becomes its folder."""
     if path.exists():

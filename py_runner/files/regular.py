@@ -1,4 +1,5 @@
-"""Files as they are read: only regular ones are opened, a pipe or a device can block for ever.
+"""Files as they are read: only regular ones are opened, a pipe or a device can block for ever. What
+is at a Url is read as a file is.
 
 Whatever this kit reads, it opens here; tests/test_architecture.py sees to it.
 """
@@ -6,6 +7,7 @@ Whatever this kit reads, it opens here; tests/test_architecture.py sees to it.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
@@ -14,6 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from py_runner.files.ranges import Ranges
+from py_runner.files.url import Url
+
 __all__ = ["load_array", "open_regular", "read_bytes", "read_text", "save_array", "to_disk"]
 
 # A name of the system's that other systems lack: there, a pipe is found by its kind alone.
@@ -21,11 +26,13 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _MANY = 32  # files that are brought to the disk one by one
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str] | Url) -> BinaryIO:
     """The file at `path`, or at the end of its links, for reading.
 
     Raises OSError, which names it; also where it is a folder, a pipe, a socket or a device.
     """
+    if isinstance(path, Url):
+        return io.BufferedReader(Ranges(path))
     descriptor, _ = _opened(path)
     try:
         return open(descriptor, "rb")  # noqa: PTH123  a descriptor
@@ -58,8 +65,10 @@ def _not_regular(path: str | os.PathLike[str]) -> OSError:
     return OSError(errno.EINVAL, "is a pipe, a socket or a device, not a file", os.fspath(path))
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
+def read_bytes(path: str | os.PathLike[str] | Url) -> bytes:
     """All of a regular file. Errors are those of `open_regular`."""
+    if isinstance(path, Url):
+        return path.read()
     descriptor, size = _opened(path)
     try:
         parts = [os.read(descriptor, size + 1)]
@@ -70,7 +79,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         os.close(descriptor)
 
 
-def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
+def read_text(path: str | os.PathLike[str] | Url, encoding: str = "utf-8") -> str:
     """The text of a regular file, with "\\n" at the ends of lines, whatever it has there.
 
     Raises UnicodeDecodeError where it is not of that encoding, else as `open_regular`.

@@ -10,6 +10,9 @@ RUN/
 A part is written under a hidden name, brought to the disk and renamed: it is whole or not there,
 whatever ends the process or the machine. Damage afterwards is found by the checksum. Nothing here
 knows what a Run is made of; whoever adds a part writes it.
+
+At a Url a part is put there once it is whole, its part.json last, and what is replaced stays where
+it is, not in before/. Whoever works at it has the parts here as well, in a temporary folder.
 """
 
 from __future__ import annotations
@@ -19,20 +22,31 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Optional, TypeVar, cast
 
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.checksum import sha256
 from py_runner.files.faults import reason
-from py_runner.files.folder import temporary_folder, whole_folder
+from py_runner.files.folder import get_folder, put_folder, temporary_folder, whole_folder
 from py_runner.files.regular import open_regular, read_bytes, to_disk
+from py_runner.files.url import Place, Url, place
 
-__all__ = ["BEGUN", "Begun", "Part", "UnderWay", "changed", "in_words", "is_under_way", "locked"]
+__all__ = [
+    "BEGUN",
+    "Begun",
+    "Part",
+    "Places",
+    "UnderWay",
+    "changed",
+    "in_words",
+    "is_under_way",
+    "locked",
+]
 
 BEGUN = "begun.json"
 _FORMAT = 1
@@ -40,6 +54,7 @@ _PARTS, _PART = "parts", "part.json"
 _BEFORE = "before"
 _BRIEF = 80  # characters of a value
 _ADVICE = "begin anew with --force"
+_P = TypeVar("_P", bound=Place)
 
 
 @dataclass(frozen=True)
@@ -65,11 +80,24 @@ class Begun:
 
 @dataclass(frozen=True)
 class Part:
-    """A whole part: the samples at the places from `first` to `end`, `end` not included."""
+    """A whole part: the samples at the places from `first` to `end`, `end` not included; `stamp` is
+    what whoever added it said of their files."""
 
     path: Path
     first: int
     end: int
+    stamp: str | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a part has answered: the places from `first` to `end`, how many samples of these, and
+    what is known of their files, for whoever goes on."""
+
+    first: int
+    end: int
+    samples: int
+    stamp: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +107,7 @@ class _Manifest:
     end: int
     samples: int
     sha256: str
+    stamp: Optional[str] = None  # noqa: UP045  evaluated when a manifest is read, by CPython 3.9 too
 
 
 def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -90,14 +119,14 @@ def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def is_under_way(path: str | Path) -> bool:
+def is_under_way(path: str | Place) -> bool:
     """Whether a folder holds a Run that is not complete."""
-    return Path(path, BEGUN).exists()
+    return (place(path) / BEGUN).exists()
 
 
-def in_words(path: str | Path) -> str:
+def in_words(path: str | Place) -> str:
     """How far a Run under way has come, and how to go on. Raises ModelError where it is damaged."""
-    path = Path(path)
+    path = place(path)
     begun = _read_begun(path)
     done = 0
     for folder in _folders(path):
@@ -111,16 +140,20 @@ def in_words(path: str | Path) -> str:
     )
 
 
-def locked(path: Path) -> BinaryIO:
+def locked(path: Place) -> ExitStack:
     """What keeps other processes from a Run under way until it is closed. Raises UsageError where
-    one is at work."""
+    one is at work. Nothing does at a Url: see `UnderWay.check_alone`."""
+    held = ExitStack()
+    if isinstance(path, Url):
+        return held
     lock = open_regular(path / BEGUN)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
         raise UsageError(f"{path}: another process is at work on it") from None
-    return lock
+    held.callback(lock.close)
+    return held
 
 
 class UnderWay:
@@ -131,47 +164,77 @@ class UnderWay:
     UsageError where another process is at work.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self.begun = _read_begun(path)
         self.parts: list[Part] = []
         self.damaged: list[str] = []
-        self._lock = locked(path)
-        self._look()
+        self._held = locked(path)
+        with self._held.pop_all() as held:
+            self._parts = self._here(held)
+            self._look()
+            self._held = held.pop_all()
+
+    def _here(self, held: ExitStack) -> Path:
+        """The folder of the parts, or of their copies."""
+        if not isinstance(self.path, Url):
+            return self.path / _PARTS
+        copies = held.enter_context(temporary_folder())
+        get_folder(self.path / _PARTS, copies)
+        return copies
 
     @classmethod
     def begin(
         cls,
-        path: Path,
+        path: Place,
         begun: Begun,
         write: Callable[[Path], object],
-        places: tuple[int, int, int],
+        places: Places,
         *,
         force: bool,
     ) -> UnderWay:
         """Make the folder with its first part: see `add`. With `force` it holds what it replaces,
         but parts, until it is replaced itself. Raises UsageError as `whole_folder`."""
         kept = (_BEFORE if is_under_way(path) else ".", _BEFORE)
+        if force and isinstance(path, Url):
+            _remove(path / BEGUN)
+            _remove(path / _PARTS)
         with whole_folder(path, force=force, kept=kept) as folder:
             manifest.write(folder / BEGUN, asdict(begun))
             (folder / _PARTS).mkdir()
             _write_part(folder / _PARTS, write, places)
             to_disk(folder / BEGUN, folder / _PARTS, folder)
-        to_disk(path.absolute().parent)
+        if isinstance(path, Path):
+            to_disk(path.absolute().parent)
         return cls(path)
 
-    def add(self, write: Callable[[Path], object], places: tuple[int, int, int]) -> None:
-        """Add the part that `write` writes into a folder; `places` are its first, its end, and how
-        many samples were answered. Raises UsageError where it cannot be written."""
-        first, end, _ = places
+    def add(self, write: Callable[[Path], object], places: Places) -> None:
+        """Add the part that `write` writes into a folder. Raises UsageError where it cannot be
+        written."""
         try:
-            part = _write_part(self.path / _PARTS, write, places)
+            self.check_alone()
+            here = isinstance(self.path, Path)
+            part = _write_part(self._parts, write, places, durable=here)
+            if isinstance(self.path, Url):
+                put_folder(part, self.path / _PARTS / part.name)
         except OSError as error:
             raise UsageError(
                 f"{self.path}: cannot be written: {reason(error)}; what was answered before is "
                 f"kept, go on with: {self.begun.go_on}"
             ) from error
-        self.parts = sorted([*self.parts, Part(part, first, end)], key=lambda one: one.first)
+        new = Part(part, places.first, places.end, places.stamp)
+        self.parts = sorted([*self.parts, new], key=lambda one: one.first)
+
+    def check_alone(self) -> None:
+        """Raise UsageError where somebody else works at the same Run at a Url."""
+        if isinstance(self.path, Url):
+            there = [folder.name for folder in _folders(self.path)]
+            known = [part.path.name for part in self.parts]
+            if there != known or _read_begun(self.path) != self.begun:
+                raise UsageError(
+                    f"{self.path}: another process is at work on it: end one of them, and go on "
+                    f"with: {self.begun.go_on}"
+                )
 
     def gaps(self) -> Iterator[tuple[int, int, Part | None]]:
         """The places of all samples, in order: ranges that a part has answered, and those between
@@ -187,7 +250,7 @@ class UnderWay:
 
     def _look(self) -> None:
         place = 0
-        for folder in _folders(self.path):
+        for folder in _folders_in(self._parts):
             try:
                 about = _read(folder)
                 if about.first < place or about.end > self.begun.samples:
@@ -198,24 +261,31 @@ class UnderWay:
                 words = error if isinstance(error, _DamageError) else reason(error)
                 self.damaged.append(f"part {folder.name} {words}: its samples are run again")
                 shutil.rmtree(folder)
+                if isinstance(self.path, Url):
+                    _remove(self.path / _PARTS / folder.name)
                 continue
-            self.parts.append(Part(folder, about.first, about.end))
+            self.parts.append(Part(folder, about.first, about.end, about.stamp))
             place = about.end
-        for hidden in (self.path / _PARTS).glob(".*"):  # of a process that was killed
+        for hidden in self._parts.glob(".*"):  # of a process that was killed
             shutil.rmtree(hidden)
 
     def __enter__(self) -> UnderWay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        self._held.close()
 
 
 class _DamageError(Exception):
     """Why a part is none, after its name."""
 
 
-def _read_begun(path: Path) -> Begun:
+def _remove(url: Url) -> None:
+    with suppress(FileNotFoundError):
+        url.remove()
+
+
+def _read_begun(path: Place) -> Begun:
     document, _ = manifest.read(
         path / BEGUN, what="a run under way", version=_FORMAT, advice=_ADVICE
     )
@@ -225,15 +295,20 @@ def _read_begun(path: Path) -> Begun:
         raise ModelError(f"{path / BEGUN}: damaged: {error}; {_ADVICE}") from None
 
 
-def _folders(path: Path) -> list[Path]:
-    """The folders of the parts, in order."""
+def _folders(path: Place) -> list[Place]:
+    """The folders of the parts of a Run under way, in order."""
+    return _folders_in(path / _PARTS)
+
+
+def _folders_in(parts: _P) -> list[_P]:
     try:
-        return sorted(p for p in (path / _PARTS).iterdir() if p.name[0] != ".")
+        there = cast("Iterable[_P]", parts.iterdir())
+        return sorted((p for p in there if p.name[0] != "."), key=lambda p: p.name)
     except FileNotFoundError:
         return []
 
 
-def _read(folder: Path) -> _Manifest:
+def _read(folder: Place) -> _Manifest:
     try:
         about = manifest.from_json(_Manifest, json.loads(read_bytes(folder / _PART)))
     except (OSError, TypeError, ValueError):
@@ -247,19 +322,26 @@ def _name(first: int) -> str:
     return f"{first:08d}"
 
 
-def _write_part(parts: Path, write: Callable[[Path], object], places: tuple[int, int, int]) -> Path:
-    first, end, samples = places
-    place = parts / _name(first)
-    with temporary_folder(f".{place.name}.partial-", parts) as folder:
+def _write_part(
+    parts: Path,
+    write: Callable[[Path], object],
+    places: Places,
+    *,
+    durable: bool = True,
+) -> Path:
+    target = parts / _name(places.first)
+    with temporary_folder(f".{target.name}.partial-", parts) as folder:
         folder.chmod(parts.stat().st_mode & 0o777)
         write(folder)
-        about = _Manifest(_FORMAT, first, end, samples, "")
-        checksum = _checksum(folder, about)
-        manifest.write(folder / _PART, {**asdict(about), "sha256": checksum})
-        to_disk(*folder.rglob("*"), folder)
-        folder.rename(place)
-    to_disk(parts)
-    return place
+        about = _Manifest(_FORMAT, places.first, places.end, places.samples, "", places.stamp)
+        about = replace(about, sha256=_checksum(folder, about))
+        manifest.write(folder / _PART, asdict(about))
+        if durable:
+            to_disk(*folder.rglob("*"), folder)
+        folder.rename(target)
+    if durable:
+        to_disk(parts)
+    return target
 
 
 def _checksum(folder: Path, about: _Manifest) -> str:

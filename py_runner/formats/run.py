@@ -28,6 +28,7 @@ import numpy as np
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.folder import whole_folder
+from py_runner.files.url import Place, Url, place
 from py_runner.formats.lazy import chosen
 from py_runner.formats.parts import in_words, is_under_way
 from py_runner.formats.run_arrays import form_of, open_output, write_output
@@ -206,9 +207,10 @@ class Run:
             "samples": list(map(sample_json, self.samples)) if inline else len(self.samples),
         }
 
-    def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write a Run folder, whole or not at all. Raises UsageError where `path` is taken."""
-        path = Path(path)
+    def save(self, path: str | Place, *, force: bool = False) -> Place:
+        """Write a Run folder, whole or not at all. Raises UsageError where `path` is taken. At a
+        URL run.json comes last."""
+        path = place(path)
         with whole_folder(path, force=force) as folder:
             self.write(folder)
         return path
@@ -227,16 +229,18 @@ class Run:
         manifest.write(folder / _MANIFEST, self.summary(most_inline=most_inline))
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """Read a Run folder; its arrays, and the samples and latencies of a large one, stay on disk
-        until they are asked for. Raises ModelError otherwise."""
-        path = Path(path)
+    def open(cls, path: str | Place) -> Run:
+        """Read a Run folder; its arrays, and the samples and latencies of a large one, stay where
+        they are, on disk or at a URL, until they are asked for. Raises ModelError otherwise."""
+        path = place(path)
         manifest.refuse(
             path / "pages.json",
             "is the run of a pipeline: it is compared with another one, and inspected",
         )
         if is_under_way(path):
             raise ModelError(in_words(path))
+        if isinstance(path, Url) and path.is_dir() and not (path / _MANIFEST).exists():
+            raise ModelError(f"{path}: not a run, or not complete: no {_MANIFEST} in it, the last")
         document, _ = manifest.read(
             path / _MANIFEST, what="a run", version=(FORMAT, _LARGE), advice="run again"
         )
@@ -251,7 +255,7 @@ class Run:
             raise ModelError(f"{path}: damaged run: {what}; run again") from None
 
     @classmethod
-    def _of(cls, path: Path, document: dict[str, Any]) -> Run:
+    def _of(cls, path: Place, document: dict[str, Any]) -> Run:
         about = manifest.from_json(_Manifest, document)
         large = document["format"] == _LARGE
         samples = open_samples(path, document.get("samples"), large=large, keep=MOST_INLINE)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Optional, Union, cast
+from typing import Any, BinaryIO, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from py_runner.errors import ModelError
+from py_runner.files.npy import header_of
 from py_runner.files.placed import PlacedFile
 from py_runner.files.regular import open_regular, read_bytes, save_array
+from py_runner.files.url import Place, Url
 from py_runner.formats.lazy import Joined, Lazy, View, stretches
 
 __all__ = ["Ragged", "Stack", "form_of", "open_output", "write_output"]
@@ -33,9 +33,9 @@ class Stack(Lazy[_Array]):
     Raises ValueError for another file, and one that is too short.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._file = PlacedFile(path)
-        shape, self.dtype, self._start = _header(self._file.read(0, 1 << 16))
+        shape, self.dtype, self._start = header_of(self._file.read(0, 1 << 16))
         if not shape:
             raise ValueError(f"{path.name} holds no samples")
         self._count, self.shape = shape[0], shape[1:]
@@ -70,52 +70,41 @@ class Ragged(Lazy[_Array]):
     """The arrays of a folder, one a file: 000000.npy and on. Raises ValueError or OSError where one
     of `count` is missing or no .npy, or too short."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Place, count: int) -> None:
         self._folder, self._count = folder, count
+        if isinstance(folder, Url):  # where to look into each takes its time
+            there = set(folder.names())
+            missing = next((n for n in map(_name, range(count)) if n not in there), None)
+            if missing:
+                raise ValueError(f"{folder / missing} is missing")
+            return
         for place in range(count):
             self._check(place)
 
     def _check(self, place: int) -> None:
         with open_regular(self._path(place)) as file:
-            shape, dtype, start = _header(file.read(_HEAD))
+            shape, dtype, start = header_of(file.read(_HEAD))
             if os.fstat(file.fileno()).st_size < start + math.prod(shape) * dtype.itemsize:
                 raise ValueError(f"{self._path(place)} is too short for its array")
 
-    def _path(self, place: int) -> str:
-        return f"{self._folder}/{place:06d}.npy"
+    def _path(self, place: int) -> Place:
+        return self._folder / _name(place)
 
     def __len__(self) -> int:
         return self._count
 
     def item(self, place: int) -> _Array:
         data = read_bytes(self._path(place))
-        shape, dtype, start = _header(data)
+        shape, dtype, start = header_of(data)
         return np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
 
 
-def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape, dtype and length of the header that a .npy begins with."""
-    end = data.find(b"\n", 0, 1 << 16) + 1
-    return _read_header(data[:end] if end else data)
-
-
-@lru_cache(maxsize=64)
-def _read_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    file, form = BytesIO(data), cast(Any, np.lib.format)
-    if data[:6] != b"\x93NUMPY":
-        raise ValueError("it does not begin like a .npy file")
-    version = form.read_magic(file)
-    read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
-    shape, in_columns, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("it holds objects of Python, which are not read")
-    if in_columns and len(shape) > 1:
-        raise ValueError("it is in Fortran's order, and Runs are not")
-    return shape, dtype, file.tell()
+def _name(place: int) -> str:
+    return f"{place:06d}.npy"
 
 
 def open_output(
-    path: Path, index: int, dtype: str, *, stacked: bool, count: int
+    path: Place, index: int, dtype: str, *, stacked: bool, count: int
 ) -> Union[Stack, Ragged]:  # noqa: UP007
     """Output `index` of the Run at `path`. Raises ModelError where it is not of so many samples, or
     of another type; ValueError or OSError as the classes here."""
@@ -134,7 +123,7 @@ def write_output(folder: Path, index: int, values: Sequence[_Array]) -> None:
     if shape is None:
         (folder / f"output_{index}").mkdir()
         for number, value in enumerate(values):
-            save_array(folder / f"output_{index}" / f"{number:06d}.npy", value)
+            save_array(folder / f"output_{index}" / _name(number), value)
         return
     form: Any = np.lib.format
     whole = (len(values), *shape)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from py_runner.errors import ModelError
 from py_runner.files.placed import PlacedFile
 from py_runner.files.regular import open_regular
+from py_runner.files.url import Place
 from py_runner.formats.lazy import Joined, Lazy, View, stretches
 from py_runner.formats.run_samples import SampleFile, SampleInfo, key_of
 
@@ -122,7 +123,7 @@ def _cell(id_: str) -> str:
     return f"'{id_}" if id_[:1] in _FORMULA else id_
 
 
-def read_latency(path: Path, keys: npt.NDArray[np.uint64]) -> Latencies:
+def read_latency(path: Place, keys: npt.NDArray[np.uint64]) -> Latencies:
     """The latencies of the samples of these keys (`key_of`). Raises ModelError for a file that is
     damaged, KeyError for a sample that is none of them, ValueError for what is no number."""
     places, values = array("q"), array("d")

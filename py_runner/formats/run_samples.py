@@ -17,6 +17,7 @@ import numpy.typing as npt
 from py_runner.errors import ModelError, UsageError
 from py_runner.files import manifest
 from py_runner.files.placed import PlacedFile
+from py_runner.files.url import Place
 from py_runner.formats.lazy import Joined, Lazy, View, span_of, stretches
 
 __all__ = [
@@ -64,7 +65,7 @@ class SampleFile(Lazy[SampleInfo]):
     Raises ModelError where it does not hold `count` samples, ValueError for a line that is none.
     """
 
-    def __init__(self, path: Path, count: int) -> None:
+    def __init__(self, path: Place, count: int) -> None:
         self._file = PlacedFile(path)
         keys, starts = array("Q"), array("Q")
         place = 0
@@ -86,7 +87,7 @@ class SampleFile(Lazy[SampleInfo]):
         return len(self.keys)
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         """The file."""
         return self._file.path
 
@@ -164,7 +165,7 @@ def _info(entry: Any) -> SampleInfo:
     return manifest.from_json(SampleInfo, entry, "samples")  # which says what is wrong
 
 
-def open_samples(path: Path, said: Any, *, large: bool, keep: int) -> Sequence[SampleInfo]:
+def open_samples(path: Place, said: Any, *, large: bool, keep: int) -> Sequence[SampleInfo]:
     """The samples of the Run at `path`, of which its run.json has `said` their number, where it is
     `large`, else what they are. Of more than `keep` the latter stay in memory: only Runs of before
     have so many. Errors are those of `SampleFile`."""
@@ -182,7 +183,7 @@ class Listed(Lazy[SampleInfo]):
     """The few samples that a run.json lists: of many Runs together they are many, and are read anew
     when they are asked for."""
 
-    def __init__(self, path: Path, infos: tuple[SampleInfo, ...]) -> None:
+    def __init__(self, path: Place, infos: tuple[SampleInfo, ...]) -> None:
         self._file = PlacedFile(path)
         self.keys = keys_of(infos)
 

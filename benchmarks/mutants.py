@@ -3,10 +3,11 @@
     python benchmarks/mutants.py [--count 2000] [--seed 0] [--constants]
 
 Each program is a chain of random operators that fit each other (reshapes, transpositions, slices,
-splits, products, convolutions, norms, sums with parameters, dropouts ...) of random attributes,
-some of them twice, some fetched in the middle. All repairs and passes are applied, and the program
-is run by Paddle's static executor before and after, on batches of 1 and 3. `--constants` also
-computes beforehand what depends on no input, which starts a child for every program.
+splits, products, convolutions, norms, sums with parameters, windows, dropouts ...) of random
+attributes, some of them twice, some fetched in the middle. All repairs and passes are applied, and
+the program is run by Paddle's static executor before and after, on batches of 1 and 3.
+`--constants` also computes beforehand what depends on no input, which starts a child for every
+program.
 
 Exits with 1 where an answer changed or anything but our own errors was raised, and prints the seed
 of each such program.
@@ -348,13 +349,67 @@ class Chain:
             self.tensors.append(y)
             self.linear(y)
 
+    def number(self, x: str) -> None:
+        """A sum or a product with a single number or a vector, on either side, and another."""
+        for _ in range(self.pick(1, 3)):
+            shape = self.shape(x)
+            number = self.param((1,) if self.pick(0, 2) else shape[-1:])
+            kind = str(self.random.choice(["elementwise_add", "elementwise_sub",
+                                           "elementwise_mul"]))  # fmt: skip
+            sides = {"X": [number], "Y": [x]} if self.pick(0, 2) else {"X": [x], "Y": [number]}
+            x = self.b.op(kind, sides, self.name("e"), shape, axis=-1)
+            self.tensors.append(x)
+
+    def activated(self, x: str) -> None:
+        """A convolution, its activation and a scale."""
+        out = self.convolve(x)
+        if out != x:
+            self.unary(out)
+            self.scale(self.tensors[-1])
+
+    def replaced(self, x: str) -> None:
+        """Some places of one axis by what is computed of them."""
+        axis = self.pick(1, len(self.shape(x)))
+        size = self.shape(x)[axis]
+        start = self.pick(0, size)
+        end = self.pick(start + 1, size + 1)
+        shape = list(self.shape(x))
+        shape[axis] = end - start
+        part = self.add("slice", x, tuple(shape), "Input", axes=[axis], starts=[start], ends=[end],
+                        infer_flags=[1], decrease_axis=[])  # fmt: skip
+        part = self.add("relu", part, tuple(shape))
+        out = self.b.op("set_value", {"Input": [x], "ValueTensor": [part]}, self.name("set"),
+                        self.shape(x), axes=[axis], starts=[start], ends=[end], steps=[1],
+                        dtype=5)  # fmt: skip
+        for name in ("decrease_axes", "none_axes", "shape"):
+            self.b.ops[-1].set(name, [], "LONGS")
+        self.tensors.append(out)
+
+    def neighbours(self, x: str) -> None:
+        """The largest of 2x2, or all of a window."""
+        if len(self.shape(x)) != 4:
+            return
+        n, c, high, wide = self.shape(x)
+        if self.pick(0, 2):
+            self.add("pool2d", x, (n, c, high, wide), ksize=[2, 2], strides=[1, 1],
+                     paddings=[0, 0], pooling_type="max", padding_algorithm="SAME",
+                     global_pooling=False, adaptive=False, ceil_mode=False, exclusive=True,
+                     data_format="NCHW")  # fmt: skip
+            return
+        top, left = self.pick(0, 3), self.pick(0, 3)
+        out = self.b.op("unfold", {"X": [x]}, self.name("unfold"), (n, 9 * c, high * wide),
+                        slot="Y", kernel_sizes=[3, 3], strides=[1, 1], dilations=[1, 1],
+                        paddings=[top, left, 2 - top, 2 - left])  # fmt: skip
+        self.tensors.append(out)
+
     def program(self) -> Program:
         makers = [
             self.reshape, self.reshape, self.transpose, self.transpose, self.unary, self.scale,
             self.softmax, self.dropout, self.slice, self.split, self.linear, self.linear,
             self.elementwise, self.twice, self.table, self.attention, self.attention, self.windows,
             self.convolve, self.convolve, self.normalise, self.branches,
-            self.before_a_convolution, self.mean,
+            self.before_a_convolution, self.mean, self.number, self.activated, self.replaced,
+            self.neighbours,
         ]  # fmt: skip
         for _ in range(self.pick(4, 16)):
             x = self.tensors[-1 - min(int(self.random.exponential(0.7)), len(self.tensors) - 1)]

@@ -40,7 +40,7 @@ from lite_opt.demo.text_lines import FONTS, TextLine, text_lines, write_text_lin
 from lite_opt.demo.text_pages import write_text_pages
 from lite_opt.judge.compare import compare
 from lite_opt.lite.optimizer import optimize
-from lite_opt.model.load import load, save, stage
+from lite_opt.model.load import load, save
 from lite_opt.passes.repair import repair
 from lite_opt.quant.mixed import quantized_layers
 from lite_opt.quant.simulate import fake_fp16
@@ -495,7 +495,7 @@ def _nearest(task: Task, source: Source, data: Dataset, work: Path) -> Run:
     folder = work / "nearest"
     folder.mkdir(exist_ok=True)
     file = folder / "model.nb"
-    optimize(stage(program, folder), "x86", file, recipe=recipe("int8-weights"))
+    optimize(program, "x86", file, recipe=recipe("int8-weights"))
     model = replace(source.model(work), files=(file,), precision="int8-weights")
     return run(model, data, engine="lite")
 

@@ -1045,7 +1045,7 @@ def test_an_optimizer_that_is_killed(big: Path, tmp_path: Path) -> None:
 
 
 def test_an_optimizer_that_hangs(big: Path, tmp_path: Path) -> None:
-    model, out = load(big).files, tmp_path / "a.nb"
+    model, out = load(big), tmp_path / "a.nb"
     with (
         Optimizer() as optimizer,
         pytest.raises(ConvertError, match=r"for arm took longer than 0.05 s and was stopped"),

@@ -13,7 +13,7 @@ from make_int8 import deep, on_server, repaired, samples_of
 from lite_opt.conversion.convert import convert
 from lite_opt.judge.compare import compare
 from lite_opt.lite.optimizer import optimize
-from lite_opt.model.load import load, stage
+from lite_opt.model.load import load
 from lite_opt.quant.calibrate import calibrate, calibration_warnings
 from lite_opt.quant.mixed import Quantized
 from lite_opt.recipes import ALGORITHMS, RECIPES, Calibration, recipe
@@ -58,7 +58,7 @@ def test_every_algorithm_gives_int8_kernels_and_like_answers(
         on_server(program, samples, tmp_path, "fp32"), on_server(made, samples, tmp_path / "q")
     )
     assert report.outputs[0].sqnr_db > 15
-    nb = optimize(stage(made, tmp_path), "arm", tmp_path / "model.nb", recipe=RECIPES["int8"])
+    nb = optimize(made, "arm", tmp_path / "model.nb", recipe=RECIPES["int8"])
     assert nb.kernels["arm", "int8"] >= 2
 
 

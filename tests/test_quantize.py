@@ -26,7 +26,7 @@ from lite_opt.judge.compare import compare
 from lite_opt.judge.limits import LIMITS, limits_for
 from lite_opt.judge.sensitivity import sensitivity
 from lite_opt.lite.optimizer import Optimizer, optimize
-from lite_opt.model.load import load, save, stage
+from lite_opt.model.load import load
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.mixed import Quantized, quantized_layers
 from lite_opt.quant.operators import is_quantized
@@ -226,7 +226,7 @@ def test_a_silent_float_file_is_a_failure(
 
 def test_the_x86_engine_refuses_int8_kernels(int8: Path, tmp_path: Path) -> None:
     program = load(int8 / "quantized")
-    optimize(stage(program, tmp_path), "x86", tmp_path / "m.nb", recipe=RECIPES["int8"])
+    optimize(program, "x86", tmp_path / "m.nb", recipe=RECIPES["int8"])
     model = Model("m", "", "int8", (tmp_path / "m.nb",), tuple(program.inputs))
     samples = samples_of(program, 2)
     with pytest.raises(EngineError, match="has int8 kernels, which compute wrong numbers on x86"):
@@ -240,12 +240,11 @@ def test_wrong_weights_leave_no_bundle(
     """Where fp32 is right on x86 and the quantized weights are not, quantization is to blame."""
     original = Optimizer.run
 
-    def wrong(self, files, target, out, *, recipe, **rest):  # type: ignore[no-untyped-def]
+    def wrong(self, program, target, out, *, recipe, **rest):  # type: ignore[no-untyped-def]
         if recipe.quant_type:
-            program = load(files.model, params=files.params)
+            program = program.copy()
             program.set_param("conv.w", program.params["conv.w"] * np.float32(-1))
-            files = save(program, tmp_path)
-        return original(self, files, target, out, recipe=recipe, **rest)
+        return original(self, program, target, out, recipe=recipe, **rest)
 
     monkeypatch.setattr(Optimizer, "run", wrong)
     done = convert(model, tmp_path / "out", recipe="int8-weights")

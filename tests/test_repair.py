@@ -21,7 +21,7 @@ from lite_opt.conversion.convert import convert
 from lite_opt.conversion.source import Source
 from lite_opt.demo.packages import ocr_model
 from lite_opt.lite.optimizer import optimize
-from lite_opt.model.load import load, save, stage
+from lite_opt.model.load import load, save
 from lite_opt.model.program import Block, Op, Program
 from lite_opt.passes.arithmetic import powers_to_products
 from lite_opt.passes.attributes import drop_callstack, fill_defaults, narrow_integers, plain_values
@@ -59,7 +59,7 @@ def repaired(program: Program, *, without: Rule | None = None, constants: bool =
 
 
 def x86(program: Program, folder: Path, recipe: Recipe = FP32) -> NbFile:
-    return optimize(stage(program, folder), "x86", folder / "model.x86.nb", recipe=recipe)
+    return optimize(program, "x86", folder / "model.x86.nb", recipe=recipe)
 
 
 def answers(file: Path, *, count: int = 4) -> np.ndarray:

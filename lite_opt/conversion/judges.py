@@ -395,12 +395,12 @@ def _weights_are_wrong(case: Case) -> bool:
 
 def _run_x86(case: Case, models: Models, samples: list[Sample], file: Path | None) -> Run:
     """What the x86 engine answers with a file, or where there is none, with a twin."""
-    program, recipe = models.of("x86")
+    _, recipe = models.of("x86")
     with temporary_folder() as temporary:
         if file is None or not file.exists():
             file = temporary / "twin.x86.nb"
             with Optimizer() as optimizer:
-                make_target(models, optimizer, stage(program, temporary), "x86", file)
+                make_target(models, optimizer, "x86", file)
         model = Model(case.source.name, "", recipe.name, (file,), case.source.inputs)
         return run(model, samples, engine="lite")
 

@@ -19,8 +19,8 @@ from lite_opt.lite.optimizer import NoKernelError, Optimizer
 from lite_opt.lite.part import target_of
 from lite_opt.lite.refusals import advice_for
 from lite_opt.lite.targets import cannot
-from lite_opt.model.load import save, stage
-from lite_opt.model.program import ModelFiles, Program
+from lite_opt.model.load import save
+from lite_opt.model.program import Program
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.centre import centred, lowered
 from lite_opt.quant.correct import corrected
@@ -33,7 +33,7 @@ from lite_opt.quant.simulate import dequantized, fake_fp16
 from lite_opt.recipes import QUANTIZED, RECIPES, Recipe
 from py_runner.data.yml_steps import beside
 from py_runner.errors import ConvertError, DataError
-from py_runner.files.folder import temporary_folder, whole_folder
+from py_runner.files.folder import whole_folder
 from py_runner.formats.bundle import Bundle, Target
 from py_runner.formats.nb import NbFile
 from py_runner.watch import Watch
@@ -193,26 +193,16 @@ def make_bundle(
     The second value says why there is none for x86, where that one cannot be made but one for arm
     can, and it is not needed.
     """
-    with (
-        temporary_folder() as temporary,
-        # The checksum of a large model overlaps with the optimizer's work.
-        ThreadPoolExecutor(max_workers=1) as pool,
-    ):
-        staged: dict[int, ModelFiles] = {}  # by program: most often one serves all targets
+    # The checksum of a large model overlaps with the optimizer's work.
+    with ThreadPoolExecutor(max_workers=1) as pool:
         digest = pool.submit(source.files.sha256)
         made: dict[str, Target] = {}
         doubt = ""
         for name, optimizer in optimizers.items():
             twin = " (an fp32 twin)" if cannot(name, models.recipe) else ""
             watch.say(f"optimizing for {name}{twin}")
-            program, _ = models.of(name)
-            if id(program) not in staged:
-                place = temporary / name
-                place.mkdir()
-                staged[id(program)] = stage(program, place)
-            files, out = staged[id(program)], folder / f"model.{name}.nb"
             try:
-                made[name] = make_target(models, optimizer, files, name, out)
+                made[name] = make_target(models, optimizer, name, folder / f"model.{name}.nb")
             except ConvertError as error:
                 if all_needed or name != "x86" or "arm" not in made:
                     raise
@@ -239,16 +229,14 @@ def make_bundle(
         return bundle, doubt
 
 
-def make_target(
-    models: Models, optimizer: Optimizer, files: ModelFiles, target: str, out: Path
-) -> Target:
-    """Run an optimizer on the staged program of a target, and describe its file.
+def make_target(models: Models, optimizer: Optimizer, target: str, out: Path) -> Target:
+    """Run an optimizer on the program of a target, and describe its file.
 
     Its errors also name the model, and the layers of operators.
     """
     program, recipe = models.of(target)
     try:
-        nb, checksums = optimizer.run(files, target, out, recipe=recipe)
+        nb, checksums = optimizer.run(program, target, out, recipe=recipe)
     except NoKernelError as error:
         raise ConvertError(_without_kernel(program, error)) from None
     except ConvertError as error:

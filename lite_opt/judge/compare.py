@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lite_opt.judge.attribution import FED, steps_of_runs
 from lite_opt.judge.differences import OutputDifference, Survey, difference_of
 from lite_opt.judge.faults import dead_of, failures_of, limited, misshapen_of, unjudged_of
 from lite_opt.judge.limits import Limits, limits_for
@@ -22,13 +21,15 @@ from lite_opt.judge.pairs import lacking, paired
 from lite_opt.judge.ranking import Ranking, rank, rates_of
 from lite_opt.judge.rates import Rate
 from lite_opt.judge.speed import slowdown
-from lite_opt.judge.steps import Step, guilty
 from lite_opt.judge.tasks import Scores, labelled, score
 from py_runner.errors import DataError, UsageError
 from py_runner.formats.lazy import chosen
 from py_runner.formats.run import Run
 from py_runner.tasks import name_of
 from py_runner.tasks.options import NotOfTaskError
+
+if TYPE_CHECKING:
+    from lite_opt.judge.steps import Step
 
 __all__ = ["Report", "compare"]
 
@@ -167,13 +168,13 @@ def compare(
         warnings += scores.notes or ([] if by_task else [_NOTHING])
         warnings += scores.undecided if by_task else []
     steps: tuple[Step, ...] = ()
+    culprit = ""
     if not alike or ((failures or _differs(scores)) and all(not o.not_finite for o in outputs)):
-        steps = _steps(left, right)
-        failures += [step.failure for step in steps if step.broken and step.name in FED]
+        steps, broken, culprit = _steps(left, right)
+        failures += broken
     if not alike:
         warnings += [_NOT_FED] * any(step.name == "graph" and not step.rate for step in steps)
         failures = failures or ["the two runs were fed different tensors"]
-    blamed = guilty(steps)
     return Report(
         reference=reference.about(),
         candidate=candidate.about(),
@@ -190,7 +191,7 @@ def compare(
         rates=(*_rates(scores, ranking, limits), *slower),
         scores=scores,
         steps=steps,
-        culprit=blamed.said if blamed is not None else "",
+        culprit=culprit,
     )
 
 
@@ -212,12 +213,19 @@ def _differs(scores: Scores | None) -> bool:
     return scores is not None and bool(scores.differing)
 
 
-def _steps(reference: Run, candidate: Run) -> tuple[Step, ...]:
-    """How the steps answer, each on the same input; none where the outputs are not of the task."""
+def _steps(reference: Run, candidate: Run) -> tuple[tuple[Step, ...], list[str], str]:
+    """How the steps answer, each on the same input, none where the outputs are not of the task; of
+    what is fed, what is said against it; and of the step that makes the difference."""
+    from lite_opt.judge.attribution import FED, steps_of_runs
+    from lite_opt.judge.steps import guilty
+
     try:
-        return steps_of_runs(reference, candidate, candidate.fed)
+        steps = steps_of_runs(reference, candidate, candidate.fed)
     except NotOfTaskError:
-        return ()
+        return (), [], ""
+    blamed = guilty(steps)
+    broken = [step.failure for step in steps if step.broken and step.name in FED]
+    return steps, broken, blamed.said if blamed is not None else ""
 
 
 def _lost(ranking: Ranking | None, limits: Limits) -> list[str]:

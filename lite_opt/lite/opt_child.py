@@ -33,8 +33,11 @@ def main() -> None:
         opt.set_valid_places(config["list_ops"])
         opt.print_supported_ops()
         return
-    opt.set_model_file(config["model"])
-    opt.set_param_file(config["params"])
+    if config["folder"]:  # each parameter in a file of its own
+        opt.set_model_dir(config["folder"])
+    else:
+        opt.set_model_file(config["model"])
+        opt.set_param_file(config["params"])
     if config["fp16"]:
         opt.enable_fp16()  # has no effect after set_valid_places
     opt.set_valid_places(config["target"])

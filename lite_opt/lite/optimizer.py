@@ -11,12 +11,14 @@ import os
 import re
 from pathlib import Path
 
-from lite_opt.model.program import ModelFiles
+from lite_opt.lite.handover import handed
+from lite_opt.model.program import Program
 from lite_opt.recipes import Recipe
 from py_runner.engines import lite
 from py_runner.errors import ConvertError, EngineError, ModelError
 from py_runner.files.checksum import Checksums
 from py_runner.files.faults import check_room
+from py_runner.files.folder import temporary_folder
 from py_runner.files.process import Child, how_it_ended, last_words
 from py_runner.formats.nb import NbFile, read_nb
 
@@ -100,7 +102,7 @@ class Optimizer:
 
     def run(
         self,
-        files: ModelFiles,
+        program: Program,
         target: str,
         out: Path,
         *,
@@ -115,18 +117,21 @@ class Optimizer:
         Raises NoKernelError where operators have none; ConvertError where the optimizer dies,
         hangs, writes nothing, or another target's file; OSError where the disk is full.
         """
-        config = {
-            "model": str(files.model),
-            "params": str(files.params or ""),
-            "target": target,
-            "out": str(out.with_suffix("")),
-            "fp16": recipe.fp16,
-            "quant_type": recipe.quant_type,
-        }
         checksums = Checksums(out)
-        self._child.limit_memory(_OWN_BYTES + _OF_PARAMS * _size(files))
-        self._child.tell(json.dumps(config).encode())
-        returncode = self._child.wait(time_limit_s, meanwhile=checksums.read_on)
+        with temporary_folder() as folder, handed(program, folder) as files:
+            config = {
+                "model": str(files.model),
+                "params": str(files.params or ""),
+                "folder": str(folder) if files.params == folder else "",
+                "target": target,
+                "out": str(out.with_suffix("")),
+                "fp16": recipe.fp16,
+                "quant_type": recipe.quant_type,
+            }
+            size = program.param_bytes + files.model.stat().st_size
+            self._child.limit_memory(_OWN_BYTES + _OF_PARAMS * size)
+            self._child.tell(json.dumps(config).encode())
+            returncode = self._child.wait(time_limit_s, meanwhile=checksums.read_on)
         log = self._child.log()
         if returncode is None:
             raise ConvertError(
@@ -162,15 +167,10 @@ class Optimizer:
         self._child.close()
 
 
-def optimize(files: ModelFiles, target: str, out: Path, *, recipe: Recipe) -> NbFile:
+def optimize(program: Program, target: str, out: Path, *, recipe: Recipe) -> NbFile:
     """`Optimizer.run` in a child started for it."""
     with Optimizer() as optimizer:
-        return optimizer.run(files, target, out, recipe=recipe)[0]
-
-
-def _size(files: ModelFiles) -> int:
-    """Bytes of a staged model."""
-    return sum(file.stat().st_size for file in (files.model, files.params) if file is not None)
+        return optimizer.run(program, target, out, recipe=recipe)[0]
 
 
 def _why(target: str, returncode: int, log: bytes) -> str:

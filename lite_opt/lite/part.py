@@ -8,7 +8,6 @@ from pathlib import Path
 from lite_opt.lite.in_float import in_float
 from lite_opt.lite.kernels import SINCE
 from lite_opt.lite.optimizer import Optimizer
-from lite_opt.model.load import stage
 from lite_opt.model.program import Program
 from lite_opt.recipes import Recipe
 from py_runner.files.checksum import Checksums
@@ -52,7 +51,7 @@ def part(program: Program, target: str, recipe: Recipe, folder: Path) -> Model:
     `folder`. Raises what `Optimizer.run` raises."""
     out = folder / f"model.{target}.nb"
     with Optimizer() as optimizer:
-        nb, checksums = optimizer.run(stage(program, folder), target, out, recipe=recipe)
+        nb, checksums = optimizer.run(program, target, out, recipe=recipe)
     made = {target: target_of(out, nb, checksums, recipe.name)}
     named = {"name": recipe.name}
     inputs, outputs = tuple(program.inputs), tuple(program.outputs)

@@ -18,7 +18,7 @@ from py_runner.errors import ModelError
 from py_runner.files.regular import read_bytes
 from py_runner.formats.bundle import refuse_pipeline
 
-__all__ = ["find_model", "load", "save", "stage"]
+__all__ = ["find_model", "load", "save", "save_graph", "stage"]
 
 # Suffix of a model's file -> what its format is called, and its reader.
 _FORMATS: dict[str, tuple[str, Callable[[Path, bytes], Graph]]] = {
@@ -70,7 +70,7 @@ def save(program: Program, folder: str | Path, *, name: str = "inference") -> Mo
     """Write `<name>.pdmodel` and `<name>.pdiparams` into a folder that exists."""
     params = Path(folder, f"{name}.pdiparams")
     write_params(params, ((program.var(n), program.params[n]) for n in sorted(program.params)))
-    return _save_graph(program, Path(folder, f"{name}.pdmodel"), params)
+    return save_graph(program, Path(folder, f"{name}.pdmodel"), params)
 
 
 def stage(program: Program, folder: str | Path) -> ModelFiles:
@@ -79,10 +79,11 @@ def stage(program: Program, folder: str | Path) -> ModelFiles:
     original = program.files.params
     if not program.params_untouched or original is None or original.is_dir():
         return save(program, folder)
-    return _save_graph(program, Path(folder, "inference.pdmodel"), original)
+    return save_graph(program, Path(folder, "inference.pdmodel"), original)
 
 
-def _save_graph(program: Program, path: Path, params: Path) -> ModelFiles:
+def save_graph(program: Program, path: Path, params: Path) -> ModelFiles:
+    """Write a graph alone, of which `params` holds the parameters, or will hold them."""
     path.write_bytes(serialize(program))
     return ModelFiles(path, params)
 

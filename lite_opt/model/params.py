@@ -25,7 +25,7 @@ from py_runner.errors import ModelError
 from py_runner.files.regular import open_regular
 from py_runner.tensors import DTYPE_NUMBERS, DTYPES
 
-__all__ = ["read_params", "write_params"]
+__all__ = ["read_params", "spans", "write_params"]
 
 
 def read_params(files: ModelFiles, stored: list[Var]) -> dict[str, np.ndarray[Any, Any]]:
@@ -90,6 +90,19 @@ def _read_records(path: Path, variables: list[Var]) -> Iterator[tuple[str, np.nd
             f"{path}: of another model: {len(data) - offset} bytes are left after the "
             f"{len(variables)} parameters that the model names"
         )
+
+
+def spans(path: Path, names: Iterable[str]) -> dict[str, range]:
+    """The bytes of a combined file that are the record of each parameter, by names in the order of
+    the file."""
+    found: dict[str, range] = {}
+    with open_regular(path) as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    start = 0
+    for name in names:
+        _, end = _read_record(data, start)
+        found[name], start = range(start, end), end
+    return found
 
 
 def _read_record(data: mmap.mmap, offset: int) -> tuple[np.ndarray[Any, Any], int]:

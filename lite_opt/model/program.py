@@ -193,7 +193,7 @@ class Program:
         self.files = files
         self.version = version
         self.op_versions = op_versions or {}
-        self._loaded_params = dict(params)
+        self._loaded, self._loaded_params = files, dict(params)
 
     @property
     def params_untouched(self) -> bool:
@@ -201,6 +201,14 @@ class Program:
         return len(self.params) == len(self._loaded_params) and all(
             self._loaded_params.get(name) is value for name, value in self.params.items()
         )
+
+    @property
+    def from_file(self) -> dict[str, bool]:
+        """Of each parameter that it was made with, in the order of its file, whether it is as it is
+        there; nothing where `files` are others now."""
+        if self.files is not self._loaded:
+            return {}
+        return {name: self.params.get(name) is value for name, value in self._loaded_params.items()}
 
     def copy(self) -> Program:
         """A program with a graph of its own, and the same (read-only) parameters."""
@@ -211,7 +219,7 @@ class Program:
             version=self.version,
             op_versions=dict(self.op_versions),
         )
-        result._loaded_params = self._loaded_params
+        result._loaded, result._loaded_params = self._loaded, self._loaded_params
         return result
 
     @property

@@ -84,7 +84,15 @@ from lite_opt.passes.observers import (
     scales_by_channel,
     share_scales,
 )
+from lite_opt.passes.operands import (
+    join_scales,
+    numbers_to_scale,
+    operands_by_copies,
+    parameters_second,
+    scales_unfused,
+)
 from lite_opt.passes.pads import pads_by_depth, pads_by_ends, pads_by_parts, pads_of_a_value
+from lite_opt.passes.pools import pools_by_maxima
 from lite_opt.passes.products import (
     broadcast_stacks,
     einsum_to_matmul,
@@ -99,10 +107,11 @@ from lite_opt.passes.samples import deformations_apart, grids_in_pieces, masks_o
 from lite_opt.passes.scales import gates_by_relu6, scales_into_weights
 from lite_opt.passes.scans import scans_by_doubling
 from lite_opt.passes.shapes import scalars_to_vectors
-from lite_opt.passes.slices import crops_to_padding, join_splits, slices_to_splits
+from lite_opt.passes.slices import crops_to_padding, join_splits, slices_to_splits, values_by_parts
 from lite_opt.passes.slots import add_xshape, complete_batch_norm
 from lite_opt.passes.stored import narrow_double, stored_otherwise
 from lite_opt.passes.streams import shape_streams
+from lite_opt.passes.unfolds import unfolds_by_splits
 from lite_opt.passes.windows import adaptive_by_stride, small_depthwise
 from lite_opt.passes.winograd import windows_by_parts
 from lite_opt.recipes import RECIPES, Recipe
@@ -114,6 +123,9 @@ SETTLED = (
     bias_vectors,
     constant_arguments,
     static_reshapes,
+    parameters_second,
+    numbers_to_scale,
+    join_scales,
     drop_identities,
     share_results,
     fold_affine,
@@ -210,6 +222,10 @@ RULES: tuple[Rule, ...] = (
     depthwise_by_parts,
     depthwise_by_groups,
     windows_by_parts,
+    operands_by_copies,
+    pools_by_maxima,
+    unfolds_by_splits,
+    values_by_parts,
     adaptive_by_stride,
     small_depthwise,
     pads_by_ends,
@@ -217,6 +233,7 @@ RULES: tuple[Rule, ...] = (
     pads_by_depth,
     pads_of_a_value,
     optimize,
+    scales_unfused,
     abs_unfused,
     bool_outputs,
     drop_dead_code,
@@ -248,6 +265,10 @@ OPTIONAL = tuple(
         means_by_pooling,
         crops_to_padding,
         norms_before_concat,
+        operands_by_copies,
+        pools_by_maxima,
+        unfolds_by_splits,
+        values_by_parts,
         *_FLOAT_KERNELS,
         *_FLOAT_WEIGHTS,
         *SETTLED,

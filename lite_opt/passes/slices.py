@@ -8,7 +8,7 @@ from lite_opt.model.program import Op, Program
 from lite_opt.passes.rule import Site, place, program_rule, rewritten, rule
 from lite_opt.passes.shapes import reshape
 
-__all__ = ["crops_to_padding", "join_splits", "slices_to_splits"]
+__all__ = ["crops_to_padding", "join_splits", "slices_to_splits", "values_by_parts"]
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 
@@ -158,3 +158,38 @@ def _part(
     sections.append(size)
     parts.append(name)
     return name
+
+
+@rule(
+    ops=("set_value",),
+    because="lite/kernels/host/set_value_compute.cc takes 150 instructions an element, the kernels "
+    "that take tensors apart and join them 3",
+)
+def values_by_parts(op: Op, site: Site) -> Iterator[str]:
+    """x with some places of one axis replaced, as of ReXNet, -> what is before them, what replaces
+    them and what is behind, joined."""
+    if set(op.inputs) != {"Input", "ValueTensor"} or op.get("steps") != [1]:
+        return
+    if op.get("decrease_axes") or op.get("none_axes") or len(op.get("axes")) != 1:
+        return
+    x, value = op.inputs["Input"][0], op.inputs["ValueTensor"][0]
+    shape, axis = list(site.program.var(x).shape), op.get("axes")[0]
+    size = shape[axis]
+    start, end, _ = slice(op.get("starts")[0], op.get("ends")[0]).indices(max(size, 0))
+    sizes = [start, end - start, size - end]
+    taken = (*shape[:axis], sizes[1], *shape[axis + 1 :])
+    if size < 1 or sizes[1] < 1 or sizes[1] == size or site.program.var(value).shape != taken:
+        return
+    dtype, out = site.program.var(x).dtype, op.outputs["Out"][0]
+    parts = [
+        site.new_var(f"{out}.part", dtype, (*shape[:axis], n, *shape[axis + 1 :])) for n in sizes
+    ]
+    split = Op("split", {"X": [x]}, {"Out": [part for n, part in zip(sizes, parts) if n]})
+    split.set("axis", axis)
+    split.set("sections", [n for n in sizes if n])
+    split.set("num", 0)
+    parts[1] = value
+    joined = Op("concat", {"X": [p for n, p in zip(sizes, parts) if n]}, {"Out": [out]})
+    joined.set("axis", axis)
+    site.replace(split, joined)
+    yield "became parts that are joined"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
 from typing import Any
 
 from lite_opt.judge.pages import PagesReport, paired
@@ -140,6 +139,8 @@ def _lines_of(left: Page, right: Page) -> dict[str, Any]:
 
 def differing(left: str, right: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
     """Both texts in parts, and whether each is another than the other text has there."""
+    from difflib import SequenceMatcher
+
     parts: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
     for tag, i, j, k, n in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         for side, text in zip(parts, (left[i:j], right[k:n])):

@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import make_model  # noqa: E402
 
 from lite_opt.lite.optimizer import optimize  # noqa: E402
-from lite_opt.model.program import ModelFiles  # noqa: E402
+from lite_opt.model.load import load  # noqa: E402
 from lite_opt.recipes import recipe  # noqa: E402
 
 HEADER = """// A .nb file whose network hands its input on. Written by tests/native/make_probe.py.
@@ -40,8 +40,7 @@ def main() -> None:
     program = builder.program(builder.input("x", (1, 1)))
     with tempfile.TemporaryDirectory() as folder:
         made = make_model.save(program, Path(folder, "probe"))
-        files = ModelFiles(made / "inference.pdmodel", made / "inference.pdiparams")
-        nb = optimize(files, "arm", Path(folder, "probe.nb"), recipe=recipe("fp32"))
+        nb = optimize(load(made), "arm", Path(folder, "probe.nb"), recipe=recipe("fp32"))
         data = bytearray(nb.path.read_bytes())
     end = data.index(0, 2)
     data[end:18] = bytes(18 - end)  # what opt leaves uninitialised behind its version

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any
 
 from py_runner.data.labels import read_text
 from py_runner.errors import DataError
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
 __all__ = ["is_voc", "voc"]
 
@@ -65,6 +67,8 @@ def _pictures(path: Path) -> list[tuple[str | None, Path]]:
 
 
 def _root(file: Path) -> ElementTree.Element:
+    from xml.etree import ElementTree
+
     try:
         return ElementTree.fromstring(read_text(file))
     except ElementTree.ParseError as error:

@@ -137,7 +137,9 @@ def test_a_connection_that_is_cut_is_resumed(
     watch = Watch(say=said.append, step=step)
     with once_at_work(home, phone.cut):
         far = answered(device, bundle, given, repeat=3000, watch=watch)
-    assert len(said) == 1 and said[0].endswith("the connection was lost: trying again")
+    # Twice where adb's server still has the old connection when the next begins.
+    assert 1 <= len(said) <= 2
+    assert all(text.endswith("the connection was lost: trying again") for text in said)
     assert told == [16, 40]
     assert same(far, run(x86_model(bundle), given, engine="native"))
     assert nothing_left(home)

@@ -129,7 +129,8 @@ def _read_block(block: Any) -> Block:
         [
             Op(
                 op.type,
-                {slot.parameter: list(slot.arguments) for slot in op.inputs},
+                # Older exporters also write the slots that have nothing.
+                {slot.parameter: list(slot.arguments) for slot in op.inputs if slot.arguments},
                 {slot.parameter: list(slot.arguments) for slot in op.outputs},
                 {attr.name: _read_attr(attr) for attr in op.attrs},
                 op.is_target,

@@ -99,12 +99,16 @@ def test_a_file_that_is_cut_meanwhile(
         optimize(changed, "x86", tmp_path / "a.nb", recipe=FP32)
 
 
-def test_names_that_no_file_has(tmp_path: Path) -> None:
-    program = layers(tmp_path / "model", second="layer/w2")
+@pytest.mark.parametrize(
+    "name", ["layer/w2", "w\0", "..", "__model__", "w" * 300, "\U0001f600" * 99]
+)
+def test_names_that_no_file_has(name: str, tmp_path: Path) -> None:
+    program = layers(tmp_path / "model", second=name)
     program.set_param("b1", np.zeros(600, "float32"))
     with handed(program, folder(tmp_path, "handed")) as files:
         assert files.params is not None and files.params.is_file()
-    assert optimize(program, "x86", tmp_path / "a.nb", recipe=FP32).ops
+    if name.isprintable():
+        assert optimize(program, "x86", tmp_path / "a.nb", recipe=FP32).ops
 
 
 def test_a_program_with_other_files_than_it_was_made_of(changed: Program, tmp_path: Path) -> None:

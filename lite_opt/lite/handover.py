@@ -10,6 +10,7 @@ of a whole conversion (AlexNet).
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 import threading
@@ -29,6 +30,7 @@ __all__ = ["handed"]
 _PIPE_BYTES = 1 << 20
 _LOOK_EVERY_MS = 100
 _GRAPH = "__model__"
+_FILE_NAME = re.compile(r"[\w.@:-]{1,200}", re.ASCII)  # another may be none, of some file system
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def _piped(program: Program) -> dict[str, range]:
 
 
 def _is_file_name(name: str) -> bool:
-    return name not in (_GRAPH, ".", "..") and "/" not in name and len(os.fsencode(name)) < 256
+    return _FILE_NAME.fullmatch(name) is not None and name not in (_GRAPH, ".", "..")
 
 
 def _feed(original: Path, pipes: dict[Path, range], over: threading.Event) -> None:

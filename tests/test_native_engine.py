@@ -542,7 +542,9 @@ def test_instructions_are_counted_and_always_the_same(
         found.append(BOARDS[device].count_instructions(model, sample))
     assert list(folder.iterdir()) == []
     small, again, large, large_again, larger = found
-    assert small == again and large == large_again
+    # A 32-bit ARM divides the clock's 64 bits in software, in steps that depend on the numbers.
+    most = 0 if device == "qemu-aarch64" else 40
+    assert abs(small - again) <= most and abs(large - large_again) <= most
     assert 100 < small < 20_000
     # Three copies of 4 bytes a column, by some 64 bytes in a few instructions.
     assert 1.6 < (larger - small) / (large - small) < 2.4

@@ -24,6 +24,7 @@ from lite_opt.recipes import Calibration
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.engines import lite
 from py_runner.errors import EngineError
+from py_runner.files.url import Place
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.inference import run
@@ -101,7 +102,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model.pictures(tmp_path_factory.mktemp("many") / "pictures", COUNT)
 
 
-def data_of(bundle: Path, path: Path, **options: Any) -> Dataset:
+def data_of(bundle: Path, path: Place, **options: Any) -> Dataset:
     """What is at a path, as the bundle takes it."""
     opened = Bundle.open(bundle)
     return dataset(path, inputs=opened.inputs, image=opened.image, **options)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from conftest import same
 
 from lite_opt.judge.layers import bundle_layers, first_difference
 from lite_opt.model.load import load
@@ -29,15 +30,6 @@ def samples(count: int, seed: int = 0) -> list[Sample]:
         Sample(f"{n}: {HOSTILE}", {"x": draw.standard_normal((1, 3, 16, 16)).astype("float32")})
         for n in range(count)
     ]
-
-
-def same(left: Run, right: Run) -> bool:
-    """Bit by bit, and of the same samples."""
-    return left.samples == right.samples and all(
-        value.dtype == other.dtype and value.tobytes() == other.tobytes()
-        for name in left.outputs
-        for value, other in zip(left.outputs[name], right.outputs[name])
-    )
 
 
 def running(command: str) -> list[int]:

@@ -19,6 +19,7 @@ from typing import Any
 import adbd
 import numpy as np
 import pytest
+from conftest import same
 from far import (
     HOSTILE,
     answered,
@@ -27,7 +28,6 @@ from far import (
     nothing_left,
     once_at_work,
     put_there,
-    same,
     samples,
     x86_model,
 )

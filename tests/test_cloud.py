@@ -27,17 +27,16 @@ from typing import Any
 import make_model
 import numpy as np
 import pytest
-from conftest import need
+from conftest import data_of, need, same
 
 from lite_opt.cli.main import main
-from py_runner.data.dataset import Dataset, dataset
+from py_runner.data.dataset import dataset
 from py_runner.errors import DataError, ModelError, StoppedError, UsageError
 from py_runner.evaluation import evaluate
 from py_runner.files import url as urls
 from py_runner.files.npy import FarArray
 from py_runner.files.ranges import Ranges
 from py_runner.files.url import Url, place, shown
-from py_runner.formats.bundle import Bundle
 from py_runner.formats.parts import Places, UnderWay
 from py_runner.formats.run import Run
 from py_runner.inference import run
@@ -123,11 +122,6 @@ def memory() -> Iterator[Url]:
 
 
 @pytest.fixture(scope="module")
-def edge(bundle: Path) -> Model:
-    return Bundle.open(bundle).model("x86")
-
-
-@pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model.pictures(tmp_path_factory.mktemp("many") / "pictures", COUNT)
 
@@ -148,20 +142,6 @@ def copied(folder: Path, url: Url) -> Url:
         if file.is_file():
             (url / file.relative_to(folder).as_posix()).put(file)
     return url
-
-
-def data_of(bundle: Path, path: Path | Url, **options: Any) -> Dataset:
-    opened = Bundle.open(bundle)
-    return dataset(path, inputs=opened.inputs, image=opened.image, **options)
-
-
-def same(a: Run, b: Run) -> bool:
-    """Bit by bit in ids, order, hashes and answers."""
-    return a.samples == b.samples and all(
-        np.array_equal(one, other) and one.dtype == other.dtype
-        for name in a.outputs
-        for one, other in zip(a.outputs[name], b.outputs[name])
-    )
 
 
 def called(

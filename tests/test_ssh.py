@@ -22,6 +22,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from adbd import android_programs, busybox_programs
+from conftest import same
 from far import (
     HOSTILE,
     answered,
@@ -31,7 +32,6 @@ from far import (
     nothing_left,
     once_at_work,
     put_there,
-    same,
     samples,
     x86_model,
 )

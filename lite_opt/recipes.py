@@ -61,7 +61,7 @@ class Calibration:
     equalise: bool = True
     centre: bool = True
     correct_bias: bool = True
-    effort: str = "fast"
+    effort: str = "good"
     float_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

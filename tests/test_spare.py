@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from make_int8 import repaired, samples_of
 
-from lite_opt.conversion.convert import convert
+from lite_opt.conversion.convert import Conversion, convert
 from lite_opt.judge.spare import SPARED, cheap_layers, cheaper_in_float, spared_layers
 from lite_opt.model.load import save
 from lite_opt.model.program import Program
@@ -106,6 +106,18 @@ def test_they_stay_in_float_though_they_lose_little() -> None:
     assert cheap_layers(quantized) == ["small"]
 
 
+def test_they_stay_in_float_where_answers_cannot_be_compared(tmp_path: Path) -> None:
+    program = differences(depthwise=True)
+    b = make_model.Builder()
+    b.vars, b.ops = program.blocks[0].vars, program.ops
+    fetch = b.ops.pop()
+    fetch.inputs["X"] = [b.op("log", {"X": fetch.inputs["X"]}, "logarithms", (-1, 400))]
+    b.ops.append(fetch)
+    done = small_bundle(program, tmp_path, effort="fast")
+    assert done.bundle is not None and done.float_layers is None
+    assert done.bundle.recipe["calibration"]["float_layers"] == ["small"]
+
+
 def test_a_network_of_nothing_else_is_int8_all_the_same() -> None:
     b = make_model.Builder()
     x = b.input("x", (-1, 8, 8, 8))
@@ -119,16 +131,18 @@ def test_a_network_of_nothing_else_is_int8_all_the_same() -> None:
 
 
 def test_it_is_the_default_and_in_the_bundle(tmp_path: Path) -> None:
-    program = differences()
-    save(program, tmp_path)
-    data = np.concatenate([s.feeds["x"] for s in samples_of(program, 8)])
-    np.save(tmp_path / "data.npy", data)
     kept = []
     for settings in ({}, {"max_float": 0.0}):
-        done = convert(
-            tmp_path, tmp_path / "out", recipe=recipe("int8", **settings), target=("arm",),
-            calibration=tmp_path / "data.npy", check=False, force=True,
-        )  # fmt: skip
+        done = small_bundle(differences(), tmp_path, **settings)
         assert done.bundle is not None
         kept.append(done.bundle.recipe["calibration"]["float_layers"])
     assert kept == [["small"], []]
+
+
+def small_bundle(program: Program, folder: Path, **settings: Any) -> Conversion:
+    save(program, folder)
+    np.save(folder / "data.npy", np.concatenate([s.feeds["x"] for s in samples_of(program, 8)]))
+    return convert(
+        folder, folder / "out", recipe=recipe("int8", **settings), target=("arm",),
+        calibration=folder / "data.npy", check=False, force=True,
+    )  # fmt: skip

@@ -51,6 +51,7 @@ EXPORTS = {
     "paddle26": "Paddle 2.6.2, legacy `.pdmodel`",
 }
 TIME_LIMIT_S = 900.0
+COUNTS = ("instructions_plain", "instructions_passes")
 # An emulated board executes about 50 million instructions a second, and a large network has 5,000
 # million.
 ARM_LIMIT_S = 4 * TIME_LIMIT_S
@@ -441,7 +442,7 @@ def main() -> None:
                 again = options.redo in ("all", "passes") or (
                     options.redo and old and old["status"] not in ("agrees", "passed")
                 )
-                again = again or (old and counts and "instructions_plain" not in old)
+                again = again or (old and counts and not {*COUNTS} <= {*old})
                 if old is None or again:
                     reason = export(name, kind, work)
                     known = known_of(name, work, old or {}, options.redo)

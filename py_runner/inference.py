@@ -44,6 +44,7 @@ def run(
     memory_limit_gb: float | None = None,
     keep: Keep = everything,
     watch: Watch = QUIET,
+    here: Device = HERE,
 ) -> Run:
     """Feed samples to a model on an engine, which works in a process of its own.
 
@@ -71,6 +72,7 @@ def run(
         watch: is told the number of samples answered so far, and warned of what the native engine
             has to say of a bundle that it runs all the same, such as that its library is of another
             version.
+        here: this machine, where its engine is not to be started anew.
 
     Raises:
         UsageError: an unknown engine, or options that it does not have.
@@ -93,14 +95,14 @@ def run(
         memory_limit_gb=memory_limit_gb,
         keep=keep,
     )
-    return Run.merge(list(parts(job, samples, watch=watch)))
+    return Run.merge(list(parts(job, samples, watch=watch, here=here)))
 
 
 def parts(
     job: Job, samples: Iterable[Sample], *, watch: Watch = QUIET, here: Device = HERE
 ) -> Generator[Run, None, None]:
     """The Run of `run`, part by part as it is made, each of the samples after those of the one
-    before: see `Device.parts`. `here` is this machine. A closed iterator ends the engine. Errors
+    before: see `Device.parts`. A closed iterator ends the engine. Errors
     are those of `run`, those of the engine and of later samples when their turn comes."""
     place = _place(job.engine, job.device)
     place = here if place is HERE else place

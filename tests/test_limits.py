@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lite_opt.conversion.source import Source
+from lite_opt.model.load import load
+from py_runner.data.random_samples import random_samples
+from py_runner.devices.here import Ahead, Here
 from py_runner.engines.worker import Worker
 from py_runner.errors import EngineError, UsageError
 from py_runner.files.process import Child
@@ -40,9 +44,10 @@ def engine(folder: Path, *, load: float = 0, opens: str = "pass", run: str = "pa
     return script
 
 
-def worker(script: Path, **options: float) -> Worker:
+def worker(script: Path, **limits: float) -> Worker:
+    started = Worker(script, name="odd", python=(sys.executable,))
     config = {"warmup": 0, "repeat": 1}
-    return Worker(script, config, name="odd", python=(sys.executable,), **options)  # type: ignore[arg-type]
+    return started.begin(config, **{"memory_limit_bytes": None, **limits})  # type: ignore[arg-type]
 
 
 def test_opening_a_model_has_the_time_of_a_sample(tmp_path: Path) -> None:
@@ -55,6 +60,33 @@ def test_opening_a_model_has_the_time_of_a_sample(tmp_path: Path) -> None:
 def test_importing_an_engine_is_not_counted(tmp_path: Path) -> None:
     with worker(engine(tmp_path, load=1.0), time_limit_s=0.5) as started:
         assert started.ready["version"] == "1"
+
+
+def test_an_engine_that_starts_ahead_is_for_one_job_and_ends_with_its_block(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source.of(load(model))
+    samples = random_samples(source.inputs, count=2)
+    started: list[Worker] = []
+
+    def counted(*arguments: object, **options: object) -> Worker:
+        started.append(Worker(*arguments, **options))  # type: ignore[arg-type]
+        return started[-1]
+
+    monkeypatch.setattr("py_runner.devices.here.Worker", counted)
+    with Ahead("paddle") as ahead:
+        assert len(started) == 1
+        here = Here(engine=ahead.opened)
+        answers = [
+            run(source.model(tmp_path), samples, engine="paddle", here=here) for _ in range(2)
+        ]
+        assert len(started) == 2, "the second job starts one of its own"
+    first, second = answers
+    assert all(np.array_equal(first.outputs[k][0], second.outputs[k][0]) for k in first.outputs)
+    with Ahead("paddle"):
+        pass
+    assert len(started) == 3
+    assert all(child.ended for child in started)
 
 
 @LINUX

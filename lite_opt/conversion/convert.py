@@ -37,6 +37,7 @@ from lite_opt.passes.repair import Effect, repair
 from lite_opt.passes.rule import Change
 from lite_opt.recipes import QUANTIZED, Recipe
 from lite_opt.recipes import recipe as find_recipe
+from py_runner.devices.here import Ahead, Here
 from py_runner.errors import EngineError, PaddleEdgeError
 from py_runner.files.folder import temporary_folder, whole_folder
 from py_runner.formats.bundle import Bundle, save_samples
@@ -171,7 +172,7 @@ def convert(
     if plan.onnx:
         check_installed(runs=check)
     with ExitStack() as stack:
-        # The optimizers start while the model is read.
+        # The optimizers start while the model is read, the server while they work.
         optimizers = {name: stack.enter_context(Optimizer()) for name in plan.lite}
         watch.say(f"reading {model}")
         program = load(model, params=params)
@@ -203,7 +204,8 @@ def convert(
             watch.warn(warning)
         try:
             made = _Made(plan, source, models, data, outputs, changes)
-            verdicts = made.write(optimizers, look_on=look_on, watch=watch)
+            server = stack.enter_context(Ahead("paddle")) if data.judged else None
+            verdicts = made.write(optimizers, server, look_on=look_on, watch=watch)
         except CheckFailedError as failed:
             advice = failed.layer
             if failed.report is not None:
@@ -256,7 +258,12 @@ class _Made:
     changes: tuple[Change, ...]
 
     def write(
-        self, optimizers: Mapping[str, Optimizer], *, look_on: bool, watch: Watch
+        self,
+        optimizers: Mapping[str, Optimizer],
+        server: Ahead | None,
+        *,
+        look_on: bool,
+        watch: Watch,
     ) -> Verdicts:
         """Make the files, have them judged, and write what was said into the bundle.
 
@@ -278,8 +285,8 @@ class _Made:
                 recipe={**bundle.recipe, "limits": asdict(limits), "task_limits": of_task},
             )
             verdicts = Verdicts()
-            if judged:
-                reference = _reference(source, self.data, bundle, watch)
+            if server is not None:
+                reference = _reference(source, self.data, bundle, server, watch)
                 _keep(reference.first(kept), folder)
                 bundle = replace(bundle, samples=save_samples(folder, judged[:kept]))
             case = None
@@ -315,12 +322,12 @@ def _sign(bundle: Bundle, folder: Path, verdicts: Verdicts, models: Models, data
     replace(bundle, check=check).write(folder)
 
 
-def _reference(source: Source, data: Material, bundle: Bundle, watch: Watch) -> Run:
+def _reference(source: Source, data: Material, bundle: Bundle, server: Ahead, watch: Watch) -> Run:
     """What the unrepaired model answers on the server engine."""
     watch.say("running the source model on the server engine")
     with temporary_folder() as temporary:
         model = source.model(temporary, sha256=bundle.source["sha256"])
-        return run(model, data.judged, engine="paddle")
+        return run(model, data.judged, engine="paddle", here=Here(engine=server.opened))
 
 
 def _keep(reference: Run, folder: Path) -> None:

@@ -206,9 +206,10 @@ def _opened(
     }
     return Worker(
         network_child.SCRIPT,
-        config,
         name=f"paddle, with {plan.name} of {plan.module},",
         python=(python,),
+    ).begin(
+        config,
         memory_limit_bytes=_MEMORY_BYTES + 6 * sum(array.nbytes for array in arrays.values()),
     )
 

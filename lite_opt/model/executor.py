@@ -54,10 +54,9 @@ class Executor:
             files = stage(parameters, temporary)
             there = [f for f in (files.model, files.params) if f is not None and f.is_file()]
             self._worker = Worker(
-                static_engine.SCRIPT,
+                static_engine.SCRIPT, name="paddle", python=(sys.executable,)
+            ).begin(
                 {"files": [str(files.model), str(files.params)], "warmup": 0, "repeat": 1},
-                name="paddle",
-                python=(sys.executable,),
                 memory_limit_bytes=memory_limit(there, samples or largest),
             )
         self._count = len(samples)

@@ -22,7 +22,7 @@ from py_runner.job import Job
 from py_runner.tensors import Sample, sample_hash
 from py_runner.watch import Watch
 
-__all__ = ["Here", "Kept", "opened"]
+__all__ = ["Ahead", "Here", "Kept", "opened"]
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,17 @@ class _Part:
         return run
 
 
-def opened(job: Job, first: Sample, *, python: Sequence[str] = (), own_bytes: int = 0) -> Worker:
+def opened(
+    job: Job,
+    first: Sample,
+    *,
+    python: Sequence[str] = (),
+    own_bytes: int = 0,
+    worker: Worker | None = None,
+) -> Worker:
     """The engine with the model open, by its own interpreter or by `python`, a command that takes
-    `own_bytes` of memory more. Raises EngineError that names the file, in words."""
+    `own_bytes` of memory more, or in a `worker` that is there already. Raises EngineError that
+    names the file, in words."""
     model = job.model
     config: dict[str, Any] = {
         "files": [str(f) for f in model.files],
@@ -155,21 +163,47 @@ def opened(job: Job, first: Sample, *, python: Sequence[str] = (), own_bytes: in
     }
     limit = job.memory_bytes(first)
     try:
-        return Worker(
-            job.kind.script,
+        return (worker or _started(job.engine, job.threads, python)).begin(
             config,
-            name=job.engine,
-            python=python or (job.kind.python(),),
-            threads=job.threads,
-            env=job.kind.env(),
-            time_limit_s=job.time_limit_s,
             memory_limit_bytes=None if limit is None else limit + own_bytes,
+            time_limit_s=job.time_limit_s,
         )
     except EngineError as error:
         text = job.kind.explain(str(error))
         # The native library names what is at fault in a bundle itself.
         named = job.engine == "native" and str(model.files[0].parent) in text
         raise type(error)(text if named else f"{model.files[0]}: {text}") from None
+
+
+def _started(engine: str, threads: int, python: Sequence[str] = ()) -> Worker:
+    kind = ENGINES[engine]
+    return Worker(
+        kind.script,
+        name=engine,
+        python=python or (kind.python(),),
+        threads=threads,
+        env=kind.env(),
+    )
+
+
+class Ahead:
+    """An engine that starts before there is a job for it, in one thread. The first job takes it;
+    where none does, leaving the block ends it."""
+
+    def __init__(self, engine: str) -> None:
+        self._worker: Worker | None = _started(engine, 1)
+
+    def opened(self, job: Job, first: Sample, **how: Any) -> Worker:
+        """As `opened` does."""
+        worker, self._worker = self._worker, None
+        return opened(job, first, worker=worker, **how)
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._worker is not None:
+            self._worker.close()
 
 
 class Kept:

@@ -84,16 +84,16 @@ def main() -> None:
     assert spec is not None and spec.loader is not None
     engine = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(engine)
-    message = _read(stream_in)
-    if message is None:
-        return
-    config = message[0]
     try:
         getattr(engine, "load", lambda: None)()
     except Exception as error:  # whatever it is, the parent must hear of it
         _write(stream_out, {"error": _words(error)}, {})
         return
     _write(stream_out, {}, {})
+    message = _read(stream_in)
+    if message is None:
+        return
+    config = message[0]
     try:
         session = engine.open_session(config)
     except Exception as error:  # whatever it is, the parent must hear of it

@@ -36,38 +36,35 @@ _START_S = 600.0
 class Worker:
     """A child that serves one engine session. Use as a context manager; leaving kills the child.
 
+    It imports the engine, which takes half a second, while this process goes on, until `begin`.
+
     Args:
         script: the engine, a file that `serve.py` loads.
-        config: sent as the first message; the child answers when the engine is ready.
         name: what to call the engine in errors.
         python: the interpreter that has the engine, after what it is run by, if it is.
         threads: how many the engine's OpenMP may use.
         env: other variables that the child is started with.
-        time_limit_s: how long it may take to open the model, once the engine is there.
-        memory_limit_bytes: how much the child may map.
 
     `room_bytes` is how much of a message `send` leaves in the pipe for a child that works, without
     waiting for it.
 
-    Raises EngineError when the child cannot start or says that the engine is not to be had, and
-    when it meets a limit.
+    Raises EngineError when the child cannot start.
     """
+
+    ready: dict[str, Any]
 
     def __init__(
         self,
         script: Path,
-        config: dict[str, Any],
         *,
         name: str,
         python: Sequence[str],
         threads: int = 1,
         env: Mapping[str, str] | None = None,
-        time_limit_s: float | None = None,
-        memory_limit_bytes: int | None = None,
     ) -> None:
         self.name = name
         self.room_bytes = 0
-        self._memory_limit_bytes = memory_limit_bytes
+        self._memory_limit_bytes: int | None = None
         child_in, self._to_child = os.pipe()
         self._from_child, child_out = os.pipe()
         for pipe in (child_in, self._from_child):
@@ -85,6 +82,21 @@ class Worker:
         finally:
             os.close(child_in)
             os.close(child_out)
+
+    def begin(
+        self,
+        config: dict[str, Any],
+        *,
+        memory_limit_bytes: int | None,
+        time_limit_s: float | None = None,
+    ) -> Worker:
+        """Open the model that `config` names; what the session says of itself is `ready`.
+
+        The child may map `memory_limit_bytes` from now on, and take `time_limit_s` to open the
+        model, once the engine is there. Raises EngineError, and closes, when it says that the
+        engine is not to be had, and when it meets a limit.
+        """
+        self._memory_limit_bytes = memory_limit_bytes
         try:
             if memory_limit_bytes is not None:
                 self._child.limit_memory(memory_limit_bytes)
@@ -95,6 +107,7 @@ class Worker:
         except BaseException:
             self.close()
             raise
+        return self
 
     def send(self, header: dict[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Send a message; blocks while the pipe is full. A dead child is `receive`'s to report."""

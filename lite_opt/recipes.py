@@ -64,7 +64,7 @@ class Calibration:
     centre: bool = True
     align: bool = True
     correct_bias: bool = True
-    effort: str = "fast"
+    effort: str = "good"
     float_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -432,7 +432,7 @@ CALIBRATION = _as_one(
     ),
     effort=click.option(
         "--effort",
-        help="How long to look for what loses least: fast (default), good, or best.",
+        help="How long to look for what loses least: fast, good (default), or best.",
     ),
     seed=click.option("--seed", type=int, help="Which samples calibrate.  [default: 0]"),
 )

@@ -14,7 +14,7 @@ from lite_opt.conversion.source import Source
 from lite_opt.judge.limits import limits_for
 from lite_opt.judge.metric import Metric
 from lite_opt.judge.sensitivity import FloatLayers, choose_float_layers
-from lite_opt.judge.spare import spared_layers
+from lite_opt.judge.spare import cheap_layers, spared_layers
 from lite_opt.lite.optimizer import NoKernelError, Optimizer
 from lite_opt.lite.part import target_of
 from lite_opt.lite.refusals import advice_for
@@ -152,11 +152,12 @@ def _quantize(
             watch=watch,
         )
     elif not settings.float_layers:
-        watch.say("looking for the few small layers that are better left in float")
+        watch.say("looking for the layers that are better left in float")
         try:
             found = spared_layers(quantized, data.calibration, watch=watch)
         except DataError as error:  # boxes of another number, NaN: nothing is compared
-            watch.say(f"none is found: {error}")
+            watch.say(f"none is found but those that are cheaper so: {error}")
+            settings = replace(settings, float_layers=tuple(cheap_layers(quantized)))
     if found is not None:
         settings = replace(settings, float_layers=found.layers)
     floats = set(settings.float_layers)

@@ -1,9 +1,9 @@
-"""The few small layers that static int8 leaves in float by itself.
+"""The layers that static int8 leaves in float by itself.
 
-A network's first depthwise layers often make most of what all layers together lose, and have one
-or two of a hundred multiply-adds: their inputs have the 7 bits that a ReLU leaves of 8, and what
-they put out is the small difference of large numbers. So the layers that lose most for their
-multiply-adds stay in float, within a budget so small that neither time nor size notices.
+Depthwise layers are cheaper in float. Of the others, a network's first ones and those that put out
+the small difference of large numbers often make most of what all layers together lose, and have one
+or two of a hundred multiply-adds. So those that lose most for their multiply-adds stay in float as
+well, within a budget so small that neither time nor size notices.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from lite_opt.judge.metric import Metric
 from lite_opt.judge.numbers import noise_of
 from lite_opt.judge.sensitivity import FloatLayers, float_share, shares_of
 from lite_opt.judge.variants import Variants
-from lite_opt.model.padding import padding
 from lite_opt.model.program import Op, Program
 from lite_opt.quant.mixed import Quantized
 from lite_opt.quant.operators import INT8
 from py_runner.tensors import Sample
 from py_runner.watch import QUIET, Watch
 
-__all__ = ["SPARED", "faster_in_float", "spared_layers"]
+__all__ = ["SPARED", "cheap_layers", "cheaper_in_float", "spared_layers"]
 
 # Percent of the multiply-adds, and of the weights.
 SPARED = 3.0
@@ -41,25 +40,23 @@ def spared_layers(
     *,
     watch: Watch = QUIET,
 ) -> FloatLayers | None:
-    """Which layers to keep in float: those that are faster so; and those that help the first output
-    most for their multiply-adds, of at most SPARED percent of these and of the weights. None where
-    there is none.
+    """Which layers to keep in float: those that are cheaper so; and those that help the first
+    output most for their multiply-adds, of at most SPARED percent of these and of the weights. None
+    where there is none.
 
     `samples` are those of the calibration: few are looked at, and nothing is judged by them.
     Raises DataError where the float model answers NaN or Inf.
     """
-    count = max(1, min(_SAMPLES, _PASSES * len(samples) // len(quantized.layers)))
+    every, cheap = [layer.layer for layer in quantized.layers], cheap_layers(quantized)
+    count = max(1, min(_SAMPLES, _PASSES * len(samples) // (len(every) - len(cheap))))
     with Variants(quantized, samples[:count]) as variants:
         reference, shares = variants.reference(), shares_of(variants)
-        every = {layer.layer for layer in quantized.layers}
         weights = sum(layer.parameters for layer in quantized.layers)
         sizes = {layer.layer: layer.parameters / weights for layer in quantized.layers}
-        ops = quantized.program.producers()
-        slow = [name for name in sizes if faster_in_float(quantized.program, ops[name])]
         small = [
             name
             for name in sizes
-            if name not in slow and max(shares[name], sizes[name]) <= SPARED / 100
+            if name not in cheap and max(shares[name], sizes[name]) <= SPARED / 100
         ]
 
         def sqnr_db(layers: Collection[str]) -> float:
@@ -67,10 +64,10 @@ def spared_layers(
 
         alone = {}
         for done, name in enumerate(small, start=1):
-            alone[name] = noise_of(sqnr_db(every - {name}))
+            alone[name] = noise_of(sqnr_db(set(every) - {name}))
             watch.step("looking for layers to spare", done, len(small))
-        least = _NOTICED * noise_of(sqnr_db(slow))
-        left, room, kept = SPARED / 100, SPARED / 100, list(slow)
+        least = _NOTICED * noise_of(sqnr_db(cheap))
+        left, room, kept = SPARED / 100, SPARED / 100, list(cheap)
         for name in sorted(small, key=lambda name: -alone[name] / max(shares[name], 1e-9)):
             if shares[name] <= left and sizes[name] <= room and alone[name] >= least:
                 left, room = left - shares[name], room - sizes[name]
@@ -89,16 +86,24 @@ def spared_layers(
         )
 
 
-def faster_in_float(program: Program, op: Op) -> bool:
-    """Whether Paddle Lite has a kernel for ARM in float for a layer, and none of the kind in int8:
-    depthwise ones of 3x3 or 5x5 whose paddings differ."""
+def cheap_layers(quantized: Quantized) -> list[str]:
+    """The layers that are cheaper in float; none where all are: int8 was asked for."""
+    ops = quantized.program.producers()
+    every = [layer.layer for layer in quantized.layers]
+    cheap = [layer for layer in every if cheaper_in_float(quantized.program, ops[layer])]
+    return cheap if len(cheap) < len(every) else []
+
+
+def cheaper_in_float(program: Program, op: Op) -> bool:
+    """Whether a layer takes fewer ARM instructions in float than in int8: a depthwise one of 3x3 or
+    5x5, as benchmarks/depthwise.py counts them.
+
+    It multiplies each value a few times only, and an int8 kernel has to widen it before and to
+    scale, round and narrow the sum behind. And for some paddings, strides and widths Paddle Lite
+    has kernels in float only (lite/kernels/arm/conv_compute.cc, conv_depthwise.cc)."""
     if op.type not in INT8 or not op.type.endswith("conv2d"):
         return False
     filter_shape = program.params[op.inputs["Filter"][0]].shape
-    kernel, groups = filter_shape[2:], int(op.get("groups", 1))
-    depthwise = groups == filter_shape[0] > 1 and filter_shape[1] == 1
-    alike = kernel in ((3, 3), (5, 5)) and op.get("strides") in ([1, 1], [2, 2])
-    if not depthwise or not alike or op.get("dilations", [1, 1]) != [1, 1]:
-        return False
-    pads = padding(op, program.var(op.inputs["Input"][0]).shape[2:], kernel)
-    return pads is not None and len(set(pads)) > 1
+    depthwise = int(op.get("groups", 1)) == filter_shape[0] > 1 and filter_shape[1] == 1
+    plain = list(op.get("dilations", [1, 1])) == [1, 1]
+    return depthwise and plain and filter_shape[2:] in ((3, 3), (5, 5))

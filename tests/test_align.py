@@ -44,13 +44,29 @@ def network(between: str = "swish", *, outputs: int = 32, kernel: int = 1) -> Pr
         )  # fmt: skip
     weight = b.param("w1", (outputs, CHANNELS, kernel, kernel))
     x = b.conv2d(x, weight, "out", out, padding=kernel // 2)
-    b.param("b1", (outputs,))
-    x = b.op("elementwise_add", {"X": [x], "Y": ["b1"]}, "sum1", out, axis=1)
+    x = b.op(
+        "elementwise_add", {"X": [x], "Y": [b.param("b1", (outputs,))]}, "sum1", out, axis=1
+    )  # fmt: skip
     program = b.program(x)
     apart = np.geomspace(1, 64, CHANNELS).astype(np.float32)
     program.set_param("w0", program.params["w0"] * apart.reshape(-1, 1, 1, 1))
     program.set_param("w1", program.params["w1"] / apart.reshape(1, -1, 1, 1))
     return repaired(program)
+
+
+def linear() -> Program:
+    """A swish in front of a linear layer, with the channels last."""
+    b = make_model.Builder(6)
+    x = b.input("x", (-1, 12, CHANNELS))
+    numbers = {"x_num_col_dims": 2, "y_num_col_dims": 1}
+    for name, activation in (("0", "swish"), ("1", "")):
+        weight = b.param(f"w{name}", (CHANNELS, 48 if name == "1" else CHANNELS), 3.0)
+        shape = (-1, 12, 48 if name == "1" else CHANNELS)
+        x = b.op("mul", {"X": [x], "Y": [weight]}, f"linear{name}", shape, **numbers)
+        bias = b.param(f"b{name}", shape[2:])
+        x = b.op("elementwise_add", {"X": [x], "Y": [bias]}, f"sum{name}", shape, axis=2)
+        x = b.op(activation, {"X": [x]}, "act", shape, beta=1.0) if activation else x
+    return repaired(b.program(x))
 
 
 def quantized(program: Program, *, align: bool) -> Quantized:
@@ -76,7 +92,8 @@ def model(program: Program) -> Quantized:
 def second_alone(model: Quantized) -> float:
     """The SQNR with the second layer alone in int8, in dB."""
     with Variants(model, samples_of(model.source, 8, seed=7)) as variants:
-        return compare(variants.reference(), variants.run(["conv0"])).outputs[0].sqnr_db
+        answer = variants.run([model.layers[0].layer])
+        return compare(variants.reference(), answer).outputs[0].sqnr_db
 
 
 def answers(program: Program, folder: Path) -> np.ndarray[Any, Any]:
@@ -111,6 +128,19 @@ def test_it_helps_int8(program: Program, model: Quantized) -> None:
     assert 0 < np.abs(weights[0] - weights[1]).max() < 20
     wider, _ = searched(model, samples)
     assert second_alone(corrected(wider, samples)) > second_alone(plain) + 10
+
+
+def test_the_input_of_a_linear_layer_is_moved(tmp_path: Path) -> None:
+    program = linear()
+    moved, count, biases = aligned(program, samples_of(program, 8))
+    assert count == 1 and biases == {"linear1": "b1"}
+    before, after = answers(program, tmp_path / "a"), answers(moved, tmp_path / "b")
+    assert np.abs(after - before).max() < 1e-4 * np.abs(before).max()
+    better = corrected(quantized(program, align=True), samples_of(program, 8))
+    plain = corrected(quantized(program, align=False), samples_of(program, 8))
+    assert second_alone(better) > second_alone(plain) + 2
+    left = better.with_float(["linear1"])
+    assert not [name for name in left.vars if name.endswith(CENTRED)]
 
 
 def test_without_a_bias_to_correct_the_mean_counts(program: Program, model: Quantized) -> None:
@@ -154,11 +184,11 @@ def test_what_costs_too_much_is_left_alone(alone: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("device", ["qemu-aarch64:pi4", "qemu-aarch64:pi5"])
-@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("kernel", [0, 1, 3])
 def test_arm_computes_what_the_simulation_does(device: str, kernel: int, tmp_path: Path) -> None:
     if BOARDS[device].missing():
         pytest.skip(BOARDS[device].missing())
-    program = network(kernel=kernel)
+    program = network(kernel=kernel) if kernel else linear()
     samples = samples_of(program, 4, seed=3)
     made = lowered(corrected(quantized(program, align=True), samples).program)
     server = on_server(made, samples, tmp_path / "server")

@@ -7,7 +7,8 @@ mend that where it is free, which is seldom behind such operators. Here a BatchN
 moves each channel's middle to 0 and multiplies it, and the layer that reads it makes up for both,
 exactly: its weights are divided by the factors, and its bias takes what the move takes from it (Wei
 et al., "Outlier Suppression+", EMNLP 2023). A layer that pads zeros is another at the borders: its
-input is multiplied and not moved.
+input is multiplied and not moved. That of a linear layer, whose channels come last, is moved and
+not multiplied, by an addition: Paddle Lite has no operator there that does both.
 
 The operator costs a pass over the activation, which a layer that multiplies and adds many times
 with each value hardly notices. Where a multiplication by a number stands there already, `lowered`
@@ -75,7 +76,7 @@ def aligned(program: Program, samples: Sequence[Sample]) -> tuple[Program, int, 
                 ("reduce_mean", name),
                 ("reduce_mean", squares),
             ):
-                probes.answer(probes.reduce(kind, variable, 1))
+                probes.answer(probes.reduce(kind, variable, each.axis))
     with Executor(result, samples[:_SAMPLES]) as executor:
         answers = executor.run(probes.done()).outputs
     count, biases = 0, dict[str, str]()
@@ -107,49 +108,72 @@ def absorbs(program: Program, op: Op) -> bool:
 
 @dataclass(frozen=True)
 class _Input:
-    """An activation, a layer that reads it, and the operator with the layer's bias if the layer
-    absorbs a move."""
+    """An activation, a layer that reads it, the axis of its channels, and the operator with the
+    layer's bias if the layer absorbs a move."""
 
     name: str
     layer: Op
+    axis: int
     bias: Op | None
+
+    @property
+    def weight(self) -> str:
+        return self.layer.inputs[LAYERS[self.layer.type].weight][0]
 
 
 def _inputs(program: Program) -> list[_Input]:
     producers, consumers = program.producers(), program.consumers()
     found = []
     for op in program.ops:
-        weight = stored_weight(program, op, producers) if op.type == "conv2d" else None
+        weight = stored_weight(program, op, producers) if op.type in ("conv2d", "mul") else None
         if weight is None or op.get("groups", 1) != 1 or consumers[weight] != [op]:
             continue
-        name = op.inputs["Input"][0]
+        name = op.inputs[LAYERS[op.type].input][0]
         made = producers.get(name)
-        outputs, _, *kernel = program.params[weight].shape
-        work = outputs * int(np.prod(kernel)) / int(np.prod(op.get("strides", [1, 1])))
+        absorbed = _bias(program, op, weight, consumers) if absorbs(program, op) else None
         if (
             made is not None
             and made.type not in ("feed", *_FUSED)
             and not _is_bias(program, made)
-            and work >= _LEAST_WORK
+            and _work(program, op, weight) >= _LEAST_WORK
+            and (op.type == "conv2d" or (absorbed and _has_channels_last(program, op, name)))
         ):
-            bias = _bias(program, op, consumers) if absorbs(program, op) else None
-            found.append(_Input(name, op, bias))
+            found.append(_Input(name, op, 1 if op.type == "conv2d" else -1, absorbed))
     return found
+
+
+def _work(program: Program, op: Op, weight: str) -> float:
+    """How many multiply-adds a layer computes with each value of its input."""
+    shape = program.params[weight].shape
+    if op.type == "mul":
+        return shape[1]
+    return float(shape[0] * np.prod(shape[2:]) / np.prod(op.get("strides", [1, 1])))
+
+
+def _has_channels_last(program: Program, op: Op, name: str) -> bool:
+    dims = len(program.var(name).shape)
+    return dims > 1 and int(op.get("x_num_col_dims", 1)) == dims - 1
 
 
 def _is_bias(program: Program, op: Op) -> bool:
     return op.type == "elementwise_add" and any(name in program.params for name in op.reads)
 
 
-def _bias(program: Program, op: Op, consumers: Mapping[str, list[Op]]) -> Op | None:
+def _bias(program: Program, op: Op, weight: str, consumers: Mapping[str, list[Op]]) -> Op | None:
     """The operator behind a layer that adds a constant to each channel."""
     readers = consumers[op.layer]
     if len(readers) != 1 or readers[0].type not in BIASES:
         return None
     name = readers[0].input(BIASES[readers[0].type])
-    channels = program.params[op.inputs["Filter"][0]].shape[:1]
+    channels = program.params[weight].shape[LAYERS[op.type].channels]
     own = name in program.params and consumers[name or ""] == readers
-    return readers[0] if own and program.params[name or ""].shape == channels else None
+    return readers[0] if own and program.params[name or ""].shape == (channels,) else None
+
+
+def _kernel(program: Program, each: _Input) -> _Array:
+    """A layer's weights, [outputs, inputs, height, width]."""
+    value = program.params[each.weight].astype(np.float64)
+    return value if value.ndim == 4 else value.T[..., None, None]
 
 
 def _alignment(
@@ -159,7 +183,7 @@ def _alignment(
     gains too little. Given are what each channel of the input lies between and how it varies, and
     how each output varies."""
     channels = len(low)
-    kernel = program.params[each.layer.inputs["Filter"][0]].astype(np.float64)
+    kernel = _kernel(program, each)
     largest = np.maximum(np.abs(low), np.abs(high))
     middle = (low + high) / 2 if each.bias is not None else np.zeros(channels)
     reach = (high - low) / 2 if each.bias is not None else largest
@@ -182,8 +206,8 @@ def _alignment(
 
     tried = [
         _within(wanted**stretch * np.maximum(near, 1e-3) ** (shared / 2), reach)
-        for stretch in _STRETCHES
-        for shared in (0, 1)
+        for stretch in (_STRETCHES if each.axis == 1 else (0.0,))
+        for shared in ((0, 1) if stretch else (0,))
     ]
     best = min(tried, key=lambda factors: noise(factors, reach))
     if noise(best, reach) > _WORTH * noise(np.ones(channels), np.full(channels, largest.max())):
@@ -202,16 +226,37 @@ def _apply(
 ) -> str | None:
     """Put the operator in front of a layer; the bias that makes up for the move."""
     op = each.layer
-    channels = len(middle)
     made = f"{each.name}.{op.layer}{CENTRED}"
     program.vars[made] = replace(program.var(each.name), name=made)
+    make = _batch_norm if each.axis == 1 else _addition
+    place = next(i for i, other in enumerate(program.ops) if other is op)
+    program.blocks[0].ops.insert(place, make(program, each.name, made, -middle * factors, factors))
+    op.inputs[LAYERS[op.type].input] = [made]
+    if each.axis == 1:
+        value = program.params[each.weight].astype(np.float64) / factors.reshape(-1, 1, 1)
+        program.set_param(each.weight, value.astype(np.float32))
+    if each.bias is None:
+        return None
+    sums = _kernel(source, each).sum(axis=(2, 3))
+    return corrected_bias(source, program, each.bias, sums @ middle)
+
+
+def _addition(program: Program, x: str, made: str, added: _Array, factors: _Array) -> Op:
+    program.set_param(f"{made}.Y", added.astype(np.float32))
+    op = Op("elementwise_add", {"X": [x], "Y": [f"{made}.Y"]}, {"Out": [made]})
+    op.set("axis", len(program.var(x).shape) - 1)
+    return op
+
+
+def _batch_norm(program: Program, x: str, made: str, added: _Array, factors: _Array) -> Op:
+    channels = len(factors)
     constants = {
         "Scale": factors,
-        "Bias": -middle * factors,
+        "Bias": added,
         "Mean": np.zeros(channels),
         "Variance": np.ones(channels),
     }
-    inputs = {"X": [each.name]}
+    inputs = {"X": [x]}
     for slot, value in constants.items():
         inputs[slot] = [f"{made}.{slot}"]
         program.set_param(f"{made}.{slot}", value.astype(np.float32))
@@ -219,18 +264,10 @@ def _apply(
     for slot in ("SavedMean", "SavedVariance"):
         outputs[slot] = [f"{made}.{slot}"]
         program.vars[outputs[slot][0]] = Var(outputs[slot][0], "float32", (channels,))
-    align = Op("batch_norm", inputs, outputs)
-    align.set("epsilon", 0.0)
-    align.set("momentum", 0.9)
-    align.set("data_layout", "NCHW")
+    op = Op("batch_norm", inputs, outputs)
+    op.set("epsilon", 0.0)
+    op.set("momentum", 0.9)
+    op.set("data_layout", "NCHW")
     for attr in ("is_test", "use_global_stats"):
-        align.set(attr, True)
-    place = next(i for i, other in enumerate(program.ops) if other is op)
-    program.blocks[0].ops.insert(place, align)
-    weight = op.inputs["Filter"][0]
-    value = program.params[weight].astype(np.float64)
-    op.inputs["Input"] = [made]
-    program.set_param(weight, (value / factors.reshape(-1, 1, 1)).astype(np.float32))
-    if each.bias is None:
-        return None
-    return corrected_bias(source, program, each.bias, value.sum(axis=(2, 3)) @ middle)
+        op.set(attr, True)
+    return op

@@ -152,7 +152,7 @@ def lowered(program: Program) -> Program:
         if not is_move(move):
             continue
         (x,) = move.inputs["X"]
-        if move.type == "batch_norm":
+        if move.type != "scale":
             if consumers[x] == [move] and _takes_over(result, move, producers[x]):
                 gone.append(producers[x])
             continue
@@ -176,7 +176,7 @@ def lowered(program: Program) -> Program:
 def _takes_over(program: Program, align: Op, op: Op) -> bool:
     """Have an operator of align.py do what the multiplication by a number in front of it does, if
     it is one."""
-    if op.type != "scale" or op.input("ScaleTensor") or program.var(op.layer).dtype != "float32":
+    if align.type != "batch_norm" or op.type != "scale" or op.input("ScaleTensor"):
         return False
     factor, added = op.get("scale", 1.0), op.get("bias", 0.0)
     if not op.get("bias_after_scale", True):

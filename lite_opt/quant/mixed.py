@@ -144,7 +144,8 @@ class Quantized:
 
 def is_move(op: Op) -> bool:
     """Whether an operator moves an activation for a layer in int8 (centre.py, align.py)."""
-    return op.type in ("scale", "batch_norm") and any(n.endswith(CENTRED) for n in op.writes)
+    moves = op.type in ("scale", "batch_norm", "elementwise_add")
+    return moves and any(name.endswith(CENTRED) for name in op.writes)
 
 
 def _float_name(weight: str) -> str:

@@ -58,6 +58,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "quantising.md"
 MARK = "<!-- measured by benchmarks/quantisation.py: -->"
 CROP = 256
 CALIBRATION, JUDGED = 128, 320
+JUDGED_LINES = 640  # half of them upside down, and left out
 # More where many are ties: the best two classes of a crop are often a few points apart.
 JUDGED_CROPS, JUDGED_CROPS_OF_OTHERS = 1280, 512
 CALIBRATION_PAGES, JUDGED_PAGES = 16, 20
@@ -190,8 +191,8 @@ def reading(work: Path) -> Task:
     seen: dict[str, Any] = {"fonts": SEEN}
     sets = {
         "calibration": text_lines(2 * CALIBRATION, seed=1, **seen),
-        "judged": text_lines(JUDGED, seed=2, **seen),
-        "unseen": text_lines(JUDGED, seed=3, fonts=UNSEEN, sizes=(49, 72)),
+        "judged": text_lines(JUDGED_LINES, seed=2, **seen),
+        "unseen": text_lines(JUDGED_LINES, seed=3, fonts=UNSEEN, sizes=(49, 72)),
     }
     for name, made in sets.items():
         upright, noise = made[::2], 16.0 * (name == "unseen")

@@ -47,6 +47,8 @@ class Calibration:
             no further operator.
         centre: move activations that are never negative to where all steps of int8 are used, where
             that is exact and next to free.
+        align: put an operator in front of layers with much to compute that moves and multiplies the
+            channels of their input, where that halves the noise.
         correct_bias: take the mean error from the channels of each layer afterwards, by its bias.
         effort: one of EFFORTS.
         float_layers: layers that stay in float, by their names.
@@ -60,6 +62,7 @@ class Calibration:
     max_float: float | None = None
     equalise: bool = True
     centre: bool = True
+    align: bool = True
     correct_bias: bool = True
     effort: str = "good"
     float_layers: tuple[str, ...] = ()

@@ -420,6 +420,11 @@ CALIBRATION = _as_one(
         default=None,
         help="Move what is never negative to where all steps are used.  [default: centre]",
     ),
+    align=click.option(
+        "--align/--no-align",
+        default=None,
+        help="Move and stretch the channels of inputs, by an operator.  [default: align]",
+    ),
     correct_bias=click.option(
         "--correct-bias/--no-correct-bias",
         default=None,

@@ -21,6 +21,7 @@ from lite_opt.lite.refusals import advice_for
 from lite_opt.lite.targets import cannot
 from lite_opt.model.load import save
 from lite_opt.model.program import Program
+from lite_opt.quant.align import aligned
 from lite_opt.quant.calibrate import calibrate
 from lite_opt.quant.centre import centred, lowered
 from lite_opt.quant.correct import corrected
@@ -102,14 +103,21 @@ def calibrated(program: Program, recipe: Recipe, data: Material, watch: Watch) -
     if settings.equalise:
         program, equalised = equalise(program, data.calibration)
         watch.say(f"equalised the channels of {len(equalised)} activations")
+    source, biases = program, dict[str, str]()
+    if settings.align:
+        program, count, biases = aligned(program, data.calibration)
+        watch.say(f"aligned the channels of {count} activations")
     full = calibrate(program, data.calibration, settings, watch=watch)
-    quantized = replace(Quantized.of(full, program), equalised=tuple(equalised))
+    quantized = Quantized.of(full, source, program, biases)
+    quantized = replace(quantized, equalised=tuple(equalised))
     if settings.effort == "best":
         quantized, moved = searched(quantized, data.calibration, watch=watch)
         watch.say(f"moved the ranges of {moved} activations")
     if settings.effort != "fast":
         most = _OBSERVED[settings.effort]
-        quantized, rounded = reconstructed(quantized, data.calibration, most=most, watch=watch)
+        quantized, rounded = reconstructed(
+            quantized, data.calibration, most=most, corrected=settings.correct_bias, watch=watch
+        )
         watch.say(f"rounded the weights of {rounded} layers for what they put out")
     if settings.centre:
         quantized, count = centred(quantized)

@@ -33,7 +33,7 @@ _INSTEAD = {
 _OF_INT8 = (
     *("--calibration", "--calibration-samples", "--algorithm", "--per-tensor", "--seed"),
     *("--equalise", "--no-equalise", "--centre", "--no-centre"),
-    *("--correct-bias", "--no-correct-bias"),
+    *("--align", "--no-align", "--correct-bias", "--no-correct-bias"),
     "--effort",
     *("--max-drop", "--max-float", "--float-layer", "--save-quantized"),
 )

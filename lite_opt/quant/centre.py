@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from lite_opt.model.padding import padding
 from lite_opt.model.program import Op, Program
+from lite_opt.quant.align import absorbs
 from lite_opt.quant.beside import outputs
 from lite_opt.quant.correct import BIASES, corrected_bias, targets
-from lite_opt.quant.mixed import CENTRED, Quantized
+from lite_opt.quant.mixed import CENTRED, Quantized, is_move
 from lite_opt.quant.operators import LAYERS, steps, stored_scales
 
 __all__ = ["centred", "lowered"]
@@ -56,7 +56,7 @@ def centred(quantized: Quantized) -> tuple[Quantized, int]:
             layer.layer in behind
             and consumers[x] == [quantize]
             and consumers[quantize.outputs["Out"][0]] == [op]
-            and _absorbs(program, op)
+            and absorbs(program, op)
             and (_way(program, x, producers, consumers) or _is_few(program, x, producers))
         ):
             found.append((op, quantize))
@@ -82,18 +82,6 @@ def centred(quantized: Quantized) -> tuple[Quantized, int]:
     program.blocks[0].ops = ops
     program.remove_unused()
     return replace(quantized, program=program, biases=biases), len(found)
-
-
-def _absorbs(program: Program, op: Op) -> bool:
-    """Whether what is added to a layer's input adds the same to all places of its output."""
-    if op.type == "mul":
-        return program.params[op.inputs["Y"][0]].ndim == 2
-    if op.type not in ("conv2d", "depthwise_conv2d"):
-        return False
-    kernel = program.params[op.inputs["Filter"][0]].shape[2:]
-    if kernel == (1, 1) and op.get("padding_algorithm") == "SAME":
-        return True
-    return padding(op, program.var(op.inputs["Input"][0]).shape[2:], kernel) == (0, 0, 0, 0)
 
 
 def _sums(program: Program, op: Op, dequantize: Op) -> np.ndarray[Any, Any]:
@@ -161,9 +149,13 @@ def lowered(program: Program) -> Program:
     gone: list[Op] = []
     renamed: dict[str, str] = {}
     for move in result.ops:
-        if move.type != "scale" or not move.layer.endswith(CENTRED):
+        if not is_move(move):
             continue
         (x,) = move.inputs["X"]
+        if move.type != "scale":
+            if consumers[x] == [move] and _takes_over(result, move, producers[x]):
+                gone.append(producers[x])
+            continue
         way = _way(result, x, producers, consumers) if consumers[x] == [move] else {}
         for name, op in way.items():
             renamed[name] = f"{name}{CENTRED}"
@@ -179,6 +171,22 @@ def lowered(program: Program) -> Program:
     result.blocks[0].ops = [op for op in result.ops if not any(op is each for each in gone)]
     result.remove_unused()
     return result
+
+
+def _takes_over(program: Program, align: Op, op: Op) -> bool:
+    """Have an operator of align.py do what the multiplication by a number in front of it does, if
+    it is one."""
+    if align.type != "batch_norm" or op.type != "scale" or op.input("ScaleTensor"):
+        return False
+    factor, added = op.get("scale", 1.0), op.get("bias", 0.0)
+    if not op.get("bias_after_scale", True):
+        added *= factor
+    scale, bias = (program.params[align.inputs[slot][0]] for slot in ("Scale", "Bias"))
+    scale, bias = scale.astype(np.float64), bias.astype(np.float64)
+    program.set_param(align.inputs["Bias"][0], (bias + scale * added).astype(np.float32))
+    program.set_param(align.inputs["Scale"][0], (scale * factor).astype(np.float32))
+    align.inputs["X"] = list(op.inputs["X"])
+    return True
 
 
 def _move(program: Program, maker: Op, by: float, name: str) -> None:

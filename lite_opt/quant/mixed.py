@@ -17,10 +17,11 @@ from lite_opt.quant.equalise import Equalised
 from lite_opt.quant.operators import INT8, LAYERS, OPERATORS, QUANTIZE, stored_weight
 from py_runner.errors import UsageError
 
-__all__ = ["CENTRED", "CORRECTED", "Quantized", "QuantizedLayer", "quantized_layers"]
+__all__ = ["CENTRED", "CORRECTED", "Quantized", "QuantizedLayer", "is_move", "quantized_layers"]
 
 CORRECTED = ".corrected"  # ends the name of a bias that belongs to a layer in int8
-CENTRED = ".centred"  # ends the name of an activation that was moved for such a layer (centre.py)
+# Ends the name of an activation that was moved for such a layer (centre.py, align.py).
+CENTRED = ".centred"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def quantized_layers(program: Program) -> tuple[QuantizedLayer, ...]:
 class Quantized:
     """A model that `calibrate` quantized, next to what it was: any layer can be float again.
 
-    `program` has every layer in int8. `floats` maps the weights of a layer to the float ones, and
+    `program` has every layer in int8. `floats` maps the weights of a layer to the float ones,
+    `exact` to what their integers stand for where the layer reads an input that was multiplied, and
     `biases` a layer whose bias was corrected to the bias that it has in float. `equalised` says how
     variables differ from those of the model that was repaired.
     """
@@ -63,13 +65,24 @@ class Quantized:
     source: Program
     biases: Mapping[str, str] = field(default_factory=dict)
     equalised: tuple[Equalised, ...] = ()
+    exact: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, quantized: Program, source: Program) -> Quantized:
-        """`source` is the repaired float program that `quantized` was calibrated from."""
+    def of(
+        cls,
+        quantized: Program,
+        source: Program,
+        aligned: Program | None = None,
+        biases: Mapping[str, str] | None = None,
+    ) -> Quantized:
+        """`source` is the repaired float program that `quantized` was calibrated from, or that
+        `aligned` is a form of, which was, with what `align.aligned` says of biases."""
         layers = quantized_layers(quantized)
-        floats = {layer.weight: source.params[layer.weight] for layer in layers}
-        return cls(quantized, layers, floats, source)
+        floats, exact = (
+            {layer.weight: program.params[layer.weight] for layer in layers}
+            for program in (source, aligned or source)
+        )
+        return cls(quantized, layers, floats, source, biases or {}, exact=exact)
 
     def check(self, layers: Iterable[str]) -> None:
         """Raise UsageError for a name that is no layer of this model."""
@@ -94,7 +107,8 @@ class Quantized:
             (dequantize,) = consumers[op.outputs[slots.output][0]]
             weight = op.inputs[slots.weight][0]
             program.set_param(_float_name(weight), self.floats[weight])
-            op.inputs[slots.input] = [quantize.inputs["X"][0].removesuffix(CENTRED)]
+            (x,) = quantize.inputs["X"]
+            op.inputs[slots.input] = producers[x].inputs["X"] if x.endswith(CENTRED) else [x]
             op.inputs[slots.weight] = [_float_name(weight)]
             op.attrs = dict(attrs[op.layer])
             renamed = {dequantize.outputs["Out"][0]: op.outputs[slots.output][0]}
@@ -109,7 +123,7 @@ class Quantized:
         read: set[str] = set()
         for op in reversed(program.ops):
             unread = not read.intersection(op.writes)
-            if op in dropped or (unread and (op.type in QUANTIZE or op.layer.endswith(CENTRED))):
+            if op in dropped or (unread and (op.type in QUANTIZE or is_move(op))):
                 continue
             kept.insert(0, op)
             read.update(op.reads)
@@ -126,6 +140,12 @@ class Quantized:
             palette.set_param(bias, self.source.params[bias])
         palette.blocks[0].ops = []
         return palette
+
+
+def is_move(op: Op) -> bool:
+    """Whether an operator moves an activation for a layer in int8 (centre.py, align.py)."""
+    moves = op.type in ("scale", "batch_norm", "elementwise_add")
+    return moves and any(name.endswith(CENTRED) for name in op.writes)
 
 
 def _float_name(weight: str) -> str:

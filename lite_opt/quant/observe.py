@@ -39,7 +39,8 @@ class Probes:
 
     def copied(self, op: Op, other: Program, names: dict[str, str]) -> None:
         """Append a copy of another program's operator. `names` says what its variables are called
-        here, and learns what the copy writes; parameters are taken over."""
+        here, and learns what the copy writes; parameters are taken over, also those that it writes
+        itself (a BatchNorm its mean)."""
         made = deepcopy(op)
         made.rename_inputs(names)
         for name in {n for inputs in made.inputs.values() for n in inputs}:
@@ -47,6 +48,8 @@ class Probes:
                 self.keep(name, other)
         for outputs in made.outputs.values():
             for place, name in enumerate(outputs):
+                if name in other.params and name in made.reads:
+                    continue
                 fresh = self.program.new_name(f"probe.{name}")
                 self.program.vars[fresh] = Var(fresh, other.var(name).dtype, other.var(name).shape)
                 outputs[place] = fresh

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from lite_opt.model.executor import Executor
 from lite_opt.model.program import Program
 from lite_opt.quant.beside import beside, channel_axis, outputs
-from lite_opt.quant.mixed import Quantized
+from lite_opt.quant.mixed import CENTRED, Quantized
 from lite_opt.quant.observe import Probes
 from lite_opt.quant.operators import LAYERS
 from py_runner.tensors import Sample
@@ -117,10 +117,14 @@ def _largest(
 ) -> dict[str, float]:
     """The largest magnitude of each activation in the float model."""
     probes = Probes(quantized.with_float(outputs(quantized)))
-    producers = probes.program.producers()
+    producers = quantized.program.producers()
     for layer, *_ in readers.values():
         op = producers[layer]
-        read = op.inputs[LAYERS[op.type].input][0]
+        (read,) = producers[op.inputs[LAYERS[op.type].input][0]].inputs["X"]
+        if read.endswith(CENTRED):
+            names: dict[str, str] = {}
+            probes.copied(producers[read], quantized.program, names)
+            read = names[read]
         magnitude = probes.like(probes.op("abs", {"X": read}), read)
         probes.answer(probes.op("reduce_max", {"X": magnitude}, reduce_all=True, keep_dim=False))
     return {

@@ -14,7 +14,7 @@ stays there, since Paddle Lite's optimizer finds the scales of int8-weights by i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,8 @@ import numpy.typing as npt
 from lite_opt.model.executor import Executor
 from lite_opt.model.padding import padding
 from lite_opt.model.program import Op, Program
+from lite_opt.quant.beside import outputs
+from lite_opt.quant.correct import targets
 from lite_opt.quant.mixed import Quantized
 from lite_opt.quant.observe import Probes
 from lite_opt.quant.operators import LAYERS, WEIGHT_ONLY, steps, stored_scales
@@ -50,10 +52,14 @@ def reconstructed(
     samples: Sequence[Sample],
     *,
     most: int = _SAMPLES,
+    corrected: bool = False,
     watch: Watch = QUIET,
 ) -> tuple[Quantized, int]:
     """The same with weights rounded for the outputs of their layers, and of how many layers. How
-    inputs go together is observed on at most `most` samples."""
+    inputs go together is observed on at most `most` samples.
+
+    Where biases are going to be `corrected`, what rounding does to the mean of an output costs
+    nothing: only how inputs vary together counts then."""
     program = quantized.program
     readers = program.consumers()
     ops = {op.layer: op for op in program.ops if op.type in LAYERS}
@@ -67,14 +73,15 @@ def reconstructed(
     if not layers:
         return quantized, 0
     asked = [ops[layer.layer] for layer in layers]
-    moments = _moments(program, asked, samples[:most], watch)
+    free = set(targets(quantized, outputs(quantized))) if corrected else set()
+    moments = _moments(program, asked, samples[:most], watch, free)
     result = program.copy()
     for number, (layer, moment) in enumerate(zip(layers, moments), start=1):
         op = ops[layer.layer]
         (behind,) = readers[op.outputs[LAYERS[op.type].output][0]]
         step = stored_scales(program, behind).astype(np.float64) / steps(8)
         stored = program.params[layer.weight]
-        value = _rounded(op, quantized.floats[layer.weight], stored, step, moment)
+        value = _rounded(op, quantized.exact[layer.weight], stored, step, moment)
         result.set_param(layer.weight, value.astype(stored.dtype))
         watch.step("rounding", number, len(layers))
     return replace(quantized, program=result), len(layers)
@@ -124,14 +131,20 @@ def _inputs(program: Program, op: Op) -> bool:
 
 
 def _moments(
-    program: Program, ops: Sequence[Op], samples: Sequence[Sample], watch: Watch
+    program: Program,
+    ops: Sequence[Op],
+    samples: Sequence[Sample],
+    watch: Watch,
+    free: Collection[str] = (),
 ) -> list[_Array]:
-    """Of each layer how its inputs go together: (groups, inputs, inputs), the mean of products."""
+    """Of each layer how its inputs go together: (groups, inputs, inputs), the mean of products, for
+    layers in `free` without the product of the means."""
     probes = Probes(program)
     for op in ops:
         probes.answer(op.inputs[LAYERS[op.type].input][0])
     asked = probes.done()
     sums: list[Any] = [0.0] * len(ops)
+    means: list[Any] = [0.0] * len(ops)
     with Executor(program, largest=samples) as executor:
         for number, sample in enumerate(samples, start=1):
             answers = executor.run(asked, sample.feeds).outputs
@@ -140,7 +153,11 @@ def _moments(
                 columns = _columns(op, np.asarray(value, np.float32), shape)
                 product = columns @ columns.transpose(0, 2, 1)
                 sums[place] = sums[place] + product.astype(np.float64) / columns.shape[2]
+                means[place] = means[place] + columns.mean(axis=2, dtype=np.float64)
             watch.step("observing inputs", number, len(samples))
+    for place, (op, mean) in enumerate(zip(ops, means)):
+        if op.layer in free:
+            sums[place] = sums[place] - mean[:, :, None] * mean[:, None, :] / len(samples)
     return sums
 
 

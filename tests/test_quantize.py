@@ -81,8 +81,8 @@ def test_an_int8_bundle_says_what_it_is_and_who_judged_it(int8: Path) -> None:
     check_free(int8 / "quantized", force=True)  # may be written again
     assert bundle.recipe["calibration"] == {
         "algorithm": "hist", "per_channel": True, "samples": 8, "seed": 0, "max_drop": None,
-        "max_float": None, "equalise": True, "centre": True, "correct_bias": True,
-        "effort": "good", "float_layers": [],
+        "max_float": None, "equalise": True, "centre": True, "align": True,
+        "correct_bias": True, "effort": "good", "float_layers": [],
     }  # fmt: skip
     assert bundle.recipe["limits"] == asdict(LIMITS["int8"])
     assert bundle.targets["x86"].precision == "fp32"

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -188,6 +189,15 @@ def test_a_node_killed_half_way_loses_nothing(
     assert all("its samples are given to another" in text for text in said), said
 
 
+def with_an_engine(cluster: Cluster) -> set[int]:
+    """The workers that have been given a task."""
+    found = set()
+    for engine in cluster.pids("engines/serve.py"):
+        with suppress(OSError):  # it has ended meanwhile
+            found.add(int(Path(f"/proc/{engine}/stat").read_text().rpartition(")")[2].split()[1]))
+    return found & set(cluster.pids("ray::Actor"))
+
+
 def test_a_worker_that_hangs_is_given_up(
     cluster: Cluster,
     edge: Model,
@@ -198,12 +208,13 @@ def test_a_worker_that_hangs_is_given_up(
 ) -> None:
     cluster.have(NODES - 1)
     monkeypatch.setattr(ray_nodes, "_SILENT_S", 3.0)
+    before = with_an_engine(cluster)  # of an earlier run, which Ray has not ended yet
     hung: list[int] = []
     said: list[str] = []
 
     def step(what: str, answered: int, _: int | None) -> None:
-        if answered > 100 and not hung:
-            hung.append(cluster.pids("ray::Actor")[0])
+        if answered > 100 and not hung and (at_work := with_an_engine(cluster) - before):
+            hung.append(at_work.pop())
             os.kill(hung[0], signal.SIGSTOP)
 
     watch = Watch(step=step, say=said.append)

@@ -102,8 +102,8 @@ def parts(
     job: Job, samples: Iterable[Sample], *, watch: Watch = QUIET, here: Device = HERE
 ) -> Generator[Run, None, None]:
     """The Run of `run`, part by part as it is made, each of the samples after those of the one
-    before: see `Device.parts`. A closed iterator ends the engine. Errors
-    are those of `run`, those of the engine and of later samples when their turn comes."""
+    before: see `Device.parts`. A closed iterator ends the engine. Errors are those of `run`, those
+    of the engine and of later samples when their turn comes."""
     place = _place(job.engine, job.device)
     place = here if place is HERE else place
     if job.kind.suffix == ".nb":

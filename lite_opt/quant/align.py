@@ -23,7 +23,7 @@ what varies in each output; the mean of it is for the bias (correct.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ import numpy.typing as npt
 from lite_opt.model.executor import Executor
 from lite_opt.model.padding import padding
 from lite_opt.model.program import Op, Program, Var
-from lite_opt.quant.correct import BIASES, corrected_bias
+from lite_opt.quant.correct import bias_behind, corrected_bias
 from lite_opt.quant.mixed import CENTRED
 from lite_opt.quant.observe import Probes
 from lite_opt.quant.operators import LAYERS, stored_weight
@@ -68,21 +68,18 @@ def aligned(program: Program, samples: Sequence[Sample]) -> tuple[Program, int, 
         return result, 0, {}
     probes = Probes(result)
     for each in inputs:
+        for kind in ("reduce_min", "reduce_max"):
+            probes.answer(probes.reduce(kind, each.name, each.axis))
         for name in (each.name, each.layer.layer):
             squares = probes.like(probes.op("square", {"X": name}), name)
-            for kind, variable in (
-                ("reduce_min", name),
-                ("reduce_max", name),
-                ("reduce_mean", name),
-                ("reduce_mean", squares),
-            ):
-                probes.answer(probes.reduce(kind, variable, each.axis))
+            for variable in (name, squares):
+                probes.answer(probes.reduce("reduce_mean", variable, each.axis))
     with Executor(result, samples[:_SAMPLES]) as executor:
         answers = executor.run(probes.done()).outputs
     count, biases = 0, dict[str, str]()
     for place, each in enumerate(inputs):
-        seen = [np.asarray(answer, np.float64) for answer in answers[8 * place : 8 * place + 8]]
-        low, high, mean, square, *_, out, out_square = seen
+        seen = [np.asarray(answer, np.float64) for answer in answers[6 * place : 6 * place + 6]]
+        low, high, mean, square, out, out_square = seen
         spread = square.mean(axis=0) - np.square(mean.mean(axis=0))
         varies = out_square.mean(axis=0) - np.square(out.mean(axis=0))
         found = _alignment(result, each, low.min(axis=0), high.max(axis=0), spread, varies)
@@ -130,7 +127,9 @@ def _inputs(program: Program) -> list[_Input]:
             continue
         name = op.inputs[LAYERS[op.type].input][0]
         made = producers.get(name)
-        absorbed = _bias(program, op, weight, consumers) if absorbs(program, op) else None
+        channels = program.params[weight].shape[LAYERS[op.type].channels]
+        behind = bias_behind(program, consumers, op.layer, channels)
+        absorbed = behind if absorbs(program, op) else None
         if (
             made is not None
             and made.type not in ("feed", *_FUSED)
@@ -157,17 +156,6 @@ def _has_channels_last(program: Program, op: Op, name: str) -> bool:
 
 def _is_bias(program: Program, op: Op) -> bool:
     return op.type == "elementwise_add" and any(name in program.params for name in op.reads)
-
-
-def _bias(program: Program, op: Op, weight: str, consumers: Mapping[str, list[Op]]) -> Op | None:
-    """The operator behind a layer that adds a constant to each channel."""
-    readers = consumers[op.layer]
-    if len(readers) != 1 or readers[0].type not in BIASES:
-        return None
-    name = readers[0].input(BIASES[readers[0].type])
-    channels = program.params[weight].shape[LAYERS[op.type].channels]
-    own = name in program.params and consumers[name or ""] == readers
-    return readers[0] if own and program.params[name or ""].shape == (channels,) else None
 
 
 def _kernel(program: Program, each: _Input) -> _Array:

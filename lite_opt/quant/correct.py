@@ -23,7 +23,7 @@ from lite_opt.quant.mixed import CORRECTED, Quantized, QuantizedLayer
 from lite_opt.quant.operators import LAYERS
 from py_runner.tensors import Sample
 
-__all__ = ["BIASES", "corrected", "corrected_bias", "targets"]
+__all__ = ["BIASES", "bias_behind", "corrected", "corrected_bias", "targets"]
 
 _Array = npt.NDArray[Any]
 
@@ -72,20 +72,27 @@ def corrected_bias(source: Program, program: Program, op: Op, error: _Array) -> 
 BIASES = {"batch_norm": "Bias", "elementwise_add": "Y"}
 
 
+def bias_behind(
+    program: Program, consumers: Mapping[str, list[Op]], name: str, channels: int
+) -> Op | None:
+    """The only reader of a variable, if it adds a constant of its own to each channel."""
+    readers = consumers.get(name, [])
+    if len(readers) != 1 or readers[0].type not in BIASES:
+        return None
+    constant = readers[0].input(BIASES[readers[0].type])
+    if constant is None or constant not in program.params or len(consumers[constant]) != 1:
+        return None
+    return readers[0] if program.params[constant].shape == (channels,) else None
+
+
 def targets(quantized: Quantized, numbers: Mapping[str, str]) -> dict[str, Op]:
     """Layer -> the operator behind it that adds a constant to each channel."""
     program = quantized.program
     consumers = program.consumers()
 
     def target(layer: QuantizedLayer) -> Op | None:
-        readers = consumers.get(numbers[layer.layer], [])
-        if len(readers) != 1 or readers[0].type not in BIASES:
-            return None
-        name = readers[0].input(BIASES[readers[0].type])
-        if name is None or name not in program.params or len(consumers[name]) != 1:
-            return None
         channels = program.params[layer.weight].shape[LAYERS[layer.op].channels]
-        return readers[0] if program.params[name].shape == (channels,) else None
+        return bias_behind(program, consumers, numbers[layer.layer], channels)
 
     found = {layer.layer: target(layer) for layer in quantized.layers}
     return {layer: op for layer, op in found.items() if op is not None}

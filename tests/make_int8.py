@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import make_model
 import numpy as np
+import pytest
 
+from lite_opt.lite.part import part
 from lite_opt.model.load import save
 from lite_opt.model.program import Program
 from lite_opt.passes.repair import repair
+from lite_opt.recipes import RECIPES
 from py_runner.data.random_samples import random_samples
+from py_runner.devices import BOARDS
 from py_runner.formats.run import Run
 from py_runner.inference import run
 from py_runner.tensors import Model, Sample
@@ -28,6 +33,22 @@ def on_server(
     assert files.params is not None
     model = Model("model", "", precision, (files.model, files.params), tuple(program.inputs))
     return run(model, samples, engine="paddle")
+
+
+def off_on_board(
+    program: Program, samples: list[Sample], device: str, folder: Path
+) -> np.ndarray[Any, Any]:
+    """How far a board is off the simulation, at each place, by the largest magnitude; the test is
+    skipped without the board."""
+    if BOARDS[device].missing():
+        pytest.skip(BOARDS[device].missing())
+    server = on_server(program, samples, folder / "server")
+    arm = run(
+        part(program, "arm", RECIPES["int8"], folder), samples, engine="native", device=device
+    )
+    (wanted,), (found,) = server.outputs.values(), arm.outputs.values()
+    wanted, found = np.concatenate(wanted), np.concatenate(found)
+    return np.asarray(np.abs(found - wanted) / np.abs(wanted).max())
 
 
 def repaired(program: Program) -> Program:

@@ -8,11 +8,10 @@ from typing import Any
 import make_model
 import numpy as np
 import pytest
-from make_int8 import on_server, repaired, samples_of
+from make_int8 import off_on_board, on_server, repaired, samples_of
 
 from lite_opt.judge.compare import compare
 from lite_opt.judge.variants import Variants
-from lite_opt.lite.part import part
 from lite_opt.model.program import Program
 from lite_opt.quant.align import aligned
 from lite_opt.quant.calibrate import calibrate
@@ -21,9 +20,7 @@ from lite_opt.quant.correct import corrected
 from lite_opt.quant.mixed import CENTRED, CORRECTED, Quantized
 from lite_opt.quant.ranges import searched
 from lite_opt.quant.reconstruct import reconstructed
-from lite_opt.recipes import RECIPES, Calibration
-from py_runner.devices import BOARDS
-from py_runner.inference import run
+from lite_opt.recipes import Calibration
 
 CHANNELS = 16
 
@@ -186,15 +183,8 @@ def test_what_costs_too_much_is_left_alone(alone: dict[str, Any]) -> None:
 @pytest.mark.parametrize("device", ["qemu-aarch64:pi4", "qemu-aarch64:pi5"])
 @pytest.mark.parametrize("kernel", [0, 1, 3])
 def test_arm_computes_what_the_simulation_does(device: str, kernel: int, tmp_path: Path) -> None:
-    if BOARDS[device].missing():
-        pytest.skip(BOARDS[device].missing())
     program = network(kernel=kernel) if kernel else linear()
     samples = samples_of(program, 4, seed=3)
     made = lowered(corrected(quantized(program, align=True), samples).program)
-    server = on_server(made, samples, tmp_path / "server")
-    model = part(made, "arm", RECIPES["int8"], tmp_path)
-    arm = run(model, samples, engine="native", device=device)
-    (wanted,), (found,) = server.outputs.values(), arm.outputs.values()
-    off = np.abs(np.concatenate(found) - np.concatenate(wanted))
     # But where a value lies between two steps, and rounds to the other one.
-    assert np.mean(off > 1e-3 * np.abs(np.concatenate(wanted)).max()) < 0.05
+    assert np.mean(off_on_board(made, samples, device, tmp_path) > 1e-3) < 0.05

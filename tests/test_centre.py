@@ -7,11 +7,10 @@ from pathlib import Path
 import make_model
 import numpy as np
 import pytest
-from make_int8 import on_server, repaired, samples_of
+from make_int8 import off_on_board, on_server, repaired, samples_of
 
 from lite_opt.judge.compare import compare
 from lite_opt.judge.variants import Variants
-from lite_opt.lite.part import part
 from lite_opt.model.executor import Executor
 from lite_opt.model.program import Program
 from lite_opt.quant.beside import outputs
@@ -20,9 +19,7 @@ from lite_opt.quant.centre import centred, lowered
 from lite_opt.quant.correct import corrected
 from lite_opt.quant.mixed import CENTRED, CORRECTED, Quantized
 from lite_opt.quant.observe import Probes
-from lite_opt.recipes import RECIPES, Calibration
-from py_runner.devices import BOARDS
-from py_runner.inference import run
+from lite_opt.recipes import Calibration
 
 CHANNELS = 8
 
@@ -211,15 +208,8 @@ def test_few_values_behind_a_pooling_are_moved_by_an_operator(tmp_path: Path) ->
 @pytest.mark.parametrize("device", ["qemu-aarch64:pi4", "qemu-aarch64:pi5"])
 @pytest.mark.parametrize("tail", ["pointwise", "pooled", "concat"])
 def test_arm_saturates_as_the_simulation_does(device: str, tail: str, tmp_path: Path) -> None:
-    if BOARDS[device].missing():
-        pytest.skip(BOARDS[device].missing())
     program = network(tail)
     moved, _ = centred(quantized(program))
     made = lowered(moved.program)
     samples = samples_of(program, 4, seed=3)
-    server = on_server(made, samples, tmp_path / "server")
-    model = part(made, "arm", RECIPES["int8"], tmp_path)
-    arm = run(model, samples, engine="native", device=device)
-    (wanted,), (found,) = server.outputs.values(), arm.outputs.values()
-    off = np.abs(np.concatenate(found) - np.concatenate(wanted))
-    assert np.mean(off > 1e-4 * np.abs(np.concatenate(wanted)).max()) < 0.02
+    assert np.mean(off_on_board(made, samples, device, tmp_path) > 1e-4) < 0.02

@@ -120,14 +120,54 @@ def test_the_error_of_the_output_is_least_and_not_that_of_each_weight() -> None:
     assert error(found - exact, inputs) < error(nearest - exact, inputs) / 5
     # Errors that are handed on are less than those that single steps leave.
     damped = moment + reconstruct._damping(moment)
-    stepped = reconstruct._swept(nearest, exact, damped)
-    before, after = (reconstruct._error(r - exact, damped) for r in (stepped, found))
+    rows = exact.swapaxes(1, 2)
+    stepped = reconstruct._swept(nearest.swapaxes(1, 2), rows, damped)
+    ways = (stepped, found.swapaxes(1, 2))
+    before, after = (reconstruct._error(way - rows, damped) for way in ways)
     assert (after <= before + 1e-9).all() and after.sum() < 0.8 * before.sum()
     # Nothing goes together: nothing is better than the nearest.
     apart = np.tile(np.eye(24), (2, 1, 1))
     assert np.array_equal(rounded_for(exact, apart, nearest), nearest)
     # A group that was never fed.
     assert np.abs(rounded_for(exact, np.zeros_like(apart), nearest) - exact).max() <= 0.5
+
+
+def handed_on_by_inverse(exact: np.ndarray[Any, Any], moment: np.ndarray[Any, Any]) -> Any:
+    """GPTQ as its paper has it: (outputs, inputs) of one group, by the inverse, one by one."""
+    order = np.argsort(np.diagonal(moment), kind="stable")[::-1]
+    inverse = np.linalg.inv(moment[np.ix_(order, order)])
+    left, rounded = exact[:, order].copy(), np.empty_like(exact)
+    for _ in order:
+        place = len(exact[0]) - len(inverse)
+        whole = np.where(
+            np.abs(exact[:, order[place]]) > 126.999, exact[:, order[place]], left[:, 0]
+        )
+        rounded[:, order[place]] = np.clip(np.rint(whole), -127, 127)
+        error = (left[:, 0] - rounded[:, order[place]]) / inverse[0, 0]
+        left = (left - error[:, None] * inverse[0])[:, 1:]
+        inverse = inverse[1:, 1:] - np.outer(inverse[1:, 0], inverse[0, 1:]) / inverse[0, 0]
+    return rounded
+
+
+@pytest.mark.parametrize("block", [1, 5, 128])
+def test_errors_are_handed_on_as_by_the_inverse(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconstruct, "_BLOCK", block)
+    generator = np.random.default_rng(2)
+    inputs = generator.normal(size=(2, 24, 9)) @ generator.normal(size=(2, 9, 300))
+    moment = inputs @ inputs.transpose(0, 2, 1) / 300
+    moment += reconstruct._damping(moment)
+    exact = generator.uniform(-127, 127, size=(2, 8, 24))
+    exact[:, :, 3] = 127
+    handed = reconstruct._handed_on(exact.swapaxes(1, 2), moment).swapaxes(1, 2)
+    for group in range(2):
+        assert np.array_equal(handed[group], handed_on_by_inverse(exact[group], moment[group]))
+    # Where steps are moved, the order is that of the inputs, whatever is gone through at once.
+    moved = reconstruct._swept(np.rint(exact).swapaxes(1, 2), exact.swapaxes(1, 2), moment)
+    monkeypatch.setattr(reconstruct, "_BLOCK", 7)
+    again = reconstruct._swept(np.rint(exact).swapaxes(1, 2), exact.swapaxes(1, 2), moment)
+    assert np.array_equal(moved, again)
 
 
 @pytest.mark.parametrize(

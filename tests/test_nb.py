@@ -669,7 +669,7 @@ def test_shared_tables_do_not_explode(tmp_path: Path, name: str) -> None:
     data = _HOSTILE[name]()
     path = tmp_path / "model.nb"
     path.write_bytes(data)
-    start = time.perf_counter()
+    start = time.process_time()
     tracemalloc.start()
     try:
         with pytest.raises(ModelError, match="parts overlap"):
@@ -678,7 +678,7 @@ def test_shared_tables_do_not_explode(tmp_path: Path, name: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 20 * len(data)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_smallest_ops_cost_a_small_multiple(tmp_path: Path) -> None:
@@ -729,7 +729,7 @@ def _survives(path: Path, mutants: list[bytes]) -> Counter[str]:
         # Tracing doubles the time: a sample, of another size than the cycle of mutations.
         if number % 7 == 0:
             tracemalloc.start()
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             file = read_nb(path)
         except ModelError as error:
@@ -741,7 +741,7 @@ def _survives(path: Path, mutants: list[bytes]) -> Counter[str]:
                 if not param.dtype.startswith("type-"):
                     assert file.param(param.name).shape == param.shape
             ends["read"] += 1
-        assert time.perf_counter() - start < 2
+        assert time.process_time() - start < 2
         if tracemalloc.is_tracing():
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()

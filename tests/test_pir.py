@@ -817,7 +817,7 @@ def test_parameters_of_another_model(models: Path, tmp_path: Path) -> None:
     ids=["lists", "objects", "full", "arange", "eye"],
 )
 def test_reading_takes_little_memory_and_time(data: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     tracemalloc.start()
     try:
         _read(data)
@@ -827,16 +827,16 @@ def test_reading_takes_little_memory_and_time(data: bytes) -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 40 * len(data) + 1_000_000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_large_graph_is_read_in_linear_time() -> None:
     def seconds(count: int) -> float:
         chain = [_op("1.relu", [n], (n + 1, SPEC)) for n in range(100, 100 + count)]
         data = _file(_op("1.relu", [1], (100, SPEC)), *chain, result=100 + count)
-        start = time.perf_counter()
+        start = time.process_time()
         assert len(_read(data).ops) == count + 3
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     small, large = seconds(1000), seconds(8000)
     assert large < 40 * small + 0.5
@@ -920,7 +920,7 @@ def _survive(model: Path, folder: Path, victim: str, count: int, dice: random.Ra
     for _ in range(count):
         is_json = path.suffix == ".json" and dice.random() < 0.7
         path.write_bytes(_edit(data, dice) if is_json else _flip(data, dice))
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             program = load(folder)
             save(program, folder, name="copy")
@@ -928,7 +928,7 @@ def _survive(model: Path, folder: Path, victim: str, count: int, dice: random.Ra
             assert error.exit_code == 3
             assert "\n" not in str(error) and str(folder) in str(error)
             refused += 1
-        slowest = max(slowest, time.perf_counter() - start)
+        slowest = max(slowest, time.process_time() - start)
         for copy in folder.glob("copy.*"):
             copy.unlink()
     assert 0 < refused < count

@@ -60,7 +60,7 @@ CROP = 256
 CALIBRATION, JUDGED = 128, 320
 JUDGED_LINES = 640  # half of them upside down, and left out
 # More where many are ties: the best two classes of a crop are often a few points apart.
-JUDGED_CROPS, JUDGED_CROPS_OF_OTHERS = 1280, 512
+JUDGED_CROPS = 1280
 CALIBRATION_PAGES, JUDGED_PAGES = 16, 20
 TEXT_MAP = 0.3  # from where on a pixel of a detector's map is text
 FAST = {"effort": "fast"}
@@ -116,29 +116,24 @@ def text_direction(work: Path) -> Task:
 
 def photos(work: Path) -> Task:
     """EfficientNet-Lite0, for which the recipes were made."""
-    return _efficientnet(work, 0, JUDGED_CROPS, (FAST,), rounding=True)
+    return _efficientnet(work, 0, (FAST,), rounding=True)
 
 
 def photos1(work: Path) -> Task:
     """EfficientNet-Lite1, which nothing here was made for."""
-    return _efficientnet(work, 1, JUDGED_CROPS_OF_OTHERS, ())
+    return _efficientnet(work, 1)
 
 
 def photos2(work: Path) -> Task:
     """EfficientNet-Lite2, which nothing here was made for."""
-    return _efficientnet(work, 2, JUDGED_CROPS_OF_OTHERS, ())
+    return _efficientnet(work, 2)
 
 
 def _efficientnet(
-    work: Path,
-    number: int,
-    judged: int,
-    int8: tuple[dict[str, Any], ...],
-    *,
-    rounding: bool = False,
+    work: Path, number: int, int8: tuple[dict[str, Any], ...] = (), *, rounding: bool = False
 ) -> Task:
     """Crops of the same photographs, but no crop is in both sets."""
-    for name, seed, count in (("calibration", 1, CALIBRATION * 2), ("judged", 2, judged)):
+    for name, seed, count in (("calibration", 1, CALIBRATION * 2), ("judged", 2, JUDGED_CROPS)):
         _made(work / name, lambda to, s=seed, n=count: _write_crops(to, s, n))  # type: ignore[misc]
     return Task(
         f"EfficientNet-Lite{number} (ImageNet)",

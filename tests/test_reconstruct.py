@@ -163,11 +163,32 @@ def test_errors_are_handed_on_as_by_the_inverse(
     handed = reconstruct._handed_on(exact.swapaxes(1, 2), moment).swapaxes(1, 2)
     for group in range(2):
         assert np.array_equal(handed[group], handed_on_by_inverse(exact[group], moment[group]))
-    # Where steps are moved, the order is that of the inputs, whatever is gone through at once.
-    moved = reconstruct._swept(np.rint(exact).swapaxes(1, 2), exact.swapaxes(1, 2), moment)
-    monkeypatch.setattr(reconstruct, "_BLOCK", 7)
-    again = reconstruct._swept(np.rint(exact).swapaxes(1, 2), exact.swapaxes(1, 2), moment)
-    assert np.array_equal(moved, again)
+
+
+@pytest.mark.parametrize("block", [1, 7, 128])
+def test_in_the_end_no_single_step_lessens_the_error(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconstruct, "_BLOCK", block)
+    generator = np.random.default_rng(3)
+    inputs = generator.normal(size=(2, 24, 9)) @ generator.normal(size=(2, 9, 300))
+    moment = inputs @ inputs.transpose(0, 2, 1) / 300
+    moment += reconstruct._damping(moment)
+    exact = generator.uniform(-127, 127, size=(2, 24, 8))
+    exact[:, 3], exact[:, 4:8] = 127, 126.6
+    start = np.rint(exact) + generator.integers(-3, 1, size=exact.shape)
+    start[:, 3] = 127
+    once = reconstruct._swept(start, exact, moment)
+    monkeypatch.setattr(reconstruct, "_SWEEPS", 100)
+    found = reconstruct._swept(start, exact, moment)
+    assert np.abs(found).max() <= 127 and (found[:, 3] == 127).all()
+    errors = [reconstruct._error(way - exact, moment) for way in (start, once, found)]
+    assert (errors[1] < errors[0] / 4).all() and (errors[2] <= errors[1]).all()
+    for place in set(range(24)) - {3}:
+        for step in (-1, 1):
+            other = found.copy()
+            other[:, place] = np.clip(other[:, place] + step, -127, 127)
+            assert (reconstruct._error(other - exact, moment) >= errors[2] - 1e-6).all()
 
 
 @pytest.mark.parametrize(

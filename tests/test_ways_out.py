@@ -7,13 +7,16 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from lite_opt.cli.main import paddle_edge
+from lite_opt.conversion import ways_out
 from lite_opt.conversion.convert import convert
+from lite_opt.conversion.ways_out import _down, _up
 from lite_opt.judge.limits import Limits, limits_for, task_limits_for
 from lite_opt.recipes import recipe
 from py_runner.errors import ModelError, UsageError
@@ -149,8 +152,17 @@ def test_every_command_that_is_offered_passes(
 
 
 def test_a_layer_in_float_is_offered_where_that_suffices(
-    tmp_path: Path, model: Path, calibration_data: Path
+    tmp_path: Path, model: Path, calibration_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Layers are ranked on few samples, of a network of many layers on fewer."""
+    ranked = []
+
+    def sensitivity(quantized: Any, samples: Any, **options: Any) -> Any:
+        ranked.append(len(samples))
+        return plainly(quantized, samples, **options)
+
+    plainly = ways_out.sensitivity
+    monkeypatch.setattr(ways_out, "sensitivity", sensitivity)
     eight = recipe("int8", samples=8)
     plain = convert(model, tmp_path / "a", recipe=eight, calibration=calibration_data)
     assert plain.report is not None
@@ -161,6 +173,11 @@ def test_a_layer_in_float_is_offered_where_that_suffices(
     first = done.ways_out.ways[0]
     assert first.options == ("--float-layer", done.ways_out.worst[0].layer)
     assert "1 of 2 layers more in float" in first.result
+    monkeypatch.setattr(ways_out, "_RANKING_PASSES", 6)
+    convert(model, tmp_path / "b", recipe=eight, calibration=calibration_data, limits=limits)
+    monkeypatch.setattr(ways_out, "_RANKING_PASSES", 1)
+    convert(model, tmp_path / "b", recipe=eight, calibration=calibration_data, limits=limits)
+    assert ranked == [4, 3, 1]  # of four that are judged
 
 
 def test_what_is_no_fault_of_the_recipe_has_no_way_out(
@@ -170,8 +187,6 @@ def test_what_is_no_fault_of_the_recipe_has_no_way_out(
     done = convert(model, tmp_path / "out", recipe="int16-weights", limits={"cosine": 1.0})
     assert not done and done.ways_out is not None
     assert any("--cosine" in way.options for way in done.ways_out.ways)
-    from lite_opt.conversion import ways_out
-
     monkeypatch.setattr(ways_out, "_LEAST_COSINE", 1.0)
     done = convert(model, tmp_path / "out", recipe="int16-weights", limits={"cosine": 1.0})
     assert done.ways_out is not None
@@ -179,8 +194,6 @@ def test_what_is_no_fault_of_the_recipe_has_no_way_out(
 
 
 def test_limits_are_rounded_to_the_side_that_passes() -> None:
-    from lite_opt.conversion.ways_out import _down, _up
-
     for cosine in (0.98546, 0.99819, 0.9999912, 0.90001, 0.99, 1.0):
         assert 0 <= cosine - _down(cosine) <= 0.1 * (1 - cosine) + 1e-8
         assert limits_for("int8", cosine=_down(cosine))

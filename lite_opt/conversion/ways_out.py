@@ -38,8 +38,9 @@ _OF_INT8 = (
     *("--max-drop", "--max-float", "--float-layer", "--save-quantized"),
 )
 _OF_LIMITS = ("--cosine", "--max-abs-diff", "--top1-drop")
-# More samples hardly change which layers are worst.
-_RANKING_SAMPLES = 8
+# More samples hardly change which layers are worst; of a network of many layers, each of which is
+# one more pass, so few that the search does not take an hour.
+_RANKING_SAMPLES, _RANKING_PASSES = 8, 512
 # Who keeps more layers in float had better take another recipe.
 _MOST_FLOAT_LAYERS = 12
 # Below this the answers are others, and no limit makes them right.
@@ -104,7 +105,8 @@ def _float_layers(
     settings = models.recipe.calibration
     assert settings is not None
     try:
-        losses = sensitivity(mixed, samples[:_RANKING_SAMPLES], metric=metric, watch=watch)
+        count = max(1, min(_RANKING_SAMPLES, _RANKING_PASSES // len(mixed.layers)))
+        losses = sensitivity(mixed, samples[:count], metric=metric, watch=watch)
         found = layers_within(
             mixed,
             samples,

@@ -7,7 +7,8 @@ text is known, the recognizer also on lines such as calibration has not seen the
 EfficientNet-Lite0, 1 and 2 (trained on ImageNet) on crops of photographs. Calibration and judgement
 use different samples. Weight-only recipes run on Paddle Lite's x86 engine; fp16 and int8 are judged
 by their arithmetic on the server engine. With --board the int8 files of classifiers also run on the
-ARM engine of emulated boards, on so many samples, beside that arithmetic.
+ARM engine of emulated boards, on so many samples, beside that arithmetic, and that arithmetic on
+oneDNN, which adds in another order.
 
 Data, bundles and results stay in FOLDER: started again, only what is missing is measured. The
 sections of the tasks that were measured take the place of theirs in the page; others stay. With
@@ -38,7 +39,7 @@ from lite_opt.demo.packages import ocr_characters, ocr_model
 from lite_opt.demo.packages import photos as photo_files
 from lite_opt.demo.text_lines import FONTS, TextLine, text_lines, write_text_lines
 from lite_opt.demo.text_pages import write_text_pages
-from lite_opt.judge.compare import compare
+from lite_opt.judge.compare import Report, compare
 from lite_opt.lite.optimizer import optimize
 from lite_opt.model.load import load, save
 from lite_opt.passes.repair import repair
@@ -48,6 +49,7 @@ from lite_opt.recipes import Recipe, recipe
 from lite_opt.views.table import percent, size
 from py_runner.data.dataset import Dataset, dataset
 from py_runner.devices import BOARDS
+from py_runner.errors import EngineError
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.inference import run
@@ -373,8 +375,21 @@ class Measured:
             run(simulated, data, engine="paddle"),
             run(bundle.model("arm"), data, engine="native", device=device),
         )
-        assert report.top1_agreement is not None
-        return [round(report.top1_agreement * report.samples), report.samples]
+        return _alike(report)
+
+    def other_order(self, number: int) -> list[int]:
+        """The same of the simulation and itself, with float sums in another order: what a place
+        less in a float does to values that lie between two steps."""
+        quantized = load(self.work / f"{number}.quantized")
+        simulated = Source.of(quantized, image=self.task.image).model(self.work)
+        try:
+            answers = [
+                run(simulated, self.sets[0], engine="paddle", device=device)
+                for device in ("cpu", "cpu+onednn")
+            ]
+        except EngineError:  # oneDNN computes not every network that has these operators
+            return [0, 0]
+        return _alike(compare(*answers))
 
     def nearest(self) -> list[float | None]:
         """The SQNR and the agreement of int8-weights without rounding.py."""
@@ -382,6 +397,12 @@ class Measured:
             self.servers()[0], _nearest(self.task, self.source, self.sets[0], self.work)
         )
         return [report.outputs[0].sqnr_db, report.top1_agreement]
+
+
+def _alike(report: Report) -> list[int]:
+    """Of how many samples both say the same class, and of how many there are."""
+    assert report.top1_agreement is not None
+    return [round(report.top1_agreement * report.samples), report.samples]
 
 
 def measure(task: Task, work: Path, board: int, *, known: bool) -> str:
@@ -449,7 +470,12 @@ def _boards(measured: Measured, number: int, count: int) -> list[str]:
             said.append(f"on an emulated {name} {found[0]} of {found[1]}")
     if not said:
         return []
-    return [f"Samples that the ARM engine labels as its simulation does: {', '.join(said)}."]
+    same, of = measured.known("int8, other order", lambda: measured.other_order(number)) or (0, 0)
+    itself = f"; the simulation as itself, with float sums in another order: {same} of {of}"
+    return [
+        f"Samples that the ARM engine labels as its simulation does: {', '.join(said)}"
+        f"{itself if of else ''}."
+    ]
 
 
 def _plans(task: Task) -> list[tuple[str, Recipe, bool]]:

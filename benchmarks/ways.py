@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -83,13 +84,21 @@ def row(name: str, recipe: str, found: dict[str, Any], failures: list[str]) -> s
         failures.append(f"{name}, {recipe}: a command that is offered fails")
     if found["code"] and not passing:
         failures.append(f"{name}, {recipe}: a dead end")
-    offered = "<br>".join(f"`{way['options']}`: {way['result']}" for way in passing)
+    offered = "<br>".join(f"{_short(way['options'])}: {way['result']}" for way in passing)
     agreement = report["top1_agreement"]
     cells = [
         *(name, recipe, f"{cosine:.5f}", "-" if agreement is None else f"{agreement:.1%}"),
         *("passes" if not found["code"] else "misses its limits", offered or "-"),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _short(options: str) -> str:
+    """The options, of all layers the first and how many more there are."""
+    layers = re.findall(r" --float-layer \S+", options)
+    if len(layers) < 2:
+        return f"`{options}`"
+    return f"`{options.replace(''.join(layers[1:]), '')}` and {len(layers) - 1} more"
 
 
 def main() -> None:

@@ -369,10 +369,8 @@ class Measured:
         many there are."""
         data = self.sets[0].select(range(min(count, len(self.sets[0]))))
         bundle = Bundle.open(self.work / f"{number}.bundle")
-        quantized = load(self.work / f"{number}.quantized")
-        simulated = Source.of(quantized, image=self.task.image).model(self.work)
         report = compare(
-            run(simulated, data, engine="paddle"),
+            run(self._simulated(number), data, engine="paddle"),
             run(bundle.model("arm"), data, engine="native", device=device),
         )
         return _alike(report)
@@ -380,8 +378,7 @@ class Measured:
     def other_order(self, number: int) -> list[int]:
         """The same of the simulation and itself, with float sums in another order: what a place
         less in a float does to values that lie between two steps."""
-        quantized = load(self.work / f"{number}.quantized")
-        simulated = Source.of(quantized, image=self.task.image).model(self.work)
+        simulated = self._simulated(number)
         try:
             answers = [
                 run(simulated, self.sets[0], engine="paddle", device=device)
@@ -390,6 +387,11 @@ class Measured:
         except EngineError:  # oneDNN computes not every network that has these operators
             return [0, 0]
         return _alike(compare(*answers))
+
+    def _simulated(self, number: int) -> Model:
+        """The quantized model that the server engine computes in place of a board."""
+        quantized = load(self.work / f"{number}.quantized")
+        return Source.of(quantized, image=self.task.image).model(self.work)
 
     def nearest(self) -> list[float | None]:
         """The SQNR and the agreement of int8-weights without rounding.py."""

@@ -142,7 +142,7 @@ def test_a_bomb_of_aliases_costs_nothing(tmp_path: Path) -> None:
     begun = time.process_time()
     with pytest.raises(DataError, match="aliases"):
         Plan.open(tmp_path / "plan.yml")
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,13 @@ def test_the_error_of_the_output_is_least_and_not_that_of_each_weight() -> None:
     assert np.abs(rounded_for(exact, np.zeros_like(apart), nearest) - exact).max() <= 0.5
 
 
+def damped_moment(generator: np.random.Generator) -> np.ndarray[Any, Any]:
+    """How 24 inputs that depend on 9 go together, of two groups."""
+    inputs = generator.normal(size=(2, 24, 9)) @ generator.normal(size=(2, 9, 300))
+    moment = inputs @ inputs.transpose(0, 2, 1) / 300
+    return np.asarray(moment + reconstruct._damping(moment))
+
+
 def handed_on_by_inverse(exact: np.ndarray[Any, Any], moment: np.ndarray[Any, Any]) -> Any:
     """GPTQ as its paper has it: (outputs, inputs) of one group, by the inverse, one by one."""
     order = np.argsort(np.diagonal(moment), kind="stable")[::-1]
@@ -155,9 +162,7 @@ def test_errors_are_handed_on_as_by_the_inverse(
 ) -> None:
     monkeypatch.setattr(reconstruct, "_BLOCK", block)
     generator = np.random.default_rng(2)
-    inputs = generator.normal(size=(2, 24, 9)) @ generator.normal(size=(2, 9, 300))
-    moment = inputs @ inputs.transpose(0, 2, 1) / 300
-    moment += reconstruct._damping(moment)
+    moment = damped_moment(generator)
     exact = generator.uniform(-127, 127, size=(2, 8, 24))
     exact[:, :, 3] = 127
     handed = reconstruct._handed_on(exact.swapaxes(1, 2), moment).swapaxes(1, 2)
@@ -171,9 +176,7 @@ def test_in_the_end_no_single_step_lessens_the_error(
 ) -> None:
     monkeypatch.setattr(reconstruct, "_BLOCK", block)
     generator = np.random.default_rng(3)
-    inputs = generator.normal(size=(2, 24, 9)) @ generator.normal(size=(2, 9, 300))
-    moment = inputs @ inputs.transpose(0, 2, 1) / 300
-    moment += reconstruct._damping(moment)
+    moment = damped_moment(generator)
     exact = generator.uniform(-127, 127, size=(2, 24, 8))
     exact[:, 3], exact[:, 4:8] = 127, 126.6
     start = np.rint(exact) + generator.integers(-3, 1, size=exact.shape)

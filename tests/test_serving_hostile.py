@@ -76,7 +76,7 @@ def test_pictures_of_too_many_pixels(side: int, serving: Serving) -> None:
     start = time.monotonic()
     status, body, _ = serving.ask("/predict/tiny", bomb(side), Content_Type="image/png")
     assert status == 400 and ("exceed the limit" in body["error"] or "decode" in body["error"])
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 5
 
 
 def test_only_what_browsers_and_cameras_make_is_decoded(serving: Serving) -> None:
@@ -114,7 +114,7 @@ def test_a_body_that_does_not_come(serving: Serving) -> None:
     start = time.monotonic()
     status, error = told(connection)
     assert status == 408 and "did not arrive" in error
-    assert time.monotonic() - start < BODY_S + 20
+    assert time.monotonic() - start < BODY_S + 3
 
 
 @pytest.mark.parametrize("first", [b"", b"POST /predict/tiny HT", head("/predict/tiny")[:-2]])
@@ -128,7 +128,7 @@ def test_a_head_that_does_not_come(first: bytes, serving: Serving) -> None:
             if first:
                 connection.sendall(bytes([letter]))
         assert connection.recv(1000) == b""
-    assert time.monotonic() - start < BODY_S + 20
+    assert time.monotonic() - start < BODY_S + 3
 
 
 def test_heads_without_an_end(serving: Serving) -> None:

@@ -38,8 +38,8 @@ _OF_INT8 = (
     *("--max-drop", "--max-float", "--float-layer", "--save-quantized"),
 )
 _OF_LIMITS = ("--cosine", "--max-abs-diff", "--top1-drop")
-# More samples hardly change which layers are worst; of a network of many layers, each of which is
-# one more pass, so few that the search does not take an hour.
+# More samples hardly change which layers are worst. Each layer is one more pass over them: of a
+# network of many layers there are fewer.
 _RANKING_SAMPLES, _RANKING_PASSES = 8, 512
 # Who keeps more layers in float had better take another recipe.
 _MOST_FLOAT_LAYERS = 12

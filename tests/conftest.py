@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 COUNT = 40  # pictures of a longer run
+_STATES: dict[str, Any] = {}  # of each module's RANDOM as the module was imported
 
 
 def need(condition: bool, what: str) -> None:
@@ -42,6 +43,16 @@ def need(condition: bool, what: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"CI needs {what}")
         pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(autouse=True)
+def same_draws(request: pytest.FixtureRequest) -> None:
+    """What a module's RANDOM gives a test does not hang on which tests came before."""
+    random = getattr(request.module, "RANDOM", None)
+    if isinstance(random, np.random.Generator):
+        random.bit_generator.state = _STATES.setdefault(
+            request.module.__name__, random.bit_generator.state
+        )
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ command: the folder must be the same afterwards, byte for byte, and so must the 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shlex
@@ -992,6 +993,7 @@ def test_failing_leaks_nothing(pristine: Path, stage: Path) -> None:
             kinds[turn % len(kinds)]()
 
     def held() -> tuple[int, list[int], int]:
+        gc.collect()  # what tests before left
         return (
             len(list(Path("/proc/self/fd").iterdir())),
             children(os.getpid()),
@@ -1048,9 +1050,9 @@ def test_an_optimizer_that_hangs(big: Path, tmp_path: Path) -> None:
     model, out = load(big), tmp_path / "a.nb"
     with (
         Optimizer() as optimizer,
-        pytest.raises(ConvertError, match=r"for arm took longer than 0.05 s and was stopped"),
+        pytest.raises(ConvertError, match=r"for arm took longer than 0.001 s and was stopped"),
     ):
-        optimizer.run(model, "arm", out, recipe=RECIPES["fp32"], time_limit_s=0.05)
+        optimizer.run(model, "arm", out, recipe=RECIPES["fp32"], time_limit_s=0.001)
     assert not children(os.getpid())
 
 

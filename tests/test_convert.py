@@ -17,7 +17,7 @@ from lite_opt.conversion.convert import convert
 from lite_opt.demo.packages import ocr_model
 from lite_opt.demo.text_lines import write_text_lines
 from lite_opt.judge.compare import compare
-from lite_opt.judge.limits import MOST_NOISE
+from lite_opt.judge.limits import LIMITS, MOST_NOISE
 from lite_opt.model.program import Program, Var
 from lite_opt.passes.rule import Change
 from py_runner.data.random_samples import random_samples
@@ -115,7 +115,7 @@ def test_a_model_is_judged_by_its_own_noise(tmp_path: Path) -> None:
     done = convert(folder, tmp_path / "b")
     assert done and done.bundle and done.report
     (output,) = done.report.outputs
-    assert output.max_probability_diff > 1e-4 and output.cosine > 0.999999
+    assert output.max_probability_diff > 1e-4 and output.cosine >= LIMITS["fp32"].cosine
     assert output.noise and 2e-5 < output.noise < MOST_NOISE
     assert output.limit == 8 * output.noise > output.max_probability_diff
     (said,) = done.bundle.check["outputs"]

@@ -135,7 +135,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for name, (model, targets, quant) in _REAL.items()
     ]
-    assert [engine.wait(timeout=60) for engine in engines] == [0] * len(engines)
+    assert [engine.wait(timeout=600) for engine in engines] == [0] * len(engines)
     return folder
 
 

@@ -152,11 +152,11 @@ def _other_limits(pair: tuple[Any, Any], report: Report) -> list[WayOut]:
         return []
     if cosine < limits["cosine"]:
         limits["cosine"] = _down(cosine)
-        options += ("--cosine", f"{limits['cosine']:g}")
+        options += ("--cosine", f"{limits['cosine']:.12g}")
     if any(o.limit is not None and o.max_probability_diff > o.limit for o in report.outputs):
         limits["max_abs_diff"] = _up(max(o.max_probability_diff for o in report.outputs))
         limits["noise_times"] = 0.0
-        options += ("--max-abs-diff", f"{limits['max_abs_diff']:g}")
+        options += ("--max-abs-diff", f"{limits['max_abs_diff']:.12g}")
     drop = report.accuracy["drop"] if report.accuracy else None
     if drop is not None and limits["top1_drop"] is not None and drop > limits["top1_drop"]:
         limits["top1_drop"] = math.ceil(drop * 10) / 10

@@ -95,7 +95,8 @@ def _nearest(block: _Array, rows: Sequence[_Array], own: _Array, count: int) -> 
     equal ones the first."""
     best, places = np.full((len(block), 0), -np.inf), np.zeros((len(block), 0), np.int64)
     for start, others in _blocks(rows):
-        likeness = block @ others.T
+        # In steps: a product differs in its last digits with the size of the block.
+        likeness = np.rint(block @ others.T / _TIED)
         likeness[own[:, None] == np.arange(start, start + len(others))] = -np.inf
         best = np.concatenate([best, likeness], 1)
         there = np.broadcast_to(np.arange(start, start + len(others)), likeness.shape)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from conftest import same
 
 from lite_opt.judge.layers import bundle_layers, first_difference
 from lite_opt.model.load import load
 from lite_opt.passes.repair import repair
+from py_runner.devices.connection import Begun
 from py_runner.formats.bundle import Bundle
 from py_runner.formats.run import Run
 from py_runner.inference import run
 from py_runner.tensors import Sample
 
+LONG = 10_000  # repeats of a sample that are seen at work, however fast the machine is
 HOSTILE = 'it\'s $(touch pwned) `x`; "q" *'  # in a path, where it has to stay a name
 
 
@@ -56,11 +61,35 @@ def at_work(home: Path) -> list[int]:
 
 
 def nothing_left(home: Path) -> bool:
-    """Whether no job's files and processes are there, after five seconds at most."""
+    """Whether no job's files and processes are there, after a minute at most."""
     return any(
         (not at_work(home) and not list((home / "jobs").iterdir())) or time.sleep(0.05)
-        for _ in range(100)
+        for _ in range(1200)
     )
+
+
+@contextmanager
+def held(*homes: Path) -> Iterator[None]:
+    """While the block works, lite_run stands still in all of these folders, in the midst of a
+    job."""
+    try:
+        assert any(
+            sum(_all_get(signal.SIGSTOP, home) for home in homes) == len(homes) or time.sleep(0.02)
+            for _ in range(3000)
+        ), "lite_run was not seen at work"
+        yield
+    finally:
+        for home in homes:
+            _all_get(signal.SIGCONT, home)
+
+
+def _all_get(sent: signal.Signals, home: Path) -> bool:
+    """Send a signal to what is at work in a folder; whether something was."""
+    found = at_work(home)
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, sent)
+    return bool(found) and found == at_work(home)
 
 
 @contextmanager
@@ -84,6 +113,17 @@ def once_at_work(home: Path, act: Callable[[], object]) -> Iterator[None]:
         over.set()
         thread.join()
     assert done, "lite_run was not seen at work"
+
+
+def at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two commands' jobs begin when both are there."""
+    both, go = threading.Barrier(2), Begun.go
+
+    def together(begun: Begun) -> None:
+        both.wait(60)
+        go(begun)
+
+    monkeypatch.setattr(Begun, "go", together)
 
 
 def x86_model(bundle: Path) -> Any:

@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ class Serving:
 
     def __exit__(self, *_: object) -> None:
         for pid in self.engines(".py"):
-            os.kill(pid, signal.SIGCONT)  # a test may have stopped it
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)  # a test may have stopped it
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

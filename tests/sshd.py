@@ -98,7 +98,7 @@ def serving(folder: Path, **environment: str) -> Iterator[Server]:
 
 
 def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(100):
+    for _ in range(1200):
         assert process.poll() is None, log.read_text()
         with socket.socket() as client:
             if client.connect_ex(("127.0.0.1", port)) == 0:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +23,9 @@ import pytest
 from conftest import same
 from far import (
     HOSTILE,
+    LONG,
     answered,
+    at_the_same_time,
     bit_equal_by_command,
     find_planted_fault,
     nothing_left,
@@ -104,7 +107,7 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     assert counts == [(1, 7), (2, 7)]
     put_there(home)
     assert nothing_left(home) and home.stat().st_mode & 0o777 == 0o700
-    assert not [p for place in (home, Path.cwd()) for p in place.rglob("pwned")]
+    assert not [*home.rglob("pwned"), *Path.cwd().glob("pwned")]
 
 
 def test_streams_are_clean(device: str) -> None:
@@ -136,7 +139,7 @@ def test_a_connection_that_is_cut_is_resumed(
 
     watch = Watch(say=said.append, step=step)
     with once_at_work(home, phone.cut):
-        far = answered(device, bundle, given, repeat=3000, watch=watch)
+        far = answered(device, bundle, given, repeat=LONG, watch=watch)
     # Twice where adb's server still has the old connection when the next begins.
     assert 1 <= len(said) <= 2
     assert all(text.endswith("the connection was lost: trying again") for text in said)
@@ -162,6 +165,14 @@ def test_nothing_is_left_running_there(
 
 def test_layers_are_looked_at_there(device: str, model: Path, bundle: Path) -> None:
     find_planted_fault(device, model, bundle)
+
+
+def test_what_has_failed_is_not_sent_on() -> None:
+    """Its data had arrived, and then the connection was cut."""
+    argv = ["sh", "-c", "echo ready; exit 255"]
+    with connection.Begun(argv, b"", "adb://x", lambda *_: None) as begun:
+        assert any(begun._child.ended or time.sleep(0.01) for _ in range(6000))
+        assert not begun.arrived()
 
 
 @pytest.mark.parametrize("tools", [adbd.android_programs, adbd.busybox_programs])
@@ -208,11 +219,14 @@ def test_hostile_names_stay_names(device: str, home: Path, bundle: Path, tmp_pat
         assert len(list(home.glob("bundles/*"))) == before + 1
         answered(device, folder, given)
         assert not list((home / "partial").iterdir())
-    assert not [p for place in (home, Path.cwd()) for p in place.rglob("pwned")]
+    assert not [*home.rglob("pwned"), *Path.cwd().glob("pwned")]
 
 
-def test_two_commands_at_once(device: str, home: Path, bundle: Path) -> None:
+def test_two_commands_at_once(
+    device: str, home: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both are right, and one at least says that its latencies are of both."""
+    at_the_same_time(monkeypatch)
     warned: list[str] = []
     given = [samples(8, seed) for seed in range(2)]
 

@@ -25,10 +25,13 @@ from adbd import android_programs, busybox_programs
 from conftest import same
 from far import (
     HOSTILE,
+    LONG,
     answered,
+    at_the_same_time,
     at_work,
     bit_equal_by_command,
     find_planted_fault,
+    held,
     nothing_left,
     once_at_work,
     put_there,
@@ -88,8 +91,8 @@ def url(server: Server, folder: Path) -> str:
 
 def pwned(server: Server, home: Path) -> list[Path]:
     """What a name that became a command would have made."""
-    places = (server.folder / "home", home, Path.cwd())
-    return [found for place in places for found in place.rglob("pwned")]
+    found = [*(server.folder / "home").rglob("pwned"), *home.rglob("pwned")]
+    return [*found, *Path.cwd().glob("pwned")]
 
 
 def test_answers_are_those_of_this_machine_bit_by_bit(
@@ -172,11 +175,11 @@ def test_a_connection_that_is_cut_is_resumed(
     given = samples(40)
     watch = Watch(say=said.append, step=lambda what, done, _: told.append(done))
     with once_at_work(home, server.cut):
-        far = answered(device, bundle, given, repeat=3000, watch=watch)
+        far = answered(device, bundle, given, repeat=LONG, watch=watch)
     assert len(said) == 1 and said[0].endswith("trying again")
     assert told == [16, 40]
     assert same(far, run(x86_model(bundle), given, engine="native"))
-    assert far.latency["count"] == 40 * 3000
+    assert far.latency["count"] == 40 * LONG
     assert nothing_left(home)
 
 
@@ -188,7 +191,7 @@ def test_a_runner_that_is_killed_is_started_again(device: str, home: Path, bundl
             os.kill(pid, signal.SIGKILL)
 
     with once_at_work(home, kill):
-        far = answered(device, bundle, samples(8), repeat=3000, watch=Watch(say=said.append))
+        far = answered(device, bundle, samples(8), repeat=LONG, watch=Watch(say=said.append))
     assert len(said) == 1 and "lite_run was killed there: trying again" in said[0]
     assert same(far, run(x86_model(bundle), samples(8), engine="native"))
 
@@ -209,7 +212,7 @@ def test_who_keeps_cutting_is_given_up_on(
     thread.start()
     try:
         with pytest.raises(EngineError, match="was killed there; gave up after 5 tries"):
-            answered(device, bundle, samples(2), repeat=20000)
+            answered(device, bundle, samples(2), repeat=10**7)
     finally:
         over.set()
         thread.join()
@@ -255,6 +258,7 @@ def test_nothing_is_left_running_there(
         _until(lambda: all(at_work(folder) for folder in folders))
         os.killpg(process.pid, sent)
         if sent == signal.SIGINT:
+            _heard(process)
             time.sleep(1)
             os.killpg(process.pid, sent)
         start = time.monotonic()
@@ -263,6 +267,17 @@ def test_nothing_is_left_running_there(
     assert sent != signal.SIGINT or error.endswith(b"paddle-edge: interrupted\n")
     assert time.monotonic() - start < 8  # not one after another
     assert all(map(nothing_left, folders))
+
+
+def _heard(process: subprocess.Popen[bytes]) -> bytes:
+    """What the command says until it has heard the first Ctrl-C."""
+    assert process.stderr is not None
+    said = b""
+    while b"stopping after" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    return said
 
 
 def _until(true: Callable[[], bool]) -> None:
@@ -278,9 +293,11 @@ def test_ctrl_c_leaves_the_connection(
     np.save(data, np.random.default_rng(1).standard_normal((48, 3, 16, 16)).astype("float32"))
     line = ("run", bundle, "--data", data, "--device", device, "--repeat", 3000, "-o", out)
     with at_a_terminal(*line) as process:
-        _until(lambda: bool(at_work(home)))
-        os.killpg(process.pid, signal.SIGINT)
+        with held(home):
+            os.killpg(process.pid, signal.SIGINT)
+            heard = _heard(process)
         _, error = process.communicate(timeout=60)
+    error = heard + error
     assert process.returncode == 130 and b"trying again" not in error, error
     assert b"stopped: " in error and b"16 of 48" in error
     assert nothing_left(home)
@@ -302,9 +319,11 @@ def test_a_fleet_that_is_stopped_goes_on(
     line = ["run", bundle, "--data", data, "--device", device, "--device", url(server, other)]
     line += ["--repeat", 2000, "--keep-every", 0.01, "-o", out]
     with at_a_terminal(*line) as process:
-        _until(lambda: bool(at_work(home) and at_work(other)))
-        process.send_signal(signal.SIGINT)
+        with held(home, other):
+            process.send_signal(signal.SIGINT)
+            heard = _heard(process)
         _, error = process.communicate(timeout=60)
+    error = heard + error
     assert process.returncode == 130, error
     assert b"go on with --resume" in error
     assert nothing_left(home) and nothing_left(other)
@@ -552,8 +571,11 @@ def test_a_run_that_is_unlike_the_others_is_named(bundle: Path) -> None:
     assert found["a"][1].startswith("differ: ") and found["d"][1].startswith("agree within ")
 
 
-def test_two_commands_at_once(device: str, home: Path, bundle: Path) -> None:
+def test_two_commands_at_once(
+    device: str, home: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both are right, and one at least says that its latencies are of both."""
+    at_the_same_time(monkeypatch)
     warned: list[str] = []
     given = [samples(8, seed) for seed in range(2)]
     with ThreadPoolExecutor() as pool:
@@ -618,7 +640,7 @@ def test_other_shells(
         assert facts.memory_bytes and facts.free_disk_bytes
         watch = Watch(say=said.append)
         with once_at_work(there, small.cut):
-            far = answered(place, bundle, samples(40), repeat=3000, watch=watch)
+            far = answered(place, bundle, samples(40), repeat=LONG, watch=watch)
         assert len(said) == 1 and same(far, run(x86_model(bundle), samples(40), engine="native"))
         assert nothing_left(there)
         for file in (there / "bundles").glob("*/model.x86.nb"):
@@ -660,7 +682,7 @@ def test_throttling_is_told(build: Path, bundle: Path, tmp_path: Path, monkeypat
         assert facts.sensors["celsius"] == {"cpu-thermal": 61.5}
         with once_at_work(there, heat):
             far = answered(
-                url(hot, there), bundle, samples(1), repeat=20000, watch=Watch(warn=warned.append)
+                url(hot, there), bundle, samples(1), repeat=200_000, watch=Watch(warn=warned.append)
             )
     assert far.sensors is not None
     assert far.sensors["before"]["celsius"] == {"cpu-thermal": 61.5}

@@ -193,13 +193,13 @@ class Begun:
     def arrived(self, time_limit_s: float | None = None) -> bool:
         """Wait until all data is there; whether it is, and the command has not failed before."""
         stop_at = None if time_limit_s is None else time.monotonic() + time_limit_s
-        while os.fstat(self._said.fileno()).st_size < len(self.READY):
-            if self._child.ended:
-                return False
+        while not self._child.ended:
+            if os.fstat(self._said.fileno()).st_size >= len(self.READY):
+                return True
             if stop_at is not None and time.monotonic() > stop_at:
                 raise self._late(time_limit_s)
             time.sleep(_LOOK_EVERY_S)
-        return True
+        return False
 
     def go(self) -> None:
         """Let it go on, once its data has arrived."""

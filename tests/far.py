@@ -25,7 +25,7 @@ from py_runner.formats.run import Run
 from py_runner.inference import run
 from py_runner.tensors import Sample
 
-LONG = 10_000  # repeats of a sample that are seen at work, however fast the machine is
+LONG = 10_000  # repeats of a sample: a batch of them is seen at work
 HOSTILE = 'it\'s $(touch pwned) `x`; "q" *'  # in a path, where it has to stay a name
 
 
@@ -35,6 +35,12 @@ def samples(count: int, seed: int = 0) -> list[Sample]:
         Sample(f"{n}: {HOSTILE}", {"x": draw.standard_normal((1, 3, 16, 16)).astype("float32")})
         for n in range(count)
     ]
+
+
+def pwned(*folders: Path) -> list[Path]:
+    """What that name would have made there or here, had it become a command."""
+    found = [place for folder in folders for place in folder.rglob("pwned")]
+    return [*found, *Path.cwd().glob("pwned")]
 
 
 def running(command: str) -> list[int]:

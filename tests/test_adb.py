@@ -31,6 +31,7 @@ from far import (
     nothing_left,
     once_at_work,
     put_there,
+    pwned,
     samples,
     x86_model,
 )
@@ -107,7 +108,7 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     assert counts == [(1, 7), (2, 7)]
     put_there(home)
     assert nothing_left(home) and home.stat().st_mode & 0o777 == 0o700
-    assert not [*home.rglob("pwned"), *Path.cwd().glob("pwned")]
+    assert not pwned(home)
 
 
 def test_streams_are_clean(device: str) -> None:
@@ -219,7 +220,7 @@ def test_hostile_names_stay_names(device: str, home: Path, bundle: Path, tmp_pat
         assert len(list(home.glob("bundles/*"))) == before + 1
         answered(device, folder, given)
         assert not list((home / "partial").iterdir())
-    assert not [*home.rglob("pwned"), *Path.cwd().glob("pwned")]
+    assert not pwned(home)
 
 
 def test_two_commands_at_once(

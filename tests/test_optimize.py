@@ -65,7 +65,7 @@ def same(
     for one, two in zip(before, answers(after, samples, folder / "after")):
         for left, right in zip(one, two):
             assert left.shape == right.shape
-            assert np.abs(left - right).max() <= 1e-5 * np.abs(left).max()
+            assert np.abs(left - right).max() <= 2e-6 * np.abs(left).max()
     return after
 
 

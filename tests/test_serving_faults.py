@@ -80,21 +80,18 @@ def test_engines_that_are_killed_cost_a_request_each(bundle: Path, asked: list[Q
 
         def kill() -> None:
             nonlocal killed
-            for _ in range(kills):
-                wait_until(lambda: len(serving.engines()) == 2)
-                time.sleep(0.05)
-                victim = serving.engines()[0]
-                os.kill(victim, signal.SIGKILL)
-                killed += 1
-                wait_until(lambda gone=victim: gone not in serving.engines())
-
-        def killing() -> None:
             try:
-                kill()
+                for _ in range(kills):
+                    wait_until(lambda: len(serving.engines()) == 2)
+                    time.sleep(0.05)
+                    victim = serving.engines()[0]
+                    os.kill(victim, signal.SIGKILL)
+                    killed += 1
+                    wait_until(lambda gone=victim: gone not in serving.engines())
             finally:
                 stop.set()
 
-        killer = threading.Thread(target=killing)
+        killer = threading.Thread(target=kill)
         killer.start()
         outcome = load(serving.http, asked, clients=16, requests=10**6, stop=stop)
         killer.join()

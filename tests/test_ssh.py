@@ -35,6 +35,7 @@ from far import (
     nothing_left,
     once_at_work,
     put_there,
+    pwned,
     samples,
     x86_model,
 )
@@ -89,12 +90,6 @@ def url(server: Server, folder: Path) -> str:
     return server.url(Path(quote(str(folder))))
 
 
-def pwned(server: Server, home: Path) -> list[Path]:
-    """What a name that became a command would have made."""
-    found = [*(server.folder / "home").rglob("pwned"), *home.rglob("pwned")]
-    return [*found, *Path.cwd().glob("pwned")]
-
-
 def test_answers_are_those_of_this_machine_bit_by_bit(
     device: str,
     server: Server,
@@ -113,7 +108,7 @@ def test_answers_are_those_of_this_machine_bit_by_bit(
     )
     assert there.stat().st_ino == before
     assert nothing_left(home) and home.stat().st_mode & 0o777 == 0o700
-    assert not pwned(server, home)
+    assert not pwned(server.folder / "home", home)
 
 
 def test_bench_measures_there(device: str, bundle: Path, command: Command) -> None:  # noqa: F811
@@ -456,7 +451,7 @@ def test_hostile_names_stay_names(
             for output in far.outputs
             for a, b in zip(far.outputs[output], wanted.outputs[output])
         )
-    assert not pwned(server, home)
+    assert not pwned(server.folder / "home", home)
 
 
 def test_a_bundle_that_is_damaged_there_is_copied_again(

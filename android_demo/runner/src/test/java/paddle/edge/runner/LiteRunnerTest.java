@@ -440,7 +440,7 @@ class LiteRunnerTest {
     }
     long grown = residentBytes() - before;
     System.out.println("1000 runners: grown by " + grown / 1024 + " KB after the 200th");
-    assertTrue(grown < 8 << 20, "grown by " + grown + " bytes");
+    assertTrue(grown < 4 << 20, "grown by " + grown + " bytes");
   }
 
   private static long residentBytes() throws IOException {
